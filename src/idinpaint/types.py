@@ -1,0 +1,88 @@
+"""The values that travel between the modules.
+
+Shape legend, used in every docstring: B batch, H and W pixels, K = 68 landmarks (iBUG order),
+D identity dimensions, T identity tokens, C channels. Networks take RGB in [-1, 1], NCHW; photos are
+uint8 HWC RGB; a mask is 1 (True, white) where pixels are to be filled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+CROP_SIZE = 256  # px, side of the aligned face crop (FFHQ-style)
+NUM_LANDMARKS = 68  # iBUG-68 order
+
+# Facial features whose coverage the controller reads; "left" and "right" are the picture's sides.
+FEATURES = ("left_eye", "right_eye", "left_brow", "right_brow", "nose", "mouth", "skin")
+
+
+class InputError(ValueError):
+    """Bad input from the user: one line that names the file, the problem and the way out. The CLI exits with 2."""
+
+
+@dataclass(frozen=True)
+class FaceAnalysis:
+    """What is known of one face, from known pixels only.
+
+    box: (x, y, w, h) in photo px. crop_to_photo: [2, 3] affine map from crop px to photo px.
+    crop: [256, 256, 3] uint8 RGB with the hole zeroed; crop_mask: [256, 256] bool, True = hole.
+    landmarks: [68, 2] (x, y) in crop px; landmark_confidence: [68] in [0, 1].
+    regions: feature name (FEATURES and "hair") -> [256, 256] bool, the hidden part estimated.
+    coverage: feature name -> masked share in [0, 1]; face_coverage: their weighted mean in [0, 1].
+    id_embed: [D] unit vector of the visible part, or None when too little of the face is visible.
+    """
+
+    box: tuple[float, float, float, float]
+    crop_to_photo: np.ndarray
+    crop: np.ndarray
+    crop_mask: np.ndarray
+    landmarks: np.ndarray
+    landmark_confidence: np.ndarray
+    regions: dict[str, np.ndarray]
+    coverage: dict[str, float]
+    face_coverage: float
+    id_embed: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The controller's choice: strategy is telea, diffusion or abstain; rule names the row that fired."""
+
+    strategy: str
+    rule: str
+    reason: str
+    face_coverage: float
+    hole_ratio: float
+    forced: bool = False
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One filled face crop, [256, 256, 3] uint8, known pixels kept. identity_similarity in [-1, 1] or None."""
+
+    image: np.ndarray
+    seed: int
+    identity_similarity: float | None = None
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """The result for one photo.
+
+    image: [H, W, 3] uint8 RGB, equal to the input outside the mask.
+    candidates: per face, best first. decision: the most cautious decision over the faces (or the
+    background's). report: JSON-ready dict.
+    """
+
+    image: np.ndarray
+    candidates: list[list[Candidate]]
+    decision: Decision
+    report: dict[str, Any] = field(default_factory=dict)
+    faces: list[FaceAnalysis] = field(default_factory=list)
+
+    @property
+    def abstained(self) -> bool:
+        return self.decision.strategy == "abstain"
