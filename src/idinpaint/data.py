@@ -1,0 +1,134 @@
+"""Photos, masks and identities for training: folder readers and identity-disjoint splits.
+
+Photos are held in memory as uint8 (196 KB each at 256 px): right for the thousands of photos of the bundled
+recipes; sharded files for larger sets belong to `idinpaint prepare`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from idinpaint.types import CROP_SIZE, InputError
+
+PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+
+
+def read_split(path: str | Path) -> list[str]:
+    """Return the entries of a split file: one a line, `#` starts a comment."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise InputError(f"{path}: cannot read the split file ({error.strerror})") from error
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+@dataclass(frozen=True)
+class PhotoEntry:
+    """One photo on disk; `person` is empty when the identity is unknown; key is its name in landmark files."""
+
+    path: Path
+    person: str = ""
+    key: str = ""
+
+
+def list_identity_folders(root: str | Path, exclude: Iterable[str] = ()) -> list[PhotoEntry]:
+    """Photos of `root/<identity>/<photo>`, without the excluded identities, in sorted order."""
+    skip = set(exclude)
+    entries = []
+    for folder in sorted(p for p in _existing(root).iterdir() if p.is_dir() and p.name not in skip):
+        for path in sorted(folder.iterdir()):
+            if path.suffix.lower() in PHOTO_SUFFIXES:
+                entries.append(PhotoEntry(path, folder.name, f"{folder.name}/{path.name}"))
+    return entries
+
+
+def list_photos(root: str | Path, exclude: Iterable[str] = ()) -> list[PhotoEntry]:
+    """Photos of a flat folder, without the excluded file stems, in sorted order."""
+    skip = set(exclude)
+    return [
+        PhotoEntry(path, "", path.name)
+        for path in sorted(_existing(root).iterdir())
+        if path.suffix.lower() in PHOTO_SUFFIXES and path.stem not in skip
+    ]
+
+
+def _existing(root: str | Path) -> Path:
+    if not Path(root).is_dir():
+        raise InputError(f"{root}: no such folder; set the config's data folder to where the photos lie")
+    return Path(root)
+
+
+def training_photos(data: str | Path, splits: str | Path) -> list[PhotoEntry]:
+    """Every aligned portrait that the generators may train on: all sets less the test and validation parts."""
+    data, splits = Path(data), Path(splits)
+    held_people = read_split(splits / "celeba_id256_test.txt") + read_split(splits / "celeba_id256_val.txt")
+    entries = list_identity_folders(data / "celeba_id256", held_people)
+    celebamask = data / "CelebAMask-HQ"
+    entries += list_photos(celebamask / "CelebA-HQ-img", read_split(splits / "celebamask_test.txt"))
+    entries += list_photos(celebamask / "extra-img")
+    entries += list_photos(data / "ffhq256")
+    return entries
+
+
+def load_photos(entries: Sequence[PhotoEntry], size: int = CROP_SIZE) -> np.ndarray:
+    """Read photos as [N, size, size, 3] uint8 RGB. Raises InputError that names an unreadable file."""
+
+    def read(entry: PhotoEntry) -> np.ndarray:
+        try:
+            with Image.open(entry.path) as image:
+                image = image.convert("RGB")
+                if image.size != (size, size):
+                    image = image.resize((size, size), Image.Resampling.LANCZOS)
+                return np.asarray(image)
+        except OSError as error:
+            raise InputError(f"{entry.path}: not a readable photo ({error}); remove or replace it") from error
+
+    out = np.empty((len(entries), size, size, 3), np.uint8)
+    with ThreadPoolExecutor(4) as pool:
+        for index, pixels in enumerate(pool.map(read, entries)):
+            out[index] = pixels
+    return out
+
+
+def load_training_masks(data: str | Path, splits: str | Path, max_bin: int = 50, size: int = CROP_SIZE) -> list[np.ndarray]:
+    """NVIDIA irregular masks up to `max_bin` % hole that are not in the test list, each [size, size] bool."""
+    root = _existing(Path(data) / "nvidia_irregular_masks")
+    held = set(read_split(Path(splits) / "nvidia_masks_test.txt"))
+    masks = []
+    for path in sorted(root.glob("*/*.png")):
+        name = f"{path.parent.name}/{path.name}"
+        if name not in held and int(path.parent.name.split("-")[1]) <= max_bin:
+            with Image.open(path) as image:
+                masks.append(np.asarray(image.convert("L").resize((size, size), Image.Resampling.NEAREST)) > 127)
+    return masks
+
+
+def load_landmarks(data: str | Path) -> dict[str, np.ndarray]:
+    """Photo key -> [68, 2] float32 (x, y) in px of the 256 px photo, for the sets that ship MediaPipe points."""
+    from idinpaint.faces.alignment import MP468_TO_IBUG68
+
+    index = np.asarray(MP468_TO_IBUG68)
+    points: dict[str, np.ndarray] = {}
+    for name, scale in (("celeba_id256_landmarks_mp468.npz", 1.0), ("CelebAMask-HQ/landmarks_mp468.npz", CROP_SIZE)):
+        with np.load(Path(data) / name) as table:
+            for key, mesh in zip(table["names"], table["lm"][:, index].astype(np.float32), strict=True):
+                points[str(key)] = mesh * scale
+    return points
+
+
+def to_tensor(photos: np.ndarray):
+    """[B, H, W, 3] uint8 -> [B, 3, H, W] float32 in [-1, 1]."""
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(photos)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def to_uint8(images) -> np.ndarray:
+    """[B, 3, H, W] in [-1, 1] -> [B, H, W, 3] uint8."""
+    return ((images.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()

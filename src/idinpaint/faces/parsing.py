@@ -1,0 +1,30 @@
+"""Face parsing: a class a pixel, for hidden pixels too."""
+
+from __future__ import annotations
+
+import numpy as np
+
+# CelebAMask-HQ's parts, merged; "left" and "right" are the picture's sides. Ears count as skin.
+PARSING_CLASSES = (
+    "background", "skin", "left_brow", "right_brow", "left_eye", "right_eye", "nose", "mouth", "hair", "neck_cloth_other",
+)  # fmt: skip
+
+
+class FaceParser:
+    """The bundled parsing network behind `predict`."""
+
+    def __init__(self, net, device: str = "cpu") -> None:
+        self.net, self.device = net.eval().to(device), device
+
+    def predict(self, crop: np.ndarray, crop_mask: np.ndarray) -> np.ndarray:
+        """crop: [256, 256, 3] uint8 RGB; crop_mask: [256, 256] bool, True = hole -> [256, 256] int64 class indices."""
+        import torch
+        import torch.nn.functional as F
+
+        from idinpaint.data import to_tensor
+
+        mask = torch.from_numpy(crop_mask[None, None]).float().to(self.device)
+        with torch.inference_mode():
+            logits = self.net(to_tensor(crop[None]).to(self.device) * (1 - mask), mask).float()
+            logits = F.interpolate(logits, scale_factor=4, mode="bilinear", align_corners=False)
+        return logits.argmax(1)[0].cpu().numpy()

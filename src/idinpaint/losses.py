@@ -1,0 +1,89 @@
+"""Losses as pure functions, one an equation. Images are [B, 3, H, W] in [-1, 1]; masks [B, 1, H, W], 1 = hole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def hole_l1(predicted: torch.Tensor, target: torch.Tensor, mask: torch.Tensor, known_weight: float = 0.1) -> torch.Tensor:
+    """Mean |p - t| over hole pixels + known_weight * the same over known pixels (PConv, L_hole and L_valid)."""
+    error = (predicted - target).abs()
+    known = 1 - mask
+    hole = (error * mask).sum() / (3 * mask.sum()).clamp(min=1)
+    return hole + known_weight * (error * known).sum() / (3 * known.sum()).clamp(min=1)
+
+
+def heatmap_cross_entropy(logits: torch.Tensor, points: torch.Tensor, sigma: float = 1.0) -> torch.Tensor:
+    """Cross entropy between softmax maps and Gaussians of `sigma` cells round the points.
+
+    logits: [B, K, h, w]; points: [B, K, 2] (x, y) in cells. Points outside the map are left out.
+    """
+    b, k, h, w = logits.shape
+    xs = torch.arange(w, device=logits.device)
+    ys = torch.arange(h, device=logits.device)
+    gx = torch.exp(-((xs - points[..., :1]) ** 2) / (2 * sigma**2))  # (B, K, w)
+    gy = torch.exp(-((ys - points[..., 1:]) ** 2) / (2 * sigma**2))
+    target = (gy[..., :, None] * gx[..., None, :]).flatten(2)  # (B, K, h w)
+    total = target.sum(-1, keepdim=True)
+    inside = (points >= 0).all(-1) & (points[..., 0] <= w - 1) & (points[..., 1] <= h - 1)
+    loss = -(target / total.clamp(min=1e-6) * logits.flatten(2).float().log_softmax(-1)).sum(-1)
+    return (loss * inside).sum() / inside.sum().clamp(min=1)
+
+
+def identity_loss(embed: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """1 - cosine, averaged over the batch (ArcFace embeddings [B, D])."""
+    return 1 - F.cosine_similarity(embed, target, dim=-1).mean()
+
+
+def min_snr_weight(alphas_cumprod: torch.Tensor, gamma: float, prediction_type: str) -> torch.Tensor:
+    """Min-SNR weights (Hang et al. 2023, arXiv:2303.09556): epsilon min(g/SNR, 1); v min(SNR, g)/(SNR + 1)."""
+    snr = alphas_cumprod / (1 - alphas_cumprod)
+    clipped = snr.clamp(max=gamma)
+    return clipped / snr if prediction_type == "epsilon" else clipped / (snr + 1)
+
+
+class AlexFeatures(nn.Module):
+    """Frozen AlexNet `features` up to conv5, unit-normalised maps (torchvision's file layout; Krizhevsky 2012)."""
+
+    STD = (0.229, 0.224, 0.225)
+    MEAN = (0.485, 0.456, 0.406)
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__()
+        self.layers = nn.ModuleDict(
+            {
+                "0": nn.Conv2d(3, 64, 11, 4, 2),
+                "3": nn.Conv2d(64, 192, 5, padding=2),
+                "6": nn.Conv2d(192, 384, 3, padding=1),
+                "8": nn.Conv2d(384, 256, 3, padding=1),
+                "10": nn.Conv2d(256, 256, 3, padding=1),
+            }
+        )
+        state = torch.load(path, weights_only=True)
+        self.layers.load_state_dict({key.removeprefix("features."): value for key, value in state.items()})
+        self.requires_grad_(False)
+        self.register_buffer("shift", torch.tensor(self.MEAN).view(1, 3, 1, 1))
+        self.register_buffer("scale", torch.tensor(self.STD).view(1, 3, 1, 1))
+
+    def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
+        x = ((image + 1) / 2 - self.shift) / self.scale
+        maps = []
+        for name, layer in self.layers.items():
+            if name in ("3", "6"):
+                x = F.max_pool2d(x, 3, 2)
+            x = F.relu(layer(x))
+            maps.append(x / (x.float().square().sum(1, keepdim=True).sqrt() + 1e-6).to(x.dtype))
+        return maps
+
+
+def perceptual_loss(features: AlexFeatures, predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Sum over layers of the mean squared distance of unit-normalised features (Zhang et al. 2018, w = 1)."""
+    with torch.no_grad():
+        goal = features(target)
+    return sum(
+        (a.float() - b.float()).square().sum(1).mean() for a, b in zip(features(predicted), goal, strict=True)
+    )

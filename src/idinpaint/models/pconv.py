@@ -1,0 +1,110 @@
+"""Stage-one prior: a U-Net of partial convolutions (Liu et al. 2018, arXiv:1804.07723) over a smooth fill.
+
+The network predicts a correction to a push-pull fill (Burt 1981's pyramid; itself a partial convolution with
+a box kernel), so that it starts at the quality of a classical method and a small budget goes into structure.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import nn
+
+
+def push_pull(image: torch.Tensor, known: torch.Tensor, relax: int = 16) -> torch.Tensor:
+    """Fill the hole smoothly. image: [B, C, H, W], H = W a power of 2; known: [B, 1, H, W], 1 = known.
+
+    Known pixels come back unchanged. `relax` steps of a 3x3 mean (Jacobi steps of the Laplace equation) take
+    the blocks out.
+    """
+    filled = _pull(image * known, known)
+    for _ in range(relax):
+        mean = F.avg_pool2d(F.pad(filled, (1, 1, 1, 1), mode="replicate"), 3, 1)
+        filled = image * known + mean * (1 - known)
+    return filled
+
+
+def _pull(weighted: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    if known.shape[-1] == 1:
+        return weighted / known.clamp(min=1e-6)
+    coarse_known = F.avg_pool2d(known, 2)
+    seen = (coarse_known > 0).to(known.dtype)
+    coarse = F.avg_pool2d(weighted, 2) / coarse_known.clamp(min=1e-6)
+    low = F.interpolate(_pull(coarse * seen, seen), scale_factor=2, mode="bilinear", align_corners=False)
+    return weighted + low * (1 - known)
+
+
+class PartialConv2d(nn.Module):
+    """Equations 1 and 2 of the paper: x' = W (x . m) * sum(1) / sum(m) + b where sum(m) > 0, else 0.
+
+    `parts` are (features [B, C_i, H, W], mask [B, 1, H, W]) pairs that are concatenated: a decoder's own
+    features and its skip connection have different masks. Returns the output and its mask [B, 1, H', W'].
+    """
+
+    def __init__(self, in_channels: tuple[int, ...], out_channels: int, kernel: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(sum(in_channels), out_channels, kernel, stride, kernel // 2, bias=False)
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.in_channels = in_channels
+
+    def forward(self, *parts: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        out = self.conv(torch.cat([features * mask for features, mask in parts], 1))
+        kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
+        with torch.no_grad():
+            weighted = sum(c * mask.float() for c, (_, mask) in zip(self.in_channels, parts, strict=True))
+            pad = kernel // 2
+            # Outside the picture nothing is known, nor is it counted: an all-known mask gives a plain convolution.
+            total = F.avg_pool2d(F.pad(torch.ones_like(weighted), (pad,) * 4), kernel, stride) * sum(self.in_channels)
+            seen = F.avg_pool2d(F.pad(weighted, (pad,) * 4), kernel, stride)
+            mask = (seen > 0).float()
+            ratio = mask * total / seen.clamp(min=1e-6)
+        return (out * ratio.to(out.dtype) + self.bias[:, None, None].to(out.dtype)) * mask.to(out.dtype), mask
+
+
+class PConvPrior(ModelMixin, ConfigMixin):
+    """masked image -> coarse fill. Widths are those of the levels at 1/2, 1/4, ... of the input."""
+
+    @register_to_config
+    def __init__(self, widths: tuple[int, ...] = (24, 48, 96, 192, 256, 256), head_width: int = 16) -> None:
+        super().__init__()
+        ins = (3, *widths[:-1])
+        self.encoder = nn.ModuleList(
+            PartialConv2d((i,), o, 5 if level == 0 else 3, 2) for level, (i, o) in enumerate(zip(ins, widths, strict=True))
+        )
+        self.encoder_norms = nn.ModuleList(
+            nn.Identity() if level == 0 else nn.BatchNorm2d(o) for level, o in enumerate(widths)
+        )
+        ups, skips = widths[:0:-1], widths[-2::-1]
+        self.decoder = nn.ModuleList(PartialConv2d((u, s), s, 3) for u, s in zip(ups, skips, strict=True))
+        self.decoder_norms = nn.ModuleList(nn.BatchNorm2d(s) for s in skips)
+        self.to_pixels = nn.Conv2d(widths[0], 4 * 8, 1)
+        self.head = nn.Sequential(
+            nn.Conv2d(8 + 3 + 3 + 1, head_width, 3, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(head_width, 3, 3, padding=1),
+        )
+        nn.init.zeros_(self.head[-1].weight)
+        nn.init.zeros_(self.head[-1].bias)
+
+    def forward(self, masked_image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """masked_image: [B, 3, H, W] in [-1, 1], hole zeroed; mask: [B, 1, H, W], 1 = hole -> [B, 3, H, W].
+
+        H = W a power of 2, at least 2 ** len(widths). The hole is zeroed here too.
+        """
+        known = 1 - mask
+        masked_image = masked_image * known
+        fill = push_pull(masked_image, known)  # (B, 3, H, W)
+        stack = []
+        features, valid = masked_image, known
+        for conv, norm in zip(self.encoder, self.encoder_norms, strict=True):
+            features, valid = conv((features, valid))
+            features = F.relu(norm(features))  # (B, C_l, H / 2^l, W / 2^l)
+            stack.append((features, valid))
+        for conv, norm, skip in zip(self.decoder, self.decoder_norms, stack[-2::-1], strict=True):
+            up = tuple(F.interpolate(t, scale_factor=2, mode="nearest") for t in (features, valid))
+            features, valid = conv(up, skip)
+            features = F.leaky_relu(norm(features), 0.2)
+        pixels = F.pixel_shuffle(self.to_pixels(features), 2)  # (B, 8, H, W)
+        return fill + self.head(torch.cat([pixels, masked_image, fill, mask], 1).to(pixels.dtype)).float()

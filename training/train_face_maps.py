@@ -1,0 +1,171 @@
+"""Train the dense face networks: `task: landmarks` (68 heatmaps) or `task: parsing`. See configs/landmarks.yaml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from engine import Batch, LoopConfig, run_script, save_weights, train
+from PIL import Image
+
+from idinpaint.data import (
+    PhotoEntry,
+    list_identity_folders,
+    list_photos,
+    load_landmarks,
+    load_photos,
+    load_training_masks,
+    read_split,
+    to_tensor,
+)
+from idinpaint.faces.parsing import PARSING_CLASSES
+from idinpaint.losses import heatmap_cross_entropy
+from idinpaint.masks import random_mask
+from idinpaint.models.face_maps import FaceMaps, expected_points
+
+# iBUG-68 index of each point in the mirrored picture.
+FLIP68 = (
+    *range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1),
+    45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,
+    *range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), *range(67, 64, -1),
+)  # fmt: skip
+# CelebAMask-HQ parts in drawing order -> class; its l_ and r_ are the picture's sides for eyes and brows.
+PART_CLASS = {
+    "neck": "neck_cloth_other", "cloth": "neck_cloth_other", "neck_l": "neck_cloth_other", "hair": "hair",
+    "ear_l": "skin", "ear_r": "skin", "l_ear": "skin", "r_ear": "skin", "skin": "skin", "l_brow": "left_brow",
+    "r_brow": "right_brow", "l_eye": "left_eye", "r_eye": "right_eye", "nose": "nose", "mouth": "mouth",
+    "u_lip": "mouth", "l_lip": "mouth", "hair_top": "hair", "eye_g": "neck_cloth_other", "hat": "neck_cloth_other",
+}  # fmt: skip
+
+
+@dataclass
+class FaceMapsConfig(LoopConfig):
+    """Settings of the landmark and parsing recipes."""
+
+    task: str = "landmarks"
+    point_weight: float = 0.05
+    max_rotation_deg: float = 30.0
+    max_scale: float = 0.2
+    max_shift: float = 0.12
+    masked_share: float = 0.75
+
+
+def read_parsing(root: Path, number: int) -> np.ndarray:
+    """Labels [256, 256] uint8 of one CelebAMask-HQ photo, from its part files."""
+    labels = np.zeros((256, 256), np.uint8)
+    folder = root / "CelebAMask-HQ-mask-anno" / str(number // 2000)
+    for part, name in PART_CLASS.items():
+        path = folder / f"{number:05d}_{part}.png"
+        if path.exists():
+            with Image.open(path) as image:
+                inside = np.asarray(image.convert("L").resize((256, 256), Image.Resampling.NEAREST)) > 127
+            labels[inside] = PARSING_CLASSES.index(name)
+    return labels
+
+
+def augment(
+    rng: np.random.Generator, config: FaceMapsConfig, photo: np.ndarray, target: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Random similarity, flip and tone of a photo with its points [68, 2] or labels [256, 256]."""
+    side = photo.shape[0]
+    angle = rng.uniform(-1, 1) ** 3 * config.max_rotation_deg
+    matrix = cv2.getRotationMatrix2D((side / 2, side / 2), angle, 1 + rng.uniform(-1, 1) * config.max_scale)
+    matrix[:, 2] += rng.uniform(-1, 1, 2) * config.max_shift * side
+    photo = cv2.warpAffine(photo, matrix, (side, side), borderMode=cv2.BORDER_REFLECT)
+    if config.task == "landmarks":
+        target = target @ matrix[:, :2].T + matrix[:, 2]
+    else:
+        target = cv2.warpAffine(target, matrix, (side, side), flags=cv2.INTER_NEAREST)
+    if rng.random() < 0.5:
+        photo = photo[:, ::-1]
+        if config.task == "landmarks":
+            target = (target * [-1, 1] + [side - 1, 0])[list(FLIP68)]
+        else:
+            swap = np.arange(len(PARSING_CLASSES), dtype=np.uint8)
+            swap[[2, 3, 4, 5]] = [3, 2, 5, 4]
+            target = swap[target[:, ::-1]]
+    tone = photo.astype(np.float32) * rng.uniform(0.7, 1.3) + rng.uniform(-20, 20)
+    if rng.random() < 0.15:
+        tone = np.repeat(tone.mean(-1, keepdims=True), 3, -1)
+    return tone.clip(0, 255).astype(np.uint8), target
+
+
+def load_examples(config: FaceMapsConfig, held_out: bool) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Photos [N, 256, 256, 3] and their targets; `held_out` takes the validation people and photos instead."""
+    data, splits = Path(config.train_data_dir), Path(config.splits_dir)
+    root = data / "CelebAMask-HQ"
+    test_photos = read_split(splits / "celebamask_test.txt")
+    annotated = [e for e in list_photos(root / "CelebA-HQ-img", test_photos)]
+    validation = {e.key for e in annotated[::18]}
+    entries: list[PhotoEntry] = [e for e in annotated if (e.key in validation) == held_out]
+    if config.task == "parsing":
+        return load_photos(entries), [read_parsing(root, int(e.path.stem)) for e in entries]
+    held_people = set(read_split(splits / "celeba_id256_val.txt"))
+    people = list_identity_folders(data / "celeba_id256", read_split(splits / "celeba_id256_test.txt"))
+    entries += [e for e in people if (e.person in held_people) == held_out]
+    points = load_landmarks(data)
+    entries = [e for e in entries if e.key in points]
+    return load_photos(entries), [points[e.key] for e in entries]
+
+
+def main(config: FaceMapsConfig) -> None:
+    """Load, train, write landmarks.safetensors or parsing.safetensors into the run folder."""
+    photos, targets = load_examples(config, held_out=False)
+    masks = load_training_masks(config.train_data_dir, config.splits_dir)
+    held_photos, held_targets = load_examples(config, held_out=True)
+    landmarks = config.task == "landmarks"
+
+    def assemble(rng: np.random.Generator, index: np.ndarray, source: np.ndarray, goals: list[np.ndarray]) -> Batch:
+        pairs = [augment(rng, config, source[i], goals[i]) for i in index]
+        empty = np.zeros((256, 256), bool)
+        holes = [random_mask(rng, 256, masks) if rng.random() < config.masked_share else empty for _ in index]
+        target = np.stack([p[1] for p in pairs])
+        return {
+            "image": to_tensor(np.stack([p[0] for p in pairs])),
+            "mask": torch.from_numpy(np.stack(holes)[:, None]).float(),
+            # cell i of the 64 px map is centred on crop px 4 i + 1.5
+            "target": torch.from_numpy((target - 1.5) / 4).float() if landmarks else torch.from_numpy(target[:, ::4, ::4].astype(np.int64)),
+        }
+
+    def make_batch(rng: np.random.Generator) -> Batch:
+        return assemble(rng, rng.integers(0, len(photos), config.train_batch_size), photos, targets)
+
+    def loss_function(model: torch.nn.Module, batch: Batch, step: int) -> tuple[torch.Tensor, dict[str, float]]:
+        logits = model(batch["image"], batch["mask"])
+        if not landmarks:
+            return F.cross_entropy(logits.float(), batch["target"]), {}
+        cross_entropy = heatmap_cross_entropy(logits, batch["target"], sigma=1.2)
+        points, _ = expected_points(logits)
+        inside = ((batch["target"] >= 0) & (batch["target"] <= 63)).all(-1, keepdim=True)
+        distance = ((points - batch["target"]).abs() * inside).mean()
+        return cross_entropy + config.point_weight * distance, {"cells": distance.item()}
+
+    held = assemble(np.random.default_rng(7), np.arange(len(held_photos))[:96], held_photos, held_targets)
+
+    @torch.no_grad()
+    def validate(model: torch.nn.Module) -> dict[str, float]:
+        device = next(model.parameters()).device
+        logits = model(held["image"].to(device), held["mask"].to(device)).cpu()
+        if landmarks:
+            points, _ = expected_points(logits)
+            goal = held["target"]
+            between = (goal[:, 36:42].mean(1) - goal[:, 42:48].mean(1)).norm(dim=-1)
+            return {"val_nme_percent": float(100 * ((points - goal).norm(dim=-1).mean(1) / between).mean())}
+        labels, goal = logits.argmax(1), held["target"]
+        scores = {}
+        for index, name in enumerate(PARSING_CLASSES):
+            both, either = ((labels == index) & (goal == index)).sum(), ((labels == index) | (goal == index)).sum()
+            scores[f"iou_{name}"] = round(float(both / either.clamp(min=1)), 4)
+        return scores
+
+    outputs = 68 if landmarks else len(PARSING_CLASSES)
+    ema = train(config, lambda: FaceMaps(outputs), make_batch, loss_function, validate)
+    save_weights(ema, f"{config.output_dir}/{config.task}.safetensors")
+
+
+if __name__ == "__main__":
+    run_script(main, FaceMapsConfig)

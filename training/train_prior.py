@@ -1,0 +1,93 @@
+"""Train the stage-one prior (PConv U-Net over a push-pull fill). See configs/prior-*.yaml for commands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from engine import Batch, LoopConfig, run_script, save_weights, train
+
+from idinpaint.data import list_identity_folders, load_photos, load_training_masks, read_split, to_tensor, training_photos
+from idinpaint.losses import AlexFeatures, hole_l1, perceptual_loss
+from idinpaint.masks import random_mask
+from idinpaint.models.pconv import PConvPrior
+
+
+@dataclass
+class PriorConfig(LoopConfig):
+    """Settings of the prior's recipe."""
+
+    resolution: int = 256
+    perceptual_weight: float = 0.1
+    perceptual_crop: int = 128
+    perceptual_features: str = "../shared/models/alexnet_features_torchvision.pth"
+
+
+def jitter(rng: np.random.Generator, photo: np.ndarray, max_crop: float = 0.12) -> np.ndarray:
+    """Flip and crop slightly (resized back), as detection at inference will be off by as much."""
+    import cv2
+
+    if rng.random() < 0.5:
+        photo = photo[:, ::-1]
+    side = photo.shape[0]
+    crop = int(side * (1 - rng.uniform(0, max_crop)))
+    y, x = rng.integers(0, side - crop + 1, 2)
+    return cv2.resize(np.ascontiguousarray(photo[y : y + crop, x : x + crop]), (side, side), interpolation=cv2.INTER_AREA)
+
+
+def hole_psnr(predicted: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> float:
+    """Mean over the batch of the PSNR inside the hole, dB, for images in [-1, 1]."""
+    error = ((predicted.clamp(-1, 1) - target).square() * mask).sum((1, 2, 3)) / (3 * mask.sum((1, 2, 3)))
+    return float((10 * torch.log10(4 / error)).mean())
+
+
+def main(config: PriorConfig) -> None:
+    """Load the data, train, write prior.safetensors (fp32 EMA) into the run folder."""
+    photos = load_photos(training_photos(config.train_data_dir, config.splits_dir), config.resolution)
+    masks = load_training_masks(config.train_data_dir, config.splits_dir, size=256)
+    people = set(read_split(f"{config.splits_dir}/celeba_id256_val.txt"))
+    held = [e for e in list_identity_folders(f"{config.train_data_dir}/celeba_id256") if e.person in people][::3][:32]
+    held_images = to_tensor(load_photos(held, config.resolution))
+    rng = np.random.default_rng(1)
+    held_masks = [random_mask(rng, config.resolution, masks, max_ratio=0.35) for _ in held]
+    held_mask = torch.from_numpy(np.stack(held_masks)[:, None]).float()
+    features = AlexFeatures(config.perceptual_features)
+
+    def make_batch(rng: np.random.Generator) -> Batch:
+        index = rng.integers(0, len(photos), config.train_batch_size)
+        images = np.stack([jitter(rng, photos[i]) for i in index])
+        holes = np.stack([random_mask(rng, config.resolution, masks) for _ in index])
+        corner = rng.integers(0, config.resolution - config.perceptual_crop + 1, 2)
+        return {
+            "image": to_tensor(images),
+            "mask": torch.from_numpy(holes[:, None]).float(),
+            "corner": torch.from_numpy(corner),
+        }
+
+    def loss_function(model: torch.nn.Module, batch: Batch, step: int) -> tuple[torch.Tensor, dict[str, float]]:
+        image, mask = batch["image"], batch["mask"]
+        predicted = model(image * (1 - mask), mask)
+        reconstruction = hole_l1(predicted, image, mask)
+        inpainted = image * (1 - mask) + predicted * mask
+        y, x = (int(v) for v in batch["corner"])
+        window = (..., slice(y, y + config.perceptual_crop), slice(x, x + config.perceptual_crop))
+        perceptual = perceptual_loss(features.to(image.device), inpainted[window], image[window])
+        loss = reconstruction + config.perceptual_weight * perceptual
+        return loss, {"l1": reconstruction.item(), "perceptual": perceptual.item()}
+
+    @torch.no_grad()
+    def validate(model: torch.nn.Module) -> dict[str, float]:
+        device = next(model.parameters()).device
+        image, mask = held_images.to(device), held_mask.to(device)
+        predicted = torch.cat([model(i * (1 - m), m) for i, m in zip(image.split(8), mask.split(8), strict=True)])
+        inpainted = image * (1 - mask) + predicted * mask
+        perceptual = perceptual_loss(features.to(device), inpainted, image)
+        return {"val_hole_psnr": hole_psnr(predicted, image, mask), "val_perceptual": float(perceptual)}
+
+    ema = train(config, PConvPrior, make_batch, loss_function, validate)
+    save_weights(ema, f"{config.output_dir}/prior.safetensors")
+
+
+if __name__ == "__main__":
+    run_script(main, PriorConfig)
