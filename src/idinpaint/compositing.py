@@ -1,0 +1,267 @@
+"""Coarse fill, tone match, crop paste-back: the only place where known pixels are kept.
+
+Each function returns an image that equals its input bit for bit outside the mask, and none reads a
+pixel under the mask. Images are uint8 RGB [H, W, 3], masks bool [H, W] with True = hole; a crop pixel's
+centre has integer coordinates (the convention of cv2.warpAffine).
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+TELEA_RADIUS = 3  # px
+DEEP_HOLE = 64  # px to the nearest known pixel; deeper holes are filled at a reduced scale
+CLUSTER_CELL = 32  # px, grid on which nearby holes are joined into one bounding box
+MARGIN = 16  # px of known surroundings kept around a bounding box
+RING_BLUR = 2.0  # px, smoothing of the tone difference along the ring
+TONE_GRID = 1024  # px, the tone match of a larger image is computed on a grid of this side
+FEATHER = 12.0  # crop px over which a pasted crop fades out towards its own border
+
+
+def check_pair(image: np.ndarray, mask: np.ndarray) -> None:
+    """Raises ValueError unless image is uint8 [H, W, 3] and mask is bool [H, W] of the same size."""
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"image must be uint8 [H, W, 3], got {image.dtype} {image.shape}")
+    if mask.dtype != np.bool_ or mask.shape != image.shape[:2]:
+        raise ValueError(f"mask must be bool {image.shape[:2]}, got {mask.dtype} {mask.shape}")
+
+
+def composite(predicted: np.ndarray, known: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """`predicted` inside the mask, `known` outside it; both uint8 [H, W, 3]."""
+    check_pair(known, mask)
+    check_pair(predicted, mask)
+    return np.where(mask[..., None], predicted, known)
+
+
+def hole_boxes(mask: np.ndarray, cell: int = CLUSTER_CELL) -> list[tuple[slice, slice, np.ndarray]]:
+    """Groups the holes into clusters and returns (rows, columns, member) for each.
+
+    rows, columns: slices of the cluster's bounding box; member: bool over that box, the holes that belong
+    to it. Holes in touching grid cells share a cluster, so noise-like masks give few boxes, not thousands.
+    """
+    height, width = mask.shape
+    padded = np.pad(mask, ((0, -height % cell), (0, -width % cell)))
+    grid = padded.reshape(padded.shape[0] // cell, cell, -1, cell).any(axis=(1, 3))
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(grid.astype(np.uint8), connectivity=8)
+    boxes = []
+    for label in range(1, count):
+        x, y, w, h = stats[label, :4]
+        cells = labels[y : y + h, x : x + w] == label
+        rows = slice(y * cell, min((y + h) * cell, height))
+        columns = slice(x * cell, min((x + w) * cell, width))
+        member = np.repeat(np.repeat(cells, cell, axis=0), cell, axis=1)
+        member = member[: rows.stop - rows.start, : columns.stop - columns.start] & mask[rows, columns]
+        boxes.append((rows, columns, member))
+    return boxes
+
+
+def coarse_fill(rgb: np.ndarray, mask: np.ndarray, max_side: int | None = None) -> np.ndarray:
+    """Fills the hole from its surroundings (Telea 2004) and returns a new uint8 [H, W, 3].
+
+    Works on the bounding boxes of the holes; holes deeper than DEEP_HOLE, and boxes with a side above
+    `max_side` px, are filled at a reduced scale. A photo without any known pixel is filled with mid grey.
+    """
+    check_pair(rgb, mask)
+    filled = rgb.copy()
+    filled[mask] = 0
+    if mask.all():
+        filled[:] = 128
+        return filled
+    for rows, columns, member in hole_boxes(mask):
+        box = _with_known(mask, rows, columns)
+        patch, hole = np.ascontiguousarray(filled[box]), np.ascontiguousarray(mask[box])
+        patch[hole] = 0  # an earlier box may have filled a part of it
+        result = _fill_patch(patch, hole, max_side)
+        top, left = rows.start - box[0].start, columns.start - box[1].start
+        inner = result[top : top + member.shape[0], left : left + member.shape[1]]
+        target = filled[rows, columns]
+        target[member] = inner[member]
+    return filled
+
+
+def _with_known(mask: np.ndarray, rows: slice, columns: slice) -> tuple[slice, slice]:
+    """Grows the box by MARGIN, and further until it holds a known pixel (one exists somewhere)."""
+    margin = MARGIN
+    while True:
+        box = (
+            slice(max(0, rows.start - margin), min(mask.shape[0], rows.stop + margin)),
+            slice(max(0, columns.start - margin), min(mask.shape[1], columns.stop + margin)),
+        )
+        if not mask[box].all():
+            return box
+        margin *= 2
+
+
+def _fill_patch(patch: np.ndarray, hole: np.ndarray, max_side: int | None) -> np.ndarray:
+    """Telea on one box, hole already zeroed; at a reduced scale where the hole is deep. uint8 in and out."""
+    hole8 = hole.astype(np.uint8)
+    depth = float(cv2.distanceTransform(np.pad(hole8, 1, mode="edge"), cv2.DIST_L2, 3).max())
+    scale = min(1.0, DEEP_HOLE / (2 * depth) if depth > DEEP_HOLE else 1.0)
+    if max_side:
+        scale = min(scale, max_side / max(hole.shape))
+    if scale == 1.0:
+        return telea(patch, hole8)
+    height, width = hole.shape
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small, weight = shrink_known(patch, hole, size)
+    small_hole = weight < 0.5 if (weight >= 0.5).any() else weight <= 0
+    small[small_hole] = 0
+    small = telea(small, small_hole.astype(np.uint8))
+    large = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+    # Where the hole is shallow the full scale is sharper: Telea again on that band, from both sides.
+    band = hole & (cv2.distanceTransform(hole8, cv2.DIST_L2, 3) <= MARGIN / 2)
+    large = harmonize(large, patch, hole, falloff_px=depth)
+    return telea(large, band.astype(np.uint8))
+
+
+def telea(patch: np.ndarray, hole: np.ndarray) -> np.ndarray:
+    """cv2's Telea on uint8 [h, w, 3] and uint8 [h, w] (1 = hole), whose hole pixels it does read: zero them.
+
+    Padded, because cv2 reads past the border of pictures that are one pixel wide.
+    """
+    pad = (4, 4, 4, 4)
+    patch, hole = (cv2.copyMakeBorder(a, *pad, cv2.BORDER_REPLICATE) for a in (patch, hole))
+    return cv2.inpaint(patch, hole, TELEA_RADIUS, cv2.INPAINT_TELEA)[4:-4, 4:-4]
+
+
+def shrink_known(rgb: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Area-averages the known pixels only, so that the hole never bleeds into its surroundings.
+
+    size: (width, height) px, at most that of rgb. Returns (uint8 [h, w, 3], known share float32 [h, w]).
+    """
+    known = (~mask).astype(np.float32)
+    weight = cv2.resize(known, size, interpolation=cv2.INTER_AREA)
+    planes = [cv2.resize(rgb[..., c] * known, size, interpolation=cv2.INTER_AREA) for c in range(3)]
+    small = np.stack(planes, axis=-1) / np.maximum(weight, 1e-6)[..., None]
+    return np.clip(np.rint(small), 0, 255).astype(np.uint8), weight
+
+
+def known_ring(mask: np.ndarray, ring_px: int) -> np.ndarray:
+    """Known pixels within `ring_px` of the hole, bool [H, W]."""
+    size = 2 * ring_px + 1
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+    return cv2.dilate(mask.astype(np.uint8), kernel).astype(bool) & ~mask
+
+
+def harmonize(
+    predicted: np.ndarray, known: np.ndarray, mask: np.ndarray, ring_px: int = 3, falloff_px: float = 32.0
+) -> np.ndarray:
+    """Matches the tone of `predicted` to its known surroundings, then composites. Returns uint8 [H, W, 3].
+
+    predicted: uint8, or float in [0, 255], [H, W, 3]; it must be plausible on the ring of known pixels too,
+    where it is compared with `known`. The difference on that ring (ring_px wide) is interpolated smoothly
+    into the hole and fades by exp(-distance / falloff_px), distances in px.
+    """
+    check_pair(known, mask)
+    if predicted.shape != known.shape:
+        raise ValueError(f"predicted is {predicted.shape}, known is {known.shape}")
+    if not mask.any():
+        return known.copy()
+    correction = _tone_correction(predicted, known, mask, ring_px, falloff_px)
+    # Only hole pixels are computed: a hole is usually a small part of the photo.
+    toned = predicted[mask].astype(np.float32)
+    if correction is not None:
+        toned += correction[mask]
+    result = known.copy()
+    result[mask] = np.clip(np.rint(toned), 0, 255).astype(np.uint8)
+    return result
+
+
+def _tone_correction(
+    predicted: np.ndarray, known: np.ndarray, mask: np.ndarray, ring_px: int, falloff_px: float
+) -> np.ndarray | None:
+    """The smooth float32 [H, W, 3] to add to `predicted`, or None when no known pixel touches the hole."""
+    ring = known_ring(mask, ring_px)
+    if not ring.any():
+        return None
+    height, width = mask.shape
+    difference = np.zeros((height, width, 4), np.float32)  # RGB difference, weight
+    difference[ring, :3] = known[ring].astype(np.float32) - predicted[ring].astype(np.float32)
+    difference[ring, 3] = 1.0
+    scale = min(1.0, TONE_GRID / max(height, width))
+    if scale < 1.0:
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        difference = cv2.resize(difference, size, interpolation=cv2.INTER_AREA)
+    difference = cv2.GaussianBlur(difference, (0, 0), RING_BLUR, borderType=cv2.BORDER_CONSTANT)
+    smooth = pull_push(difference)
+    if scale < 1.0:
+        smooth = cv2.resize(smooth, (width, height), interpolation=cv2.INTER_LINEAR)
+    distance = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
+    smooth *= np.exp(-distance / max(falloff_px, 1e-3))[..., None]
+    return smooth
+
+
+def pull_push(weighted: np.ndarray) -> np.ndarray:
+    """Interpolates scattered samples (Gortler et al. 1996). [h, w, 4] float32 of (value x weight, weight)
+    -> [h, w, 3] float32 values everywhere; zeros when no sample has any weight."""
+    height, width = weighted.shape[:2]
+    weight = weighted[..., 3:]
+    value = weighted[..., :3] / np.maximum(weight, 1e-8)
+    if max(height, width) == 1:
+        return value
+    size = ((width + 1) // 2, (height + 1) // 2)
+    coarse = pull_push(cv2.resize(weighted, size, interpolation=cv2.INTER_AREA) * np.float32(4.0))
+    coarse = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR).reshape(height, width, 3)
+    trust = np.minimum(weight, 1.0)
+    return value * trust + coarse * (1.0 - trust)
+
+
+def paste_crop(
+    photo_rgb: np.ndarray, mask: np.ndarray, crop: np.ndarray, crop_to_photo: np.ndarray, feather: float = FEATHER
+) -> np.ndarray:
+    """Warps a face crop to the photo's own resolution and replaces hole pixels with it.
+
+    photo_rgb: uint8 [H, W, 3], its hole filled by something already; crop: uint8 [S, S, 3];
+    crop_to_photo: [2, 3] affine, crop px -> photo px; feather: crop px over which the crop fades into
+    what photo_rgb holds, inside the hole, towards the crop's border. Returns a new uint8 [H, W, 3].
+    """
+    check_pair(photo_rgb, mask)
+    result = photo_rgb.copy()
+    side_y, side_x = crop.shape[:2]
+    matrix = np.asarray(crop_to_photo, np.float64)
+    corners = np.array([[0, 0, 1], [side_x - 1, 0, 1], [0, side_y - 1, 1], [side_x - 1, side_y - 1, 1]]) @ matrix.T
+    low = np.maximum(np.floor(corners.min(axis=0)).astype(int), 0)
+    high = np.minimum(np.ceil(corners.max(axis=0)).astype(int) + 1, [mask.shape[1], mask.shape[0]])
+    if (high <= low).any():
+        return result
+    hole = mask[low[1] : high[1], low[0] : high[0]]
+    if not hole.any():
+        return result
+    shift = matrix.copy()
+    shift[:, 2] -= low
+    size = (int(high[0] - low[0]), int(high[1] - low[1]))
+    warped = _warp(crop, shift, size)
+    ys, xs = np.nonzero(hole)
+    to_crop = cv2.invertAffineTransform(shift)
+    u, v = to_crop @ np.stack([xs, ys, np.ones_like(xs)]).astype(np.float64)
+    border = np.minimum(np.minimum(u, v), np.minimum(side_x - 1 - u, side_y - 1 - v)) + 0.5
+    weight = np.clip(border / max(feather, 1e-3), 0.0, 1.0).astype(np.float32)
+    weight = (weight * weight * (3.0 - 2.0 * weight))[:, None]
+    target = result[low[1] : high[1], low[0] : high[0]]
+    blended = target[ys, xs] * (1.0 - weight) + warped[ys, xs] * weight
+    target[ys, xs] = np.clip(np.rint(blended), 0, 255).astype(np.uint8)
+    return result
+
+
+def _warp(crop: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """warpAffine of uint8 [S, S, 3] to (width, height): cubic to enlarge, low-passed first to shrink."""
+    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    interpolation = cv2.INTER_CUBIC
+    if scale < 1.0:
+        sigma = 0.5 * float(np.sqrt(1.0 / (scale * scale) - 1.0))
+        if sigma > 0.1:
+            crop = cv2.GaussianBlur(crop, (0, 0), sigma)
+        interpolation = cv2.INTER_LINEAR
+    return cv2.warpAffine(crop, matrix, size, flags=interpolation, borderMode=cv2.BORDER_REPLICATE)
+
+
+def mark_hole(rgb: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The abstained result: the known part kept, the hole a neutral grey with diagonal hatching. A new uint8."""
+    check_pair(rgb, mask)
+    result = rgb.copy()
+    period = max(8, round(max(mask.shape) / 64))  # px, so that the hatch shows at any size
+    ys, xs = np.nonzero(mask)
+    stripe = (xs + ys) % period < max(2, period // 5)
+    result[ys, xs] = np.where(stripe, 88, 128).astype(np.uint8)[:, None]
+    return result
