@@ -47,7 +47,3 @@ class IdentityNet(nn.Module):
     def forward(self, face: torch.Tensor) -> torch.Tensor:
         x = self.norm(self.pool(self.stages(face))).flatten(1)
         return F.normalize(self.out_norm(self.project(x)).float(), dim=-1)
-
-
-class MobileFaceNetTeacher(nn.Module):
-    """The architecture of foamliu's MobileFaceNet checkpoint, for distillation (Chen et al. 2018)."""

@@ -1,0 +1,122 @@
+"""The weight store: bundled with the package, else a local folder, else a checked download.
+
+A model folder holds `weights.json`: {"files": {"landmarks.safetensors": {"sha256": ..., "config": {...}}, ...}}
+beside the files. `IDINPAINT_WEIGHTS` may name a further folder where optional files (YuNet, ONNX packs) lie.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from idinpaint.types import InputError
+
+BUNDLED = Path(__file__).parent / "weights_bundled"
+# Optional files that a user may fetch: name -> (address, sha256, licence).
+DOWNLOADS = {
+    "face_detection_yunet_2023mar.onnx": (
+        "https://github.com/opencv/opencv_zoo/raw/main/models/face_detection_yunet/face_detection_yunet_2023mar.onnx",
+        "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
+        "MIT",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class WeightEntry:
+    """One file of the manifest as it is on disk; ok is False when its sha256 differs or it is missing."""
+
+    name: str
+    path: Path
+    bytes: int
+    sha256: str
+    ok: bool
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def user_folder() -> Path:
+    """Where downloads and optional files lie: $IDINPAINT_WEIGHTS or ~/.cache/idinpaint."""
+    return Path(os.environ.get("IDINPAINT_WEIGHTS") or Path.home() / ".cache" / "idinpaint")
+
+
+class WeightStore:
+    """Find, check and load weights. folder: a model folder; the bundled one by default."""
+
+    def __init__(self, folder: str | Path | None = None) -> None:
+        self.folder = Path(folder) if folder else BUNDLED
+        manifest = self.folder / "weights.json"
+        if not manifest.is_file():
+            raise InputError(f"{self.folder}: no weights.json there; give a model folder or leave out --model")
+        try:
+            self.manifest: dict[str, dict[str, Any]] = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+        except (ValueError, KeyError) as error:
+            raise InputError(f"{manifest}: not a weights manifest ({error}); restore the file") from error
+
+    def entries(self) -> Iterator[WeightEntry]:
+        """Every file of the manifest, with its state on disk."""
+        for name, wanted in self.manifest.items():
+            path = self.folder / name
+            digest = sha256_of(path) if path.is_file() else ""
+            size = path.stat().st_size if path.is_file() else 0
+            yield WeightEntry(name, path, size, digest, digest == wanted["sha256"])
+
+    def find(self, filename: str) -> Path | None:
+        """Path of an optional file in the model folder or the user's folder, None when it is in neither."""
+        for folder in (self.folder, user_folder()):
+            path = folder / filename
+            if path.is_file():
+                if filename in DOWNLOADS and sha256_of(path) != DOWNLOADS[filename][1]:
+                    raise InputError(f"{path}: sha256 differs from the published file; delete it and fetch it again")
+                return path
+        return None
+
+    def load(self, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """(config, state dict in float32) of one manifest file. Raises InputError when missing or changed."""
+        import torch
+        from safetensors.torch import load_file
+
+        path = self.checked(name)
+        state = load_file(path)
+        state = {k: v.to(torch.float32) if v.is_floating_point() else v for k, v in state.items()}
+        return dict(self.manifest[name].get("config", {})), state
+
+    def checked(self, name: str) -> Path:
+        """Path of a manifest file whose sha256 agrees. Raises InputError otherwise."""
+        if name not in self.manifest:
+            raise InputError(f"{self.folder}: has no {name}; its weights.json lists {', '.join(self.manifest)}")
+        path = self.folder / name
+        if not path.is_file():
+            raise InputError(f"{path}: missing; install the package again, or restore the file")
+        if sha256_of(path) != self.manifest[name]["sha256"]:
+            raise InputError(f"{path}: sha256 differs from weights.json; the file is damaged or not the released one")
+        return path
+
+
+def download(filename: str, folder: Path | None = None) -> Path:
+    """Fetch an optional file into the user's folder, checked before it is kept. Raises InputError on failure."""
+    import urllib.request
+
+    address, digest, _ = DOWNLOADS[filename]
+    target = (folder or user_folder()) / filename
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_suffix(".part")
+    try:
+        urllib.request.urlretrieve(address, temporary)  # noqa: S310
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(f"{filename}: download failed ({error}); copy the file into {target.parent}") from error
+    if sha256_of(temporary) != digest:
+        temporary.unlink()
+        raise InputError(f"{filename}: sha256 of the download differs; nothing was kept")
+    os.replace(temporary, target)
+    return target

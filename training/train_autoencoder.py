@@ -1,0 +1,84 @@
+"""Train the autoencoder: fit the encoder in closed form, then the decoder. See configs/autoencoder.yaml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from engine import Batch, LoopConfig, run_script, save_weights, train
+from train_prior import hole_psnr, jitter
+
+from idinpaint.data import list_identity_folders, load_photos, load_training_masks, read_split, to_tensor, training_photos
+from idinpaint.losses import AlexFeatures, perceptual_loss
+from idinpaint.masks import random_mask
+from idinpaint.models.autoencoder import FaceAutoencoder
+
+
+@dataclass
+class AutoencoderConfig(LoopConfig):
+    """Settings of the autoencoder's recipe."""
+
+    latent_channels: int = 16
+    crop: int = 128  # px; the decoder is convolutional
+    max_latent_noise: float = 0.4  # std added to the latents of the hole, as a generator's errors will be
+    unmasked_share: float = 0.25
+    perceptual_weight: float = 0.1
+    perceptual_features: str = "../shared/models/alexnet_features_torchvision.pth"
+
+
+def main(config: AutoencoderConfig) -> None:
+    """Load, fit, train, write autoencoder.safetensors."""
+    photos = load_photos(training_photos(config.train_data_dir, config.splits_dir))
+    masks = load_training_masks(config.train_data_dir, config.splits_dir)
+    people = set(read_split(f"{config.splits_dir}/celeba_id256_val.txt"))
+    held = [e for e in list_identity_folders(f"{config.train_data_dir}/celeba_id256") if e.person in people][::3][:32]
+    held_images = to_tensor(load_photos(held))
+    features = AlexFeatures(config.perceptual_features)
+
+    def build() -> FaceAutoencoder:
+        model = FaceAutoencoder(config.latent_channels)
+        print("encoder keeps", round(model.fit_encoder(to_tensor(photos[::8])), 2), "dB", flush=True)
+        return model
+
+    def make_batch(rng: np.random.Generator) -> Batch:
+        images, holes = [], []
+        for i in rng.integers(0, len(photos), config.train_batch_size):
+            y, x = rng.integers(0, 256 - config.crop + 1, 2)
+            window = (slice(y, y + config.crop), slice(x, x + config.crop))
+            images.append(jitter(rng, photos[i])[window])
+            whole = np.ones((256, 256), bool) if rng.random() < config.unmasked_share else random_mask(rng, 256, masks)
+            holes.append(whole[window])
+        return {"image": to_tensor(np.stack(images)), "mask": torch.from_numpy(np.stack(holes)[:, None]).float()}
+
+    def loss_function(model: torch.nn.Module, batch: Batch, step: int) -> tuple[torch.Tensor, dict[str, float]]:
+        image, mask = batch["image"], batch["mask"]
+        plain = getattr(model, "module", model)
+        with torch.no_grad():
+            latents = plain.encode(image).float()
+            touched = F.max_pool2d(mask, 8)
+            level = torch.rand(len(image), 1, 1, 1, device=image.device) * config.max_latent_noise
+            latents = latents + touched * level * torch.randn_like(latents)
+        decoded = plain.decode(latents, image * (1 - mask), mask).float()
+        l1 = ((decoded - image).abs() * (mask + 0.1)).sum() / (3 * (mask + 0.1).sum())
+        perceptual = perceptual_loss(features.to(image.device), image * (1 - mask) + decoded * mask, image)
+        return l1 + config.perceptual_weight * perceptual, {"l1": l1.item(), "perceptual": perceptual.item()}
+
+    @torch.no_grad()
+    def validate(model: torch.nn.Module) -> dict[str, float]:
+        image = held_images.to(next(model.parameters()).device)
+        decoded = torch.cat([model.decode(model.encode(part)) for part in image.split(8)])
+        whole = torch.ones_like(image[:, :1])
+        return {
+            "val_psnr": hole_psnr(decoded, image, whole),
+            "val_psnr_linear": hole_psnr(model.synthesis(model.encode(image)), image, whole),
+            "val_perceptual": float(perceptual_loss(features.to(image.device), decoded, image)),
+        }
+
+    ema = train(config, build, make_batch, loss_function, validate)
+    save_weights(ema, f"{config.output_dir}/autoencoder.safetensors")
+
+
+if __name__ == "__main__":
+    run_script(main, AutoencoderConfig)
