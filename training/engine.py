@@ -128,7 +128,7 @@ def _describe_run(config: LoopConfig, folder: Path) -> None:
 def train(
     config: LoopConfig,
     build_model: Callable[[], torch.nn.Module],
-    make_batch: Callable[[np.random.Generator], Batch],
+    make_batch: Callable[[np.random.Generator, int], Batch],
     loss_function: LossFunction,
     validate: Callable[[torch.nn.Module], dict[str, float]] | None = None,
 ) -> torch.nn.Module:
@@ -160,7 +160,7 @@ def train(
             group["lr"] = learning_rate(config, step)
         rng = batch_rng(config, step, accelerator.process_index)
         torch.manual_seed(int(rng.integers(2**31)))
-        batch = {key: value.to(accelerator.device) for key, value in make_batch(rng).items()}
+        batch = {key: value.to(accelerator.device) for key, value in make_batch(rng, step).items()}
         with accelerator.autocast():
             loss, terms = loss_function(model, batch, step)
         if not torch.isfinite(loss):

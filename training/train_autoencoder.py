@@ -42,7 +42,7 @@ def main(config: AutoencoderConfig) -> None:
         print("encoder keeps", round(model.fit_encoder(to_tensor(photos[::8])), 2), "dB", flush=True)
         return model
 
-    def make_batch(rng: np.random.Generator) -> Batch:
+    def make_batch(rng: np.random.Generator, step: int) -> Batch:
         images, holes = [], []
         for i in rng.integers(0, len(photos), config.train_batch_size):
             y, x = rng.integers(0, 256 - config.crop + 1, 2)

@@ -131,7 +131,7 @@ def main(config: FaceMapsConfig) -> None:
             "target": torch.from_numpy((target - 1.5) / 4).float() if landmarks else torch.from_numpy(target[:, ::4, ::4].astype(np.int64)),
         }
 
-    def make_batch(rng: np.random.Generator) -> Batch:
+    def make_batch(rng: np.random.Generator, step: int) -> Batch:
         return assemble(rng, rng.integers(0, len(photos), config.train_batch_size), photos, targets)
 
     def loss_function(model: torch.nn.Module, batch: Batch, step: int) -> tuple[torch.Tensor, dict[str, float]]:

@@ -104,7 +104,7 @@ def main(config: IdentityConfig) -> None:
     targets = teacher_embeddings(faces, config)
     masks = load_training_masks(config.train_data_dir, config.splits_dir, size=128)
 
-    def make_batch(rng: np.random.Generator) -> Batch:
+    def make_batch(rng: np.random.Generator, step: int) -> Batch:
         index = rng.integers(0, len(faces), config.train_batch_size)
         empty = np.zeros((112, 112), bool)
         holes = [random_mask(rng, 112, masks, config.max_ratio) if rng.random() < config.masked_share else empty for _ in index]

@@ -54,7 +54,7 @@ def main(config: PriorConfig) -> None:
     held_mask = torch.from_numpy(np.stack(held_masks)[:, None]).float()
     features = AlexFeatures(config.perceptual_features)
 
-    def make_batch(rng: np.random.Generator) -> Batch:
+    def make_batch(rng: np.random.Generator, step: int) -> Batch:
         index = rng.integers(0, len(photos), config.train_batch_size)
         images = np.stack([jitter(rng, photos[i]) for i in index])
         holes = np.stack([random_mask(rng, config.resolution, masks) for _ in index])

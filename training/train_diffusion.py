@@ -1,0 +1,226 @@
+"""Train the diffusion refiner on residual latents, with landmarks by channel and identity by tokens. See configs/diffusion-256.yaml.
+
+Conditions are those of inference: the frozen prior's fill, landmarks predicted from the masked photo, identity
+from other photos of the person, from the visible part of the face, or none. They cost more than a step of this
+small UNet, so a pool of examples is computed from (seed, pool number) and used for several passes.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from engine import Batch, LoopConfig, run_script, train
+from safetensors.torch import load_file
+from torch import nn
+from train_prior import jitter
+
+from idinpaint.data import PhotoEntry, load_photos, load_training_masks, to_tensor, training_photos
+from idinpaint.diffusion_pipeline import IdentityInpaintPipeline
+from idinpaint.faces.alignment import arcface_matrix
+from idinpaint.faces.landmarks import draw_heatmaps
+from idinpaint.losses import min_snr_weight
+from idinpaint.masks import random_mask
+from idinpaint.models.autoencoder import FaceAutoencoder
+from idinpaint.models.conditioning import build_conditions
+from idinpaint.models.face_maps import FaceMaps, expected_points
+from idinpaint.models.id_encoder import IdentityNet
+from idinpaint.models.id_tokens import IdentityTokens
+from idinpaint.models.pconv import PConvPrior
+
+
+@dataclass
+class DiffusionConfig(LoopConfig):
+    """Settings of the diffusion recipe."""
+
+    prior: str = "runs/prior-256/prior.safetensors"
+    autoencoder: str = "runs/autoencoder/autoencoder.safetensors"
+    landmarks: str = "runs/landmarks/landmarks.safetensors"
+    identity: str = "runs/identity-masked/identity.safetensors"
+    widths: tuple[int, ...] = (64, 128, 192)
+    layers_per_block: int = 1
+    token_dim: int = 192
+    snr_gamma: float | None = None
+    known_weight: float = 0.1
+    drop_heatmaps: float = 0.1
+    pool_size: int = 2048
+    pool_passes: int = 4
+    max_ratio: float = 0.5
+
+
+class Denoiser(nn.Module):
+    """UNet and identity tokens as one module, so that both are trained, averaged and resumed together."""
+
+    def __init__(self, config: DiffusionConfig, latent_channels: int, id_dim: int) -> None:
+        super().__init__()
+        depth = len(config.widths) - 1
+        self.unet = UNet2DConditionModel(
+            sample_size=32,
+            in_channels=3 * latent_channels + 4 + 68,
+            out_channels=latent_channels,
+            block_out_channels=tuple(config.widths),
+            layers_per_block=config.layers_per_block,
+            down_block_types=("DownBlock2D",) * depth + ("CrossAttnDownBlock2D",),
+            up_block_types=("CrossAttnUpBlock2D",) + ("UpBlock2D",) * depth,
+            cross_attention_dim=config.token_dim,
+            attention_head_dim=32,
+            norm_num_groups=16,
+        )
+        nn.init.zeros_(self.unet.conv_out.weight)  # the first prediction is the prior itself
+        nn.init.zeros_(self.unet.conv_out.bias)
+        self.id_tokens = IdentityTokens(id_dim, token_dim=config.token_dim)
+
+    def forward(self, latents: torch.Tensor, timesteps: torch.Tensor, id_embed: torch.Tensor) -> torch.Tensor:
+        return self.unet(latents, timesteps, self.id_tokens(id_embed)).sample
+
+
+def make_scheduler() -> DDIMScheduler:
+    """v-prediction with zero terminal SNR (Lin et al. 2023): sampling starts at pure noise, as training does."""
+    return DDIMScheduler(
+        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, prediction_type="v_prediction",
+        rescale_betas_zero_snr=True, timestep_spacing="trailing", clip_sample=False, set_alpha_to_one=True,
+    )  # fmt: skip
+
+
+class ExamplePool:
+    """Frozen networks and the examples that they make of photos and masks."""
+
+    def __init__(self, config: DiffusionConfig, entries: list[PhotoEntry], photos: np.ndarray, device: torch.device) -> None:
+        self.config, self.photos, self.device = config, photos, device
+        self.masks = load_training_masks(config.train_data_dir, config.splits_dir)
+        self.autoencoder = self._frozen(FaceAutoencoder(), config.autoencoder)
+        self.prior = self._frozen(PConvPrior(), config.prior)
+        self.landmarker = self._frozen(FaceMaps(68), config.landmarks)
+        self.identity = self._frozen(IdentityNet(), config.identity)
+        self.same_person: list[list[int]] = []
+        groups: dict[str, list[int]] = {}
+        for index, entry in enumerate(entries):
+            if entry.person:
+                groups.setdefault(entry.person, []).append(index)
+        for index, entry in enumerate(entries):
+            self.same_person.append([i for i in groups.get(entry.person, []) if i != index])
+        empty = torch.zeros(len(photos), 1, 256, 256)[:1]
+        self.embeddings = torch.cat(
+            [self._embed(to_tensor(photos[i : i + 32]), empty.expand(len(photos[i : i + 32]), -1, -1, -1))[0]
+             for i in range(0, len(photos), 32)]
+        )  # fmt: skip
+        self.number, self.examples = -1, {}
+        self.residual_std = self.build(np.random.default_rng([config.seed, 999]), 256, None)["std"]
+
+    def _frozen(self, net: nn.Module, path: str) -> nn.Module:
+        state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}
+        net.load_state_dict(state)
+        return net.eval().requires_grad_(False).to(self.device)
+
+    @torch.no_grad()
+    def _embed(self, image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Predicted landmarks [B, 68, 2] in crop px and the identity of the visible part [B, D]."""
+        image = image.to(self.device) * (1 - mask.to(self.device))
+        with torch.autocast(self.device.type, torch.bfloat16):
+            points, _ = expected_points(self.landmarker(image, mask.to(self.device)))
+        points = points.cpu().numpy() * 4 + 1.5
+        pixels = image.permute(0, 2, 3, 1).cpu().numpy()
+        faces = np.stack([cv2.warpAffine(p, arcface_matrix(q), (112, 112)) for p, q in zip(pixels, points, strict=True)])
+        faces = torch.from_numpy(faces).permute(0, 3, 1, 2).to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            return self.identity(faces).float().cpu(), torch.from_numpy(points)
+
+    @torch.no_grad()
+    def build(self, rng: np.random.Generator, count: int, std: torch.Tensor | None) -> dict[str, torch.Tensor]:
+        """Make `count` examples; `std` scales the residual (None: measure it)."""
+        parts: dict[str, list[torch.Tensor]] = {k: [] for k in ("residual", "channels", "touched", "points", "id_embed")}
+        for _ in range(0, count, 16):
+            index = rng.integers(0, len(self.photos), 16)
+            image = to_tensor(np.stack([jitter(rng, self.photos[i]) for i in index])).to(self.device)
+            holes = np.stack([random_mask(rng, 256, self.masks, self.config.max_ratio) for _ in index])
+            mask = torch.from_numpy(holes[:, None]).float().to(self.device)
+            with torch.autocast(self.device.type, torch.bfloat16):
+                made = build_conditions(self.autoencoder, self.prior, image * (1 - mask), mask)
+                target = self.autoencoder.encode(image)
+            visible, points = self._embed(image, mask)
+            embeds = torch.stack([self._identity(rng, i, v) for i, v in zip(index, visible, strict=True)])
+            values = (target.float() - made.prior_latents.float(), made.channels, made.touched, points, embeds)
+            for key, value in zip(parts, values, strict=True):
+                parts[key].append(value.half().cpu())
+        out = {key: torch.cat(values) for key, values in parts.items()}
+        if std is None:
+            hole = out["touched"].float()
+            out["std"] = ((out["residual"].float().square() * hole).sum((0, 2, 3)) / hole.sum()).sqrt()
+        else:
+            out["residual"] = (out["residual"].float() / std.view(1, -1, 1, 1)).half()
+        return out
+
+    def _identity(self, rng: np.random.Generator, index: int, visible: torch.Tensor) -> torch.Tensor:
+        """Other photos of the person (1-5, mean), else the visible part, else nothing (zeros)."""
+        draw, others = rng.random(), self.same_person[index]
+        if draw < 0.5 and others:
+            chosen = rng.choice(others, min(len(others), int(rng.integers(1, 6))), replace=False)
+            return F.normalize(self.embeddings[torch.from_numpy(chosen)].mean(0), dim=-1)
+        return visible if draw < 0.85 else torch.zeros_like(visible)
+
+    def batch(self, rng: np.random.Generator, number: int) -> dict[str, torch.Tensor]:
+        """Draw a batch from pool `number`, which is a function of (seed, number)."""
+        if number != self.number:
+            pool_rng = np.random.default_rng([self.config.seed, 1000 + number])
+            self.examples, self.number = self.build(pool_rng, self.config.pool_size, self.residual_std), number
+        index = torch.from_numpy(rng.integers(0, len(self.examples["residual"]), self.config.train_batch_size))
+        return {key: value[index].float() for key, value in self.examples.items()}
+
+
+def save_pipeline(denoiser: Denoiser, pool: ExamplePool, folder: Path) -> None:
+    """Write the whole pipeline in diffusers' layout, fp16 safetensors."""
+    pipeline = IdentityInpaintPipeline(
+        denoiser.unet, make_scheduler(), pool.autoencoder, pool.prior, denoiser.id_tokens,
+        [round(float(s), 5) for s in pool.residual_std],
+    )  # fmt: skip
+    pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+
+
+def main(config: DiffusionConfig) -> None:
+    """Load, train, write the pipeline folder."""
+    torch.set_num_threads(max(1, config.threads))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    entries = training_photos(config.train_data_dir, config.splits_dir)
+    pool = ExamplePool(config, entries, load_photos(entries), device)
+    print(json.dumps({"residual_std": [round(float(s), 4) for s in pool.residual_std]}), flush=True)
+    scheduler = make_scheduler()
+    alphas = scheduler.alphas_cumprod
+    steps_a_pool = config.pool_size * config.pool_passes // config.train_batch_size
+
+    def make_batch(rng: np.random.Generator, step: int) -> Batch:
+        batch = pool.batch(rng, step // steps_a_pool)
+        heatmaps = torch.from_numpy(draw_heatmaps(batch.pop("points").numpy(), 32))
+        keep = torch.from_numpy(rng.random((len(heatmaps), 1, 1, 1)) >= config.drop_heatmaps).float()
+        batch["maps"] = torch.cat([batch.pop("channels"), heatmaps * keep], 1)
+        batch["timesteps"] = torch.from_numpy(rng.integers(0, 1000, len(heatmaps)))
+        batch["noise"] = torch.randn_like(batch["residual"])
+        return batch
+
+    def loss_function(model: nn.Module, batch: Batch, step: int) -> tuple[torch.Tensor, dict[str, float]]:
+        noisy = scheduler.add_noise(batch["residual"], batch["noise"], batch["timesteps"])
+        velocity = scheduler.get_velocity(batch["residual"], batch["noise"], batch["timesteps"])
+        predicted = model(torch.cat([noisy, batch["maps"]], 1), batch["timesteps"], batch["id_embed"]).float()
+        weight = batch["touched"] + config.known_weight * (1 - batch["touched"])
+        error = ((predicted - velocity).square() * weight).sum((1, 2, 3)) / (weight.sum((1, 2, 3)) * predicted.shape[1])
+        scale = 1.0
+        if config.snr_gamma is not None:
+            scale = min_snr_weight(alphas, config.snr_gamma, "v_prediction").to(error.device)[batch["timesteps"]]
+        high = (batch["timesteps"] >= 800).float()
+        terms = {"loss_t800": float((error.detach() * high).sum() / high.sum().clamp(min=1))}
+        return (error * scale).mean(), terms
+
+    def build() -> Denoiser:
+        return Denoiser(config, pool.autoencoder.config.latent_channels, pool.embeddings.shape[1])
+
+    ema = train(config, build, make_batch, loss_function)
+    save_pipeline(ema, pool, Path(config.output_dir) / "pipeline")
+
+
+if __name__ == "__main__":
+    run_script(main, DiffusionConfig)
