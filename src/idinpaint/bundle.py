@@ -1,0 +1,116 @@
+"""Puts a model folder together: face networks, identity encoder and pipeline, checked against its manifest."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from idinpaint.types import InputError
+from idinpaint.weights import WeightStore
+
+PIPELINE = "pipeline"
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass
+class Bundle:
+    """The loaded parts; pipeline is an IdentityInpaintPipeline."""
+
+    store: WeightStore
+    landmarker: Any
+    parser: Any
+    identity: Any
+    pipeline: Any
+    weights: dict[str, str]  # file -> sha256
+
+
+def pick_device(name: str) -> str:
+    """auto -> cuda where there is one. Raises InputError for cuda without a device or an unknown name."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: no CUDA device is visible; use --device cpu")
+    if name not in ("cpu", "cuda"):
+        raise InputError(f"--device {name}: use auto, cpu or cuda")
+    return name
+
+
+def resolve_model(name_or_path: str) -> tuple[WeightStore, Path]:
+    """(store of the face networks, pipeline folder) for `default`, a model folder, a pipeline folder or a hub id.
+
+    A folder with weights.json is a whole model; one with model_index.json brings the pipeline only.
+    """
+    if name_or_path == "default":
+        store = WeightStore()
+        return store, store.folder / PIPELINE
+    folder = Path(name_or_path)
+    if not folder.is_dir() and HUB_ID.fullmatch(name_or_path):
+        folder = _from_hub(name_or_path)
+    if (folder / "weights.json").is_file():
+        return WeightStore(folder), folder / PIPELINE
+    if (folder / "model_index.json").is_file():
+        return WeightStore(), folder
+    raise InputError(f"--model {name_or_path}: neither a model folder (weights.json) nor a pipeline (model_index.json)")
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        patterns = ["*.json", "*.safetensors"]
+        return Path(snapshot_download(name, allow_patterns=patterns))
+    except (OSError, ValueError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"--model {name}: no such folder, and the hub does not give it ({first})") from error
+
+
+def load_bundle(name_or_path: str = "default", device: str = "cpu") -> Bundle:
+    """Load every part onto `device`. Raises InputError when a file is missing or its sha256 differs."""
+    from idinpaint.faces.identity import BundledEncoder
+    from idinpaint.faces.landmarks import Landmarker
+    from idinpaint.faces.parsing import FaceParser
+    from idinpaint.models.face_maps import FaceMaps
+    from idinpaint.models.id_encoder import IdentityNet
+
+    store, pipeline_folder = resolve_model(name_or_path)
+    if pipeline_folder.is_relative_to(store.folder):
+        for name in store.manifest:
+            store.checked(name)
+
+    def build(kind: type, name: str):
+        config, state = store.load(name)
+        threshold = config.pop("threshold", None)
+        net = kind(**config)
+        net.load_state_dict(state)
+        return net if threshold is None else (net, threshold)
+
+    identity_net, threshold = build(IdentityNet, "identity.safetensors")
+    return Bundle(
+        store=store,
+        landmarker=Landmarker(build(FaceMaps, "landmarks.safetensors"), device),
+        parser=FaceParser(build(FaceMaps, "parsing.safetensors"), device),
+        identity=BundledEncoder(identity_net, threshold, device),
+        pipeline=load_pipeline(pipeline_folder, device),
+        weights={name: entry["sha256"] for name, entry in store.manifest.items()},
+    )
+
+
+def load_pipeline(folder: Path, device: str = "cpu"):
+    """The IdentityInpaintPipeline of a folder in diffusers' layout, float32 on the CPU and float16 on CUDA."""
+    import torch
+    from diffusers.utils import logging
+
+    from idinpaint.diffusion_pipeline import IdentityInpaintPipeline
+
+    logging.disable_progress_bar()
+    dtype = torch.float16 if device == "cuda" else torch.float32
+    try:
+        pipeline = IdentityInpaintPipeline.from_pretrained(folder, torch_dtype=dtype, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{folder}: not a loadable pipeline ({str(error).splitlines()[0]})") from error
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(device)

@@ -1,0 +1,87 @@
+"""Identity encoders behind one interface: unit vectors of faces on the 112 px ArcFace template."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from idinpaint.types import InputError
+
+HIDDEN_GREY = 128  # hidden pixels are mid grey: about 0 once scaled to [-1, 1]
+
+
+class IdentityEncoder(Protocol):
+    """What every encoder offers. threshold: cosine from which two photos count as one person."""
+
+    name: str
+    threshold: float
+
+    def embed(self, faces: Sequence[np.ndarray]) -> np.ndarray:
+        """Faces [112, 112, 3] uint8 RGB, hidden pixels HIDDEN_GREY -> [B, D] unit vectors."""
+
+
+class BundledEncoder:
+    """The package's own network, trained to see through occlusion."""
+
+    def __init__(self, net, threshold: float, device: str = "cpu") -> None:
+        self.net, self.threshold, self.device = net.eval().to(device), threshold, device
+        self.name = "bundled"
+
+    def embed(self, faces: Sequence[np.ndarray]) -> np.ndarray:
+        """See IdentityEncoder; the mean over a face and its mirror image, as in training."""
+        import torch
+        import torch.nn.functional as F
+
+        from idinpaint.data import to_tensor
+
+        batch = to_tensor(np.stack(list(faces))).to(self.device)
+        with torch.inference_mode():
+            both = self.net(batch) + self.net(batch.flip(-1))
+        return F.normalize(both.float(), dim=-1).cpu().numpy()
+
+
+class InsightFaceEncoder:
+    """An ArcFace network of an InsightFace pack (buffalo_l, antelopev2, ...) or of a local ONNX file or folder."""
+
+    threshold = 0.35  # cosine; ArcFace R50 on WebFace600K separates pairs at about this value
+
+    def __init__(self, pack: str = "buffalo_l", device: str = "cpu") -> None:
+        try:
+            from insightface.model_zoo import get_model
+        except ImportError as error:
+            raise InputError("insightface is not installed; pip install 'idinpaint[insightface]'") from error
+        path = self._file(pack)
+        providers = ["CUDAExecutionProvider", "CPUExecutionProvider"] if device == "cuda" else ["CPUExecutionProvider"]
+        self.net = get_model(str(path), providers=providers)
+        if self.net is None or not hasattr(self.net, "get_feat"):
+            raise InputError(f"{path}: not an ArcFace recognition network; give the pack's w600k_*.onnx or glintr100.onnx")
+        self.net.prepare(ctx_id=0 if device == "cuda" else -1)
+        self.name = f"insightface/{path.name}"
+
+    @staticmethod
+    def _file(pack: str) -> Path:
+        given = Path(pack)
+        if given.suffix == ".onnx" and given.is_file():
+            return given
+        folder = given if given.is_dir() else Path.home() / ".insightface" / "models" / pack
+        for pattern in ("w600k*.onnx", "glint*.onnx", "*.onnx"):
+            found = sorted(folder.glob(pattern)) if folder.is_dir() else []
+            if found:
+                return found[0]
+        raise InputError(f"{pack}: no ONNX recognition network in {folder}; download the pack with insightface first")
+
+    def embed(self, faces: Sequence[np.ndarray]) -> np.ndarray:
+        """See IdentityEncoder."""
+        # InsightFace takes BGR and swaps it back itself.
+        vectors = self.net.get_feat([np.ascontiguousarray(face[..., ::-1]) for face in faces])
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def hide(face: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+    """A copy of [112, 112, 3] uint8 with the pixels where hidden [112, 112] bool is True set to HIDDEN_GREY."""
+    out = face.copy()
+    out[hidden] = HIDDEN_GREY
+    return out

@@ -1,0 +1,30 @@
+"""What every inpainter offers, and the registry by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from idinpaint.types import FaceAnalysis
+
+
+@dataclass(frozen=True)
+class FillRequest:
+    """One face to fill. id_embed: [D] unit vector or None; steps: None leaves the inpainter's own number."""
+
+    face: FaceAnalysis
+    id_embed: np.ndarray | None = None
+    num_samples: int = 1
+    steps: int | None = None
+    seed: int = 0
+
+
+class Inpainter(Protocol):
+    """Fills the hole of an aligned crop."""
+
+    name: str
+
+    def fill(self, request: FillRequest) -> list[np.ndarray]:
+        """num_samples crops [256, 256, 3] uint8, plausible on known pixels too; the caller composites."""
