@@ -1,0 +1,60 @@
+# Every target does all its set-up by itself, once, in $(VENV). `make` alone lists the targets.
+#   make setup PYTHON=/path/to/python3.12     another interpreter      make test VENV=/tmp/venv     another place
+#   make test ARGS="-k masks"                 arguments for pytest
+
+VENV ?= .venv
+PYTHON ?=
+ARGS ?=
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.idinpaint-setup
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
+
+.PHONY: help setup demo test lint clean
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo    restore a damaged portrait into out/demo (sets itself up first)"
+	@echo "make test    run the tests (sets itself up first)"
+	@echo "make lint    check style with ruff"
+	@echo "make setup   only the virtual environment, in $(VENV)"
+	@echo "make clean   remove out/ and caches; $(VENV) and runs/ stay"
+
+setup: $(STAMP)
+	@echo "Ready: $(BIN)/idinpaint --help"
+
+demo: $(STAMP)
+	@$(BIN)/python examples/demo.py
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+clean:
+	@rm -rf out build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis
+	@find src tests training eval examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+$(STAMP): pyproject.toml constraints.txt
+	@set -eu; \
+	python=; \
+	for candidate in $(or $(PYTHON),python3.11 python3 python3.12 python3.13 python3.14); do \
+	    if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	        python="$$candidate"; break; \
+	    fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	    echo "make: no Python 3.11 or newer found$(if $(PYTHON), at $(PYTHON)); install one or name it: make setup PYTHON=/path/to/python3" >&2; exit 1; \
+	fi; \
+	if ! "$(BIN)/python" -m pip --version >/dev/null 2>&1; then \
+	    if ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
+	        echo "make: $$python has no venv module; install it (Debian, Ubuntu: apt install python3-venv) and run make again" >&2; exit 1; \
+	    fi; \
+	    echo "Creating $(VENV) with $$("$$python" --version)"; \
+	    "$$python" -m venv --clear "$(VENV)"; \
+	fi; \
+	echo "Installing into $(VENV): a few minutes the first time, nothing later"; \
+	$(PIP_INSTALL) --constraint constraints.txt --editable '.[dev]'; \
+	touch "$@"
