@@ -1,0 +1,202 @@
+"""Scores of a filled picture against the original: PSNR, SSIM, LPIPS (alex, vgg) and SFace identity.
+
+Pictures are uint8 [H, W, 3] RGB, masks bool [H, W], True = hole. Nothing here is used in training, with one
+exception that PROTOCOL.md states: the training's perceptual loss reads the same AlexNet features as LPIPS-alex.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from skimage.metrics import structural_similarity
+from torch import Tensor, nn
+
+from idinpaint.types import InputError
+
+PSNR_CAP = 100.0  # dB, given for identical pictures so that means stay finite
+
+SFACE_FILE = "face_recognition_sface_2021dec.onnx"
+YUNET_FILE = "face_detection_yunet_2023mar.onnx"
+BACKBONE_FILES = {"alex": "alexnet_features_torchvision.pth", "vgg": "vgg16_features_torchvision.pth"}
+
+# torchvision's `features` as (index, in, out, kernel, stride, padding), pools as (index, kernel), and the slices'
+# ends: LPIPS reads the ReLU output that closes each slice.
+ALEX_CONVS = ((0, 3, 64, 11, 4, 2), (3, 64, 192, 5, 1, 2), (6, 192, 384, 3, 1, 1), (8, 384, 256, 3, 1, 1))
+ALEX_CONVS += ((10, 256, 256, 3, 1, 1),)
+ALEX_POOLS, ALEX_SLICES = ((2, 3), (5, 3)), (1, 4, 7, 9, 11)
+VGG_WIDTHS = {0: (3, 64), 2: (64, 64), 5: (64, 128), 7: (128, 128), 10: (128, 256), 12: (256, 256), 14: (256, 256)}
+VGG_WIDTHS |= {17: (256, 512), **{i: (512, 512) for i in (19, 21, 24, 26, 28)}}
+VGG_CONVS = tuple((i, a, b, 3, 1, 1) for i, (a, b) in VGG_WIDTHS.items())
+VGG_POOLS, VGG_SLICES = ((4, 2), (9, 2), (16, 2), (23, 2)), (3, 8, 15, 22, 29)
+
+
+def psnr(image: np.ndarray, original: np.ndarray, mask: np.ndarray | None = None) -> float:
+    """Peak signal-to-noise ratio in dB (peak 255), over all pixels or over the hole; at most PSNR_CAP."""
+    error = (image.astype(np.float64) - original.astype(np.float64)) ** 2
+    mse = float(error.mean() if mask is None else error[mask].mean())
+    return PSNR_CAP if mse == 0 else min(PSNR_CAP, float(10 * np.log10(255.0**2 / mse)))
+
+
+def ssim(image: np.ndarray, original: np.ndarray, mask: np.ndarray | None = None) -> tuple[float, float]:
+    """SSIM of the whole picture, and of the map's mean over the hole (NaN without a mask).
+
+    Wang 2004: 11 x 11 Gaussian window of sigma 1.5, population covariance, data range 255, channels averaged.
+    """
+    whole, full = structural_similarity(
+        image,
+        original,
+        win_size=11,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        data_range=255,
+        channel_axis=2,
+        full=True,
+    )
+    return float(whole), float("nan") if mask is None else float(full.mean(axis=2)[mask].mean())
+
+
+def build_features(net: str) -> nn.Sequential:
+    """torchvision's `alexnet().features` or `vgg16().features` up to the last ReLU that LPIPS reads, untrained."""
+    convs, pools, slices = (
+        (ALEX_CONVS, ALEX_POOLS, ALEX_SLICES) if net == "alex" else (VGG_CONVS, VGG_POOLS, VGG_SLICES)
+    )
+    layers: dict[int, nn.Module] = {i: nn.MaxPool2d(kernel, stride=2) for i, kernel in pools}
+    for index, channels_in, channels_out, kernel, stride, padding in convs:
+        layers[index] = nn.Conv2d(channels_in, channels_out, kernel, stride, padding)
+        layers[index + 1] = nn.ReLU()
+    return nn.Sequential(*(layers[i] for i in range(slices[-1] + 1)))
+
+
+class LPIPS(nn.Module):
+    """Learned perceptual distance (Zhang 2018, v0.1): torchvision backbone, linear heads as torchmetrics ships them."""
+
+    def __init__(self, net: str, backbone: Path) -> None:
+        """net: "alex" or "vgg"; backbone: state dict with torchvision's names (`features.N.weight`)."""
+        super().__init__()
+        self.slices = ALEX_SLICES if net == "alex" else VGG_SLICES
+        state = torch.load(backbone, map_location="cpu", weights_only=True)
+        self.features = build_features(net)
+        self.features.load_state_dict({key.removeprefix("features."): value.float() for key, value in state.items()})
+        heads = torch.load(_heads_file(net), map_location="cpu", weights_only=True)
+        self.heads = [heads[f"lin{i}.model.1.weight"].float() for i in range(len(self.slices))]
+        self.shift = torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1)
+        self.scale = torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1)
+        self.eval().requires_grad_(False)
+
+    def layer_maps(self, image: Tensor, original: Tensor) -> list[Tensor]:
+        """[B, 3, H, W] in [-1, 1] twice -> one weighted distance map [B, 1, h, w] per slice."""
+        x = (torch.cat([image, original]) - self.shift) / self.scale
+        maps = []
+        for index, layer in enumerate(self.features):
+            x = layer(x)
+            if index in self.slices:
+                unit = x / torch.sqrt(1e-8 + x.square().sum(dim=1, keepdim=True))
+                a, b = unit.chunk(2)
+                maps.append(F.conv2d((a - b).square(), self.heads[len(maps)]))
+        return maps
+
+    def distance(self, image: np.ndarray, original: np.ndarray, mask: np.ndarray | None = None) -> tuple[float, float]:
+        """Distance of the pictures, and of the bilinearly enlarged distance maps over the hole (NaN without mask)."""
+        with torch.no_grad():
+            maps = self.layer_maps(_to_tensor(image), _to_tensor(original))
+            whole = sum(float(m.mean()) for m in maps)
+            if mask is None:
+                return whole, float("nan")
+            large = [F.interpolate(m, size=mask.shape, mode="bilinear", align_corners=False) for m in maps]
+            return whole, float(sum(large)[0, 0].numpy()[mask].mean())
+
+
+def _to_tensor(image: np.ndarray) -> Tensor:
+    return torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None].contiguous() / 127.5 - 1
+
+
+def _heads_file(net: str) -> Path:
+    import torchmetrics.functional.image as functional_image
+
+    return Path(functional_image.__file__).parent / "lpips_models" / f"{net}.pth"
+
+
+class FaceIdentity:
+    """SFace behind YuNet's five points: an encoder that neither trained nor conditioned anything here."""
+
+    def __init__(self, sface: Path, yunet: Path, score_threshold: float = 0.6) -> None:
+        self._recognizer = cv2.FaceRecognizerSF.create(str(sface), "")
+        self._detector = cv2.FaceDetectorYN.create(str(yunet), "", (256, 256), score_threshold)
+
+    def embed(self, image: np.ndarray) -> np.ndarray | None:
+        """Unit vector [128] of the face with the best score in a uint8 RGB picture, None when none is detected."""
+        bgr = np.ascontiguousarray(image[..., ::-1])  # both OpenCV networks want BGR
+        self._detector.setInputSize((bgr.shape[1], bgr.shape[0]))
+        faces = self._detector.detect(bgr)[1]
+        if faces is None:
+            return None
+        best = faces[int(np.argmax(faces[:, -1]))]
+        vector = self._recognizer.feature(self._recognizer.alignCrop(bgr, best))[0].astype(np.float64)
+        return vector / np.linalg.norm(vector)
+
+
+def identity_similarity(a: np.ndarray | None, b: np.ndarray | None) -> float:
+    """Cosine of two unit vectors in [-1, 1]; 0 when the face was not detected in one of the pictures."""
+    return 0.0 if a is None or b is None else float(a @ b)
+
+
+@dataclass(frozen=True)
+class MetricSuite:
+    """Every metric with its weights loaded. lpips_vgg is None when its backbone is absent."""
+
+    lpips_alex: LPIPS
+    lpips_vgg: LPIPS | None
+    identity: FaceIdentity
+
+    def score(self, image: np.ndarray, original: np.ndarray, mask: np.ndarray) -> dict[str, float]:
+        """All scores of one picture except identity, by column name of the benchmark's rows."""
+        ssim_whole, ssim_hole = ssim(image, original, mask)
+        alex, alex_hole = self.lpips_alex.distance(image, original, mask)
+        vgg = self.lpips_vgg.distance(image, original)[0] if self.lpips_vgg else float("nan")
+        return {
+            "psnr": psnr(image, original),
+            "psnr_hole": psnr(image, original, mask),
+            "ssim": ssim_whole,
+            "ssim_hole": ssim_hole,
+            "lpips_alex": alex,
+            "lpips_alex_hole": alex_hole,
+            "lpips_vgg": vgg,
+        }
+
+
+def weight_folders(data: Path, given: Path | None) -> list[Path]:
+    """Where metric weights are looked for: the given folder, else beside the data, else the user's cache."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "idinpaint" / "metric_weights"
+    return [given] if given else [data.resolve().parent / "metric_weights", cache]
+
+
+def find_weight(name: str, folders: list[Path]) -> Path | None:
+    """First folder's file of that name, or None."""
+    return next((folder / name for folder in folders if (folder / name).is_file()), None)
+
+
+def load_metrics(data: Path, given: Path | None = None) -> MetricSuite:
+    """Load every metric. Raises InputError, with the way out, when SFace, YuNet or AlexNet is missing."""
+    folders = weight_folders(data, given)
+    with_models = [*folders, data.resolve().parent / "models"]  # AlexNet and YuNet also lie beside the data
+    found = {name: find_weight(name, with_models) for name in (SFACE_FILE, YUNET_FILE, *BACKBONE_FILES.values())}
+    for name in (SFACE_FILE, YUNET_FILE, BACKBONE_FILES["alex"]):
+        if found[name] is None:
+            tool = data.parent / "tools" / "fetch_metric_weights.py"
+            raise InputError(
+                f"metric weights: {name} is not in {' or '.join(map(str, folders))}; "
+                f"run `python {tool} DIR` and pass --metric-weights DIR"
+            )
+    vgg = found[BACKBONE_FILES["vgg"]]
+    return MetricSuite(
+        lpips_alex=LPIPS("alex", found[BACKBONE_FILES["alex"]]),
+        lpips_vgg=LPIPS("vgg", vgg) if vgg else None,
+        identity=FaceIdentity(found[SFACE_FILE], found[YUNET_FILE]),
+    )

@@ -1,0 +1,123 @@
+"""Metrics against closed forms and against the reference implementations (skimage, torchmetrics)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+REPO = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPO / "eval"))
+
+import metrics  # noqa: E402
+
+
+def noise(seed: int, size: int = 96) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
+
+
+def smooth(size: int = 96) -> np.ndarray:
+    y, x = np.mgrid[:size, :size]
+    return np.stack([x * 2, y * 2, (x + y)], axis=2).astype(np.uint8)
+
+
+def left_half(size: int = 96) -> np.ndarray:
+    mask = np.zeros((size, size), bool)
+    mask[:, : size // 2] = True
+    return mask
+
+
+def test_psnr_of_a_known_offset():
+    original = np.full((16, 16, 3), 100, np.uint8)
+    assert metrics.psnr(original + 10, original) == pytest.approx(20 * np.log10(25.5), abs=1e-9)
+    assert metrics.psnr(original, original) == metrics.PSNR_CAP
+
+
+def test_psnr_of_the_hole_counts_the_hole_only():
+    original, mask = np.full((16, 16, 3), 100, np.uint8), left_half(16)
+    image = original.copy()
+    image[mask] += 10
+    assert metrics.psnr(image, original, mask) == pytest.approx(20 * np.log10(25.5), abs=1e-9)
+    assert metrics.psnr(image, original) == pytest.approx(20 * np.log10(25.5) + 10 * np.log10(2), abs=1e-9)
+
+
+def test_ssim_of_two_constants_is_the_luminance_term():
+    a, b = np.full((32, 32, 3), 100, np.uint8), np.full((32, 32, 3), 150, np.uint8)
+    c1 = (0.01 * 255) ** 2
+    expected = (2 * 100 * 150 + c1) / (100**2 + 150**2 + c1)
+    whole, hole = metrics.ssim(a, b, left_half(32))
+    assert whole == pytest.approx(expected, abs=1e-6) and hole == pytest.approx(expected, abs=1e-6)
+
+
+def test_ssim_agrees_with_a_direct_gaussian_window():
+    a, b = smooth().astype(np.float64), noise(0).astype(np.float64)
+    offsets = np.arange(11) - 5
+    window = np.exp(-(offsets**2) / (2 * 1.5**2))
+    window = np.outer(window, window) / np.outer(window, window).sum()
+    row, column = 40, 50
+    values = []
+    for channel in range(3):
+        pa = a[row - 5 : row + 6, column - 5 : column + 6, channel]
+        pb = b[row - 5 : row + 6, column - 5 : column + 6, channel]
+        ma, mb = (window * pa).sum(), (window * pb).sum()
+        va, vb = (window * pa**2).sum() - ma**2, (window * pb**2).sum() - mb**2
+        cov = (window * pa * pb).sum() - ma * mb
+        c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+        values.append((2 * ma * mb + c1) * (2 * cov + c2) / ((ma**2 + mb**2 + c1) * (va + vb + c2)))
+    one_pixel = np.zeros((96, 96), bool)
+    one_pixel[row, column] = True
+    assert metrics.ssim(smooth(), noise(0), one_pixel)[1] == pytest.approx(np.mean(values), abs=1e-9)
+
+
+@pytest.fixture
+def alex(shared) -> metrics.LPIPS:
+    return metrics.LPIPS("alex", shared / "models" / metrics.BACKBONE_FILES["alex"])
+
+
+def test_lpips_of_identical_pictures_is_zero_and_grows_with_noise(alex):
+    original = smooth(128)
+    disturbance = np.random.default_rng(1).normal(size=original.shape)
+    values = [alex.distance(original, original)[0]]
+    for sigma in (5, 15, 40):
+        noisy = np.clip(original + sigma * disturbance, 0, 255).astype(np.uint8)
+        values.append(alex.distance(noisy, original)[0])
+    assert values[0] == 0 and values == sorted(values) and values[3] > 0.3
+
+
+def test_lpips_over_the_hole_counts_the_hole_more(alex):
+    original, mask = smooth(128), left_half(128)
+    image = np.where(mask[..., None], noise(2, 128), original)
+    whole, hole = alex.distance(image, original, mask)
+    assert hole > 1.3 * whole > 0
+
+
+@pytest.mark.parametrize("net", ["alex", "vgg"])
+def test_lpips_equals_torchmetrics_on_the_same_backbone(net, tmp_path, monkeypatch):
+    """torchmetrics wants torchvision for the backbone only: give both the same random one."""
+    from torchmetrics.functional.image import lpips as reference
+
+    torch.manual_seed(0)
+    features = metrics.build_features(net)
+    torch.save({f"features.{key}": value for key, value in features.state_dict().items()}, tmp_path / "net.pth")
+    monkeypatch.setattr(reference, "_get_tv_model_features", lambda *args, **kwargs: features)
+    theirs = reference._LPIPS(pretrained=True, net=net).eval()
+    ours = metrics.LPIPS(net, tmp_path / "net.pth")
+    a, b = smooth(), noise(3)
+    with torch.no_grad():
+        expected = theirs(metrics._to_tensor(a), metrics._to_tensor(b)).item()
+    assert ours.distance(a, b)[0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_identity_counts_a_missing_face_as_zero():
+    unit = np.array([0.6, 0.8])
+    assert metrics.identity_similarity(unit, unit) == pytest.approx(1)
+    assert metrics.identity_similarity(None, unit) == 0
+
+
+def test_missing_weights_are_one_line_with_the_way_out(tmp_path):
+    with pytest.raises(metrics.InputError) as caught:
+        metrics.load_metrics(tmp_path / "data", tmp_path / "weights")
+    assert "fetch_metric_weights.py" in str(caught.value) and "\n" not in str(caught.value)
