@@ -1,0 +1,273 @@
+"""The work of `restore` and `analyze`, for one photo and for folders: read, call the Restorer, write, sum up."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import os
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from idinpaint.encoders import write_atomic
+from idinpaint.jobs import SUMMARY, Job, plan_folder, plan_single
+from idinpaint.mask_io import load_mask
+from idinpaint.photo import Photo, load_photo, save_photo
+from idinpaint.progress import Progress
+from idinpaint.types import Decision, FaceAnalysis, InputError
+from idinpaint.verify import to_plain
+
+RESTORED, BAD, ABSTAINED = 0, 2, 3  # exit statuses
+COLUMNS = (
+    ("image", "mask", "output", "status", "strategy", "rule", "forced", "face_coverage", "hole_ratio")
+    + ("identity_similarity", "seconds", "message")
+)  # fmt: skip
+
+
+class Models:
+    """Loads the Restorer at its first use, so that bad input is told before torch is imported."""
+
+    def __init__(self, model: str, device: str, progress: Progress) -> None:
+        self.model, self.device, self.progress = model, device, progress
+        self._restorer: Any = None
+
+    def restorer(self) -> Any:
+        """The Restorer. InputError for a wrong model, device or installation."""
+        if self._restorer is None:
+            self.progress("loading the models")
+            os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # of the libraries, to their developers
+                    from idinpaint.restorer import Restorer
+
+                    self._restorer = Restorer.from_pretrained(self.model, device=self.device)
+            except ImportError as error:
+                raise InputError(f"a package cannot be loaded: {error}; see idinpaint doctor") from error
+        return self._restorer
+
+
+def warn(notices: list[str], progress: Progress) -> None:
+    """Notices on stderr, a line each."""
+    progress.clear()
+    for notice in notices:
+        print(f"idinpaint: warning: {notice}", file=sys.stderr)
+
+
+def one_line(error: BaseException) -> str:
+    """The error's text on one line; its type too when it is not about the input."""
+    text = " ".join(str(error).split())
+    if isinstance(error, InputError):
+        return text
+    if os.environ.get("IDINPAINT_DEBUG"):
+        traceback.print_exception(error)
+    if isinstance(error, MemoryError):
+        return "out of memory; try a smaller photo"
+    return f"internal error, {type(error).__name__}: {text} (IDINPAINT_DEBUG=1 shows where)"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Plain JSON, indented, all or nothing."""
+    text = json.dumps(to_plain(value), indent=2, ensure_ascii=False) + "\n"
+    write_atomic(path, lambda file: file.write(text.encode()))
+
+
+def read_inputs(job: Job, args: argparse.Namespace) -> tuple[Photo, np.ndarray, list[str]]:
+    """(photo, mask, notices). InputError for all that can be wrong with the files and the face box."""
+    photo = load_photo(job.image)
+    mask, notices = load_mask(job.mask, photo.size, args.invert_mask)
+    if args.face_box is not None:
+        x, y, w, h = args.face_box
+        if x >= photo.size[0] or y >= photo.size[1] or x + w <= 0 or y + h <= 0:
+            width, height = photo.size
+            raise InputError(
+                f"{job.image}: --face-box {x:g},{y:g},{w:g},{h:g} is outside of the {width}x{height} photo"
+            )
+    return photo, mask, photo.notices + notices
+
+
+def run_restore(args: argparse.Namespace) -> int:
+    """`idinpaint restore`; returns the exit status."""
+    references = tuple(args.reference)
+    for path in references:
+        load_photo(path)  # told now, not after minutes of work
+    return _run(args, restore_one, args.output, args.report, args.comparison, references)
+
+
+def run_analyze(args: argparse.Namespace) -> int:
+    """`idinpaint analyze`; returns the exit status."""
+    return _run(args, analyze_one, None, None, args.overlay)
+
+
+def _run(
+    args: argparse.Namespace,
+    work: Callable[..., dict[str, Any]],
+    output: Path | None,
+    report: Path | None,
+    picture: Path | None,
+    inputs: tuple[Path, ...] = (),
+) -> int:
+    """Plans the jobs and does them. One photo: its error is raised. A folder: errors are counted."""
+    as_json = getattr(args, "json", False)
+    if not args.image.is_dir():
+        job = plan_single(args.image, args.mask, output, report, picture, inputs)
+        progress = Progress(plain=work is restore_one)
+        models = Models(args.model, args.device, progress)
+        row = work(job, args, models, progress)
+        if as_json:
+            print(json.dumps(to_plain(row), indent=2))
+        return ABSTAINED if row["status"] == "abstained" else RESTORED
+    jobs, notices = plan_folder(args.image, args.mask, output, report, picture)
+    progress = Progress(len(jobs), plain=work is restore_one)
+    warn(notices, progress)
+    models = Models(args.model, args.device, progress)
+    rows: list[dict[str, Any]] = []
+    try:
+        for number, job in enumerate(jobs, 1):
+            progress.photo(number, job.image.name)
+            rows.append(_try(work, job, args, models, progress))
+    finally:
+        if output is not None:
+            _write_summary(output / SUMMARY, rows)
+    counts = {status: sum(row["status"] == status for row in rows) for status in ("error", "abstained")}
+    if as_json:
+        print(json.dumps(to_plain(rows), indent=2))
+    else:
+        fine = len(rows) - sum(counts.values())
+        done = "restored" if work is restore_one else "analyzed"
+        print(f"{len(rows)} photos: {fine} {done}, {counts['abstained']} abstained, {counts['error']} bad")
+    return BAD if counts["error"] else ABSTAINED if counts["abstained"] else RESTORED
+
+
+def _try(work: Callable[..., dict[str, Any]], job: Job, args: argparse.Namespace, models: Models, progress: Progress):
+    """One photo of a folder; whatever goes wrong with it becomes a row and a line on stderr."""
+    start = time.monotonic()
+    try:
+        if job.error:
+            raise InputError(job.error)
+        return work(job, args, models, progress)
+    except Exception as error:  # one bad file does not stop the rest
+        message = one_line(error)
+        progress.clear()
+        print(f"idinpaint: error: {message}", file=sys.stderr)
+        seconds = time.monotonic() - start
+        return {"image": job.image, "mask": job.mask, "status": "error", "message": message, "seconds": seconds}
+
+
+def _write_summary(path: Path, rows: list[dict[str, Any]]) -> None:
+    """One line a photo, CSV with a header."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(to_plain(rows))
+    write_atomic(path, lambda file: file.write(text.getvalue().encode()))
+
+
+def restore_one(job: Job, args: argparse.Namespace, models: Models, progress: Progress) -> dict[str, Any]:
+    """Restores one photo and writes its files, the photo itself last. Returns its row of the summary."""
+    start = time.monotonic()
+    progress("reading the photo")
+    photo, mask, notices = read_inputs(job, args)
+    restoration = models.restorer()(
+        photo.rgb,
+        mask,
+        references=tuple(args.reference),
+        strategy=args.strategy,
+        num_samples=args.num_samples,
+        steps=args.steps,
+        seed=args.seed,
+        force=args.force,
+        face_box=args.face_box,
+        progress=progress,
+    )
+    progress("writing")
+    decision, report = restoration.decision, dict(restoration.report)
+    notices += report.get("notices", [])
+    if job.picture:
+        from idinpaint import visuals
+
+        picture = visuals.comparison(photo.rgb, mask, restoration.image, restoration.candidates)
+        visuals.save_picture(job.picture, picture)
+    notices += save_photo(photo, restoration.image, mask, job.output)
+    seconds = time.monotonic() - start
+    if job.report:
+        files = {"image": job.image, "mask": job.mask, "output": job.output, "references": list(args.reference)}
+        write_json(job.report, {**report, "files": files, "notices": notices, "seconds_total": seconds})
+    warn(notices, progress)
+    status = "abstained" if restoration.abstained else "restored"
+    what = "restored" if status == "restored" else "abstained, the hole is left marked"
+    print(f"{job.output}: {what} ({decision.strategy}): {decision.reason} [{seconds:.1f} s]", flush=True)
+    best = [face[0].identity_similarity for face in restoration.candidates if face]
+    return {
+        **_decision_row(job, decision),
+        "status": status,
+        "identity_similarity": min((value for value in best if value is not None), default=None),
+        "seconds": seconds,
+        "message": decision.reason,
+    }
+
+
+def _decision_row(job: Job, decision: Decision) -> dict[str, Any]:
+    row = {name: getattr(decision, name) for name in ("strategy", "rule", "forced", "face_coverage", "hole_ratio")}
+    return {"image": job.image, "mask": job.mask, "output": job.output, **row}
+
+
+def analyze_one(job: Job, args: argparse.Namespace, models: Models, progress: Progress) -> dict[str, Any]:
+    """Analyses one photo; prints it unless --json; returns what --json shows."""
+    progress("reading the photo")
+    photo, mask, notices = read_inputs(job, args)
+    restorer = models.restorer()
+    progress("analysing")
+    faces, decision = restorer.analyze(photo.rgb, mask, face_box=args.face_box)
+    if job.picture:
+        from idinpaint import visuals
+
+        visuals.save_picture(job.picture, visuals.overlay(photo.rgb, mask, faces, decision))
+    progress.clear()
+    warn(notices, progress)
+    if not args.json:
+        _print_analysis(job, photo, faces, decision)
+    return {
+        "image": job.image,
+        "mask": job.mask,
+        "status": "analyzed",
+        "width": photo.size[0],
+        "height": photo.size[1],
+        "hole_ratio": float(mask.mean()),
+        "decision": decision,
+        "faces": [_face_json(face) for face in faces],
+        "notices": notices,
+    }
+
+
+def _print_analysis(job: Job, photo: Photo, faces: list[FaceAnalysis], decision: Decision) -> None:
+    width, height = photo.size
+    count = f"{len(faces)} face{'' if len(faces) == 1 else 's'} touched by the mask"
+    print(f"{job.image}: {width}x{height}, {100 * decision.hole_ratio:.1f} % is hole, {count}")
+    for number, face in enumerate(faces, 1):
+        x, y, w, h = face.box
+        hidden = ", ".join(f"{name} {100 * share:.0f} %" for name, share in face.coverage.items() if share >= 0.005)
+        print(f"  face {number} at {x:.0f},{y:.0f} {w:.0f}x{h:.0f}: {100 * face.face_coverage:.1f} % hidden ({hidden})")
+    print(f"  decision: {decision.strategy} ({decision.rule}): {decision.reason}")
+
+
+def _face_json(face: FaceAnalysis) -> dict[str, Any]:
+    """Numbers only; landmarks in photo px."""
+    matrix = np.asarray(face.crop_to_photo)
+    return {
+        "box": face.box,
+        "coverage": face.coverage,
+        "face_coverage": face.face_coverage,
+        "landmarks": np.round(face.landmarks @ matrix[:, :2].T + matrix[:, 2], 2),
+        "landmark_confidence": np.round(face.landmark_confidence, 4),
+        "crop_to_photo": matrix,
+        "identity_readable": face.id_embed is not None,
+    }

@@ -1,0 +1,200 @@
+"""The command line: parses, delegates, and turns every error into one line and an exit status.
+
+0 restored (or: done), 2 bad input or usage, 3 abstained.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from idinpaint import __version__
+from idinpaint.types import InputError
+
+BAD = 2
+STRATEGIES = ("auto", "telea", "prior", "diffusion")
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with its errors on one line."""
+
+    def error(self, message: str) -> None:
+        self.exit(BAD, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def whole_number(low: int, high: int) -> Callable[[str], int]:
+    """An argparse type: an integer within [low, high]."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"must be a whole number from {low} to {high}, not {text!r}")
+        return value
+
+    return parse
+
+
+def face_box(text: str) -> tuple[float, float, float, float]:
+    """An argparse type: x,y,w,h in photo px, w and h above 0."""
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) != 4 or not all(math.isfinite(value) for value in values) or min(values[2:]) <= 0:
+        raise argparse.ArgumentTypeError(f"must be x,y,w,h in photo pixels with w and h above 0, not {text!r}")
+    return values
+
+
+def file_path(text: str) -> Path:
+    """An argparse type: a path that is not empty."""
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError("an empty path")
+    return Path(text)
+
+
+def build_parser() -> Parser:
+    """The whole command line."""
+    parser = Parser(prog="idinpaint", description="Restore damaged portraits and keep the person.")
+    parser.add_argument("--version", action="version", version=f"idinpaint {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    _add_restore(commands.add_parser("restore", help="fill the masked part of a photo, or of a folder of photos"))
+    _add_analyze(commands.add_parser("analyze", help="what the mask hides, and what restore would do; paints nothing"))
+    verify = commands.add_parser("verify", help="do two photos show the same person?")
+    verify.add_argument("photo_a", type=file_path, metavar="PHOTO_A")
+    verify.add_argument("photo_b", type=file_path, metavar="PHOTO_B")
+    verify.add_argument("--json", action="store_true", help="print JSON")
+    _add_model(verify)
+    commands.add_parser("doctor", help="versions, devices, weights and optional backends")
+    return parser
+
+
+def _add_inputs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("image", type=file_path, metavar="IMAGE", help="a photo, or a folder of photos")
+    parser.add_argument(
+        "--mask", type=file_path, required=True, help="white = to be filled; a file, or a folder paired by file stem"
+    )
+    parser.add_argument("--invert-mask", action="store_true", help="the mask is black where it is to be filled")
+    parser.add_argument(
+        "--face-box", type=face_box, metavar="X,Y,W,H", help="where the face is, in photo pixels, if it is not found"
+    )
+    _add_model(parser)
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model", default="default", metavar="NAME_OR_PATH", help="weights; the bundled ones by default"
+    )
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+
+
+def _add_restore(parser: argparse.ArgumentParser) -> None:
+    _add_inputs(parser)
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=file_path,
+        required=True,
+        metavar="OUT",
+        help="its extension sets the format; or a folder",
+    )
+    parser.add_argument(
+        "--reference", type=file_path, action="append", default=[], metavar="PHOTO", help="same person; may be repeated"
+    )
+    parser.add_argument("--strategy", choices=STRATEGIES, default="auto", help="auto decides by what is hidden")
+    parser.add_argument(
+        "--num-samples", type=whole_number(1, 64), default=4, metavar="N", help="candidates, the best is kept (4)"
+    )
+    parser.add_argument("--steps", type=whole_number(1, 1000), metavar="N", help="denoising steps")
+    parser.add_argument(
+        "--seed", type=whole_number(0, 2**32 - 1), default=0, metavar="N", help="same seed, same result (0)"
+    )
+    parser.add_argument("--report", type=file_path, metavar="R.json", help="what was decided and why; or a folder")
+    parser.add_argument("--comparison", type=file_path, metavar="C.png", help="input beside result; or a folder")
+    parser.add_argument(
+        "--force", action="store_true", help="paint even where restore would abstain; the report says so"
+    )
+
+
+def _add_analyze(parser: argparse.ArgumentParser) -> None:
+    _add_inputs(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--overlay", type=file_path, metavar="O.png", help="landmarks and hole drawn; or a folder")
+
+
+def run_verify(args: argparse.Namespace) -> int:
+    """`idinpaint verify`; the verdict is the answer, the exit status only says that there is one."""
+    from idinpaint.batch import Models
+    from idinpaint.photo import load_photo
+    from idinpaint.progress import Progress
+
+    for path in (args.photo_a, args.photo_b):
+        load_photo(path)
+    progress = Progress(plain=False)
+    restorer = Models(args.model, args.device, progress).restorer()
+    progress("comparing")
+    result = restorer.verify(args.photo_a, args.photo_b)
+    progress.clear()
+    if args.json:
+        print(json.dumps(result, indent=2))
+    else:
+        fallback = f"{result['verdict']} (similarity {result['similarity']:.2f}, threshold {result['threshold']:.2f})"
+        print(result.get("text", fallback))
+    return 0
+
+
+def run_doctor(_: argparse.Namespace) -> int:
+    """`idinpaint doctor`; 2 when something required is missing or damaged."""
+    from idinpaint.doctor import report
+
+    lines, ok = report()
+    print("\n".join(lines))
+    return 0 if ok else BAD
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.command == "verify":
+        return run_verify(args)
+    if args.command == "doctor":
+        return run_doctor(args)
+    from idinpaint import batch
+
+    return batch.run_restore(args) if args.command == "restore" else batch.run_analyze(args)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns the exit status."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.command is None:
+        parser.error("a command is needed: restore, analyze, verify or doctor")
+    try:
+        return _run(args)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except BrokenPipeError:  # the reader of stdout has gone, e.g. `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except InputError as error:
+        return _fail(" ".join(str(error).split()), BAD)
+    except Exception as error:  # no traceback for a person who restores a photo; IDINPAINT_DEBUG=1 shows it
+        from idinpaint.batch import one_line
+
+        return _fail(one_line(error), 1)
+
+
+def _fail(message: str, status: int) -> int:
+    clear = "\r\x1b[K" if sys.stderr.isatty() else ""
+    print(f"{clear}idinpaint: error: {message}", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""Which photo goes with which mask and into which files: single photos and folders, checked before work starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from idinpaint.encoders import FORMATS, check_output, check_writable
+from idinpaint.types import InputError
+
+# Taken from a folder of photos. Others in it (sidecar files, raw formats) are named in a notice.
+READABLE = frozenset(FORMATS) | {".gif", ".jfif", ".jpe", ".jp2", ".mpo", ".ppm", ".pgm", ".tga", ".avif"}
+SUMMARY = "summary.csv"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One photo to work on. error: why it cannot be, found while pairing; then the other fields may be missing."""
+
+    image: Path
+    mask: Path | None = None
+    output: Path | None = None
+    report: Path | None = None
+    picture: Path | None = None  # the comparison of restore, the overlay of analyze
+    error: str | None = None
+
+
+def plan_single(
+    image: Path,
+    mask: Path,
+    output: Path | None,
+    report: Path | None,
+    picture: Path | None,
+    inputs: tuple[Path, ...] = (),
+) -> Job:
+    """One photo. inputs: further files that are read. InputError when a path will not do."""
+    mask = _mask_for(image, mask) if mask.is_dir() else mask
+    for path in (image, mask):
+        if not path.exists():
+            raise InputError(f"{path}: no such file")
+    for path in (output, picture):
+        if path is not None:
+            check_output(path)
+    if report is not None:
+        check_writable(report)
+    _check_distinct([image, mask, *inputs], [path for path in (output, report, picture) if path is not None])
+    return Job(image, mask, output, report, picture)
+
+
+def plan_folder(
+    images: Path, mask: Path, output: Path | None, report: Path | None, picture: Path | None
+) -> tuple[list[Job], list[str]]:
+    """A job for every picture in a folder, sorted by name, and notices. output, report and picture are folders.
+
+    mask: a folder whose files are paired by stem, or one file for all. A photo without its mask becomes a job
+    with an error; InputError when the folders themselves will not do.
+    """
+    if not mask.exists():
+        raise InputError(f"{mask}: no such file or folder")
+    for option, folder in (("-o", output), ("--report", report), ("the picture", picture)):
+        if folder is None:
+            continue
+        if folder.suffix.lower() in {*FORMATS, ".json"} or folder.is_file():
+            raise InputError(f"{folder}: {images} is a folder, so {option} must name a folder too")
+        if folder.resolve() in (images.resolve(), mask.resolve()):
+            raise InputError(f"{folder}: is the folder of the input, name another one for {option}")
+        check_writable(folder / SUMMARY)
+    if mask.resolve() == images.resolve():
+        raise InputError(f"{mask}: photos and masks must lie in two folders")
+    files = _files(images)
+    found = [path for path in files if path.suffix.lower() in READABLE]
+    if not found:
+        raise InputError(f"{images}: no pictures in this folder")
+    others = [path.name for path in files if path.suffix.lower() not in READABLE]
+    more = f" and {len(others) - 5} more" if len(others) > 5 else ""
+    notices = [f"{images}: passed over, not pictures: {', '.join(others[:5])}{more}"] if others else []
+    jobs, taken = [], set()
+    for path in found:
+        try:
+            own_mask = _mask_for(path, mask) if mask.is_dir() else mask
+        except InputError as error:
+            jobs.append(Job(path, error=str(error)))
+            continue
+        suffix = path.suffix if path.suffix.lower() in FORMATS else ".png"
+        stem = path.stem if path.stem not in taken else f"{path.stem}_{path.suffix[1:]}"
+        taken.add(stem)
+        jobs.append(
+            Job(
+                path,
+                own_mask,
+                output / f"{stem}{suffix}" if output else None,
+                report / f"{stem}.json" if report else None,
+                picture / f"{stem}.png" if picture else None,
+            )
+        )
+    return jobs, notices
+
+
+def _files(folder: Path) -> list[Path]:
+    """The visible files of a folder, sorted by name."""
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read ({error.strerror})") from None
+
+
+def _mask_for(image: Path, folder: Path) -> Path:
+    """The mask with the photo's stem in a folder; InputError when there is none, or more than one."""
+    matches = [path for path in _files(folder) if path.stem == image.stem and path.suffix.lower() in READABLE]
+    if not matches:
+        raise InputError(f"{image}: no mask named {image.stem}.* in {folder}")
+    if len(matches) > 1:
+        raise InputError(f"{image}: several masks for it in {folder}: {', '.join(path.name for path in matches)}")
+    return matches[0]
+
+
+def _check_distinct(inputs: list[Path], outputs: list[Path]) -> None:
+    """InputError when an output would overwrite an input or another output."""
+    taken = {path.resolve(): "it is read" for path in inputs}
+    for path in outputs:
+        if path.resolve() in taken:
+            raise InputError(f"{path}: cannot be written, {taken[path.resolve()]} in the same command")
+        taken[path.resolve()] = "it is written"
