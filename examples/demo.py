@@ -71,7 +71,7 @@ def tell(folder: Path, seconds: float) -> None:
         print(f"Hidden       {100 * face['face_coverage']:.0f} % of the facial features ({parts})")
     print(f"Untouched    {changed_outside(folder)} pixels outside the mask changed")
     print(f"Time         {seconds:.1f} s, model loading included")
-    print(f"\nLook at      {folder / 'comparison.png'}   damaged, mask, restored")
+    print(f"\nLook at      {folder / 'comparison.png'}   the damage marked, the result, the candidates")
     print(f"             {folder / 'restored.png'}     the result; {folder / 'original.png'} is how it was")
     print(f"             {folder / 'report.json'}      every figure and the reason of the decision")
 
