@@ -109,7 +109,7 @@ def load_pipeline(folder: Path, device: str = "cpu"):
     logging.disable_progress_bar()
     dtype = torch.float16 if device == "cuda" else torch.float32
     try:
-        pipeline = IdentityInpaintPipeline.from_pretrained(folder, torch_dtype=dtype, local_files_only=True)
+        pipeline = IdentityInpaintPipeline.from_pretrained(folder, dtype=dtype, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{folder}: not a loadable pipeline ({str(error).splitlines()[0]})") from error
     pipeline.set_progress_bar_config(disable=True)

@@ -72,6 +72,8 @@ def _coerce(key: str, annotation: Any, value: Any, source: str) -> Any:
             pass
     if base == "float" and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if base == "str" and isinstance(value, bool):  # YAML reads a bare no or yes as a boolean
+        return "yes" if value else "no"
     plain = {"int": int, "float": float, "str": str, "bool": bool}.get(base)
     if plain is not None:
         if type(value) is not plain:

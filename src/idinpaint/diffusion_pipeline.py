@@ -25,9 +25,10 @@ from idinpaint.models.pconv import PConvPrior
 @dataclass
 class InpaintOutput(BaseOutput):
     """images: [B * num_images_per_prompt, 3, 256, 256] in [-1, 1], known pixels equal to the input's;
-    prior_image: [B, 3, 256, 256], the stage-one fill."""
+    predicted_images: the same before compositing; prior_image: [B, 3, 256, 256], the stage-one fill."""
 
     images: torch.Tensor
+    predicted_images: torch.Tensor
     prior_image: torch.Tensor
 
 
@@ -90,8 +91,10 @@ class IdentityInpaintPipeline(DiffusionPipeline):
             latents = self.scheduler.step(noise_pred, timestep, latents, return_dict=False)[0].to(dtype)
             if callback_on_step_end is not None:
                 latents = callback_on_step_end(self, index, int(timestep), {"latents": latents}).get("latents", latents)
-        images = self._decode(latents, conditions, masked_image, mask, num_images_per_prompt)
-        return InpaintOutput(images=images, prior_image=conditions.prior_image)
+        predicted = self._decode(latents, conditions, masked_image, mask, num_images_per_prompt)
+        known, hole = (t.repeat_interleave(num_images_per_prompt, 0).float() for t in (masked_image, mask))
+        images = known * (1 - hole) + predicted * hole
+        return InpaintOutput(images=images, predicted_images=predicted, prior_image=conditions.prior_image)
 
     def _tokens(self, id_embed: torch.Tensor, copies: int, guided: bool) -> torch.Tensor:
         tokens = self.id_tokens(id_embed).repeat_interleave(copies, 0)
@@ -115,8 +118,7 @@ class IdentityInpaintPipeline(DiffusionPipeline):
         prior, touched, masked_image, mask = (
             t.repeat_interleave(copies, 0) for t in (conditions.prior_latents, conditions.touched, masked_image, mask)
         )
-        decoded = self.autoencoder.decode(prior + latents * std * touched, masked_image, mask)
-        return (masked_image * (1 - mask) + decoded.clamp(-1, 1) * mask).float()
+        return self.autoencoder.decode(prior + latents * std * touched, masked_image, mask).clamp(-1, 1).float()
 
     def _check(self, masked_image: torch.Tensor, mask: torch.Tensor, heatmaps: torch.Tensor, steps: int) -> None:
         b, _, h, w = masked_image.shape

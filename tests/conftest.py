@@ -1,0 +1,17 @@
+"""Where the photos and teachers for testing lie."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with data/ and models/; the test is skipped, with the way out, when it is not there."""
+    folder = Path(os.environ.get("IDINPAINT_SHARED") or Path(__file__).parents[2] / "shared")
+    if not (folder / "data").is_dir():
+        pytest.skip(f"no data folder at {folder}; set IDINPAINT_SHARED to the folder that holds data/ and models/")
+    return folder
