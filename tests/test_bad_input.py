@@ -6,6 +6,7 @@ import os
 import shutil
 import struct
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from PIL import Image
 
 from idinpaint import encoders, photo
 from idinpaint.cli import main
+from idinpaint.references import References, check_against_face
 from idinpaint.weights import BUNDLED
 
 FACE_BOX = "170,60,110,130"  # of the astronaut
@@ -250,3 +252,12 @@ def test_output_files_keep_the_promises(portrait, tmp_path, strategy):
     assert restore(portrait, tmp_path / "b.png", "--strategy", strategy, image="noisy.png") == 0
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     assert np.array_equal(np.asarray(Image.open(tmp_path / "a.png"))[~mask], skimage.data.astronaut()[~mask])
+
+
+def test_references_of_evidently_another_person_are_warned_about():
+    """Two people's vectors stand in: the warning carries the similarity; the same person gives none."""
+    person, other = np.eye(4)[0], np.eye(4)[1]
+    face = SimpleNamespace(id_embed=person, face_coverage=0.1)
+    (notice,) = check_against_face(References([other], other, []), face, 0.3)
+    assert "another person" in notice and "0.00" in notice
+    assert check_against_face(References([person], person, []), face, 0.3) == []
