@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, UniPCMultistepScheduler
-from diffusers import UNet2DConditionModel
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    UNet2DConditionModel,
+    UniPCMultistepScheduler,
+)
 
 from idinpaint.diffusion_pipeline import IdentityInpaintPipeline
 from idinpaint.models.autoencoder import FaceAutoencoder

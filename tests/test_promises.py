@@ -32,7 +32,9 @@ def masks(draw: st.DrawFn, size: int = 512) -> np.ndarray:
     for _ in range(draw(st.integers(1, 4))):
         x, y = draw(st.integers(130, 320)), draw(st.integers(20, 230))
         if draw(st.booleans()):
-            cv2.line(mask, (x, y), (draw(st.integers(0, size - 1)), draw(st.integers(0, 260))), 1, draw(st.integers(1, 18)))
+            cv2.line(
+                mask, (x, y), (draw(st.integers(0, size - 1)), draw(st.integers(0, 260))), 1, draw(st.integers(1, 18))
+            )
         else:
             cv2.rectangle(mask, (x, y), (x + draw(st.integers(1, 60)), y + draw(st.integers(1, 50))), 1, -1)
     mask[draw(st.integers(0, size - 1)), draw(st.integers(0, size - 1))] = 1
@@ -58,7 +60,9 @@ def test_nothing_under_the_mask_leaks(restorer, portrait, strategy, mask, noise_
     assert np.array_equal(first.image[mask], second.image[mask])
     assert first.decision == second.decision
     seconds = "seconds"
-    assert {k: v for k, v in first.report.items() if k != seconds} == {k: v for k, v in second.report.items() if k != seconds}
+    assert {k: v for k, v in first.report.items() if k != seconds} == {
+        k: v for k, v in second.report.items() if k != seconds
+    }
 
 
 def hidden_face() -> np.ndarray:

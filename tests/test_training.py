@@ -112,7 +112,11 @@ def test_training_never_sees_the_test_split(shared):
 
 @pytest.mark.parametrize("name", ["celeba_id256_test", "celeba_id256_val", "celeba_id112_test", "celebamask_test"])
 def test_split_entries_exist(shared, name):
-    roots = {"celeba_id256": "celeba_id256", "celeba_id112": "celeba_id112", "celebamask": "CelebAMask-HQ/CelebA-HQ-img"}
+    roots = {
+        "celeba_id256": "celeba_id256",
+        "celeba_id112": "celeba_id112",
+        "celebamask": "CelebAMask-HQ/CelebA-HQ-img",
+    }
     root = shared / "data" / roots[name.rsplit("_", 1)[0]]
     found = {p.stem if p.is_file() else p.name for p in root.iterdir()}
     assert set(read_split(SPLITS / f"{name}.txt")) <= found

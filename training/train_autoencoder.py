@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from engine import Batch, LoopConfig, run_script, save_weights, train
 from train_prior import hole_psnr, jitter
 
-from idinpaint.data import list_identity_folders, load_photos, load_training_masks, read_split, to_tensor, training_photos
+from idinpaint.data import list_identity_folders, load_photos, load_training_masks, read_split, training_photos
 from idinpaint.losses import AlexFeatures, perceptual_loss
 from idinpaint.masks import random_mask
 from idinpaint.models.autoencoder import FaceAutoencoder
+from idinpaint.tensors import to_tensor
 
 
 @dataclass

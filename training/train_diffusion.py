@@ -1,7 +1,7 @@
-"""Train the diffusion refiner on residual latents, with landmarks by channel and identity by tokens. See configs/diffusion-256.yaml.
+"""Train the diffusion refiner on residual latents, with landmarks by channel and identity by tokens.
 
-Conditions are those of inference: the frozen prior's fill, landmarks predicted from the masked photo, identity
-from other photos of the person, from the visible part of the face, or none. They cost more than a step of this
+See configs/diffusion-256.yaml. Conditions are those of inference: the frozen prior's fill, landmarks predicted
+from the masked photo, identity from other photos of the person, from the visible part of the face, or none. They cost more than a step of this
 small UNet, so a pool of examples is computed from (seed, pool number) and used for several passes.
 """
 
@@ -21,10 +21,9 @@ from safetensors.torch import load_file
 from torch import nn
 from train_prior import jitter
 
-from idinpaint.data import PhotoEntry, load_photos, load_training_masks, to_tensor, training_photos
+from idinpaint.data import PhotoEntry, load_photos, load_training_masks, training_photos
 from idinpaint.diffusion_pipeline import IdentityInpaintPipeline
 from idinpaint.faces.alignment import arcface_matrix
-from idinpaint.faces.landmarks import draw_heatmaps
 from idinpaint.losses import min_snr_weight
 from idinpaint.masks import random_mask
 from idinpaint.models.autoencoder import FaceAutoencoder
@@ -33,6 +32,7 @@ from idinpaint.models.face_maps import FaceMaps, expected_points
 from idinpaint.models.id_encoder import IdentityNet
 from idinpaint.models.id_tokens import IdentityTokens
 from idinpaint.models.pconv import PConvPrior
+from idinpaint.tensors import draw_heatmaps, to_tensor
 
 
 @dataclass
@@ -91,7 +91,9 @@ def make_scheduler() -> DDIMScheduler:
 class ExamplePool:
     """Frozen networks and the examples that they make of photos and masks."""
 
-    def __init__(self, config: DiffusionConfig, entries: list[PhotoEntry], photos: np.ndarray, device: torch.device) -> None:
+    def __init__(
+        self, config: DiffusionConfig, entries: list[PhotoEntry], photos: np.ndarray, device: torch.device
+    ) -> None:
         self.config, self.photos, self.device = config, photos, device
         self.masks = load_training_masks(config.train_data_dir, config.splits_dir)
         self.autoencoder = self._frozen(FaceAutoencoder(), config.autoencoder)
@@ -126,7 +128,9 @@ class ExamplePool:
             points, _ = expected_points(self.landmarker(image, mask.to(self.device)))
         points = points.cpu().numpy() * 4 + 1.5
         pixels = image.permute(0, 2, 3, 1).cpu().numpy()
-        faces = np.stack([cv2.warpAffine(p, arcface_matrix(q), (112, 112)) for p, q in zip(pixels, points, strict=True)])
+        faces = np.stack(
+            [cv2.warpAffine(p, arcface_matrix(q), (112, 112)) for p, q in zip(pixels, points, strict=True)]
+        )
         faces = torch.from_numpy(faces).permute(0, 3, 1, 2).to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16):
             return self.identity(faces).float().cpu(), torch.from_numpy(points)
@@ -134,7 +138,9 @@ class ExamplePool:
     @torch.no_grad()
     def build(self, rng: np.random.Generator, count: int, std: torch.Tensor | None) -> dict[str, torch.Tensor]:
         """Make `count` examples; `std` scales the residual (None: measure it)."""
-        parts: dict[str, list[torch.Tensor]] = {k: [] for k in ("residual", "channels", "touched", "points", "id_embed")}
+        parts: dict[str, list[torch.Tensor]] = {
+            k: [] for k in ("residual", "channels", "touched", "points", "id_embed")
+        }
         for _ in range(0, count, 16):
             index = rng.integers(0, len(self.photos), 16)
             image = to_tensor(np.stack([jitter(rng, self.photos[i]) for i in index])).to(self.device)

@@ -20,12 +20,12 @@ from idinpaint.data import (
     load_photos,
     load_training_masks,
     read_split,
-    to_tensor,
 )
 from idinpaint.faces.parsing import PARSING_CLASSES
 from idinpaint.losses import heatmap_cross_entropy
 from idinpaint.masks import random_mask
 from idinpaint.models.face_maps import FaceMaps, expected_points
+from idinpaint.tensors import to_tensor
 
 # iBUG-68 index of each point in the mirrored picture.
 FLIP68 = (
@@ -128,7 +128,9 @@ def main(config: FaceMapsConfig) -> None:
             "image": to_tensor(np.stack([p[0] for p in pairs])),
             "mask": torch.from_numpy(np.stack(holes)[:, None]).float(),
             # cell i of the 64 px map is centred on crop px 4 i + 1.5
-            "target": torch.from_numpy((target - 1.5) / 4).float() if landmarks else torch.from_numpy(target[:, ::4, ::4].astype(np.int64)),
+            "target": torch.from_numpy((target - 1.5) / 4).float()
+            if landmarks
+            else torch.from_numpy(target[:, ::4, ::4].astype(np.int64)),
         }
 
     def make_batch(rng: np.random.Generator, step: int) -> Batch:

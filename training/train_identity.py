@@ -1,7 +1,7 @@
-"""Distil the bundled identity encoder from a published ArcFace MobileFaceNet, on masked faces. See configs/identity-*.yaml.
+"""Distil the bundled identity encoder from a published ArcFace MobileFaceNet, on masked faces.
 
-The student sees a face with random occlusion and must give what the teacher gives for the whole face
-(embed(masked) ~ embed(full)); an ArcFace margin on the training people may be added.
+See configs/identity-*.yaml. The student sees a face with random occlusion and must give what the teacher gives
+for the whole face (embed(masked) ~ embed(full)); an ArcFace margin on the training people may be added.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from idinpaint.data import (
     load_photos,
     load_training_masks,
     read_split,
-    to_tensor,
 )
 from idinpaint.faces.alignment import arcface_matrix
 from idinpaint.losses import identity_loss
 from idinpaint.masks import random_mask
 from idinpaint.models.id_encoder import IdentityNet
 from idinpaint.models.teachers import load_mobilefacenet
+from idinpaint.tensors import to_tensor
 
 
 @dataclass
@@ -44,14 +44,19 @@ class IdentityConfig(LoopConfig):
 def align_faces(photos: np.ndarray, points: list[np.ndarray]) -> np.ndarray:
     """[N, 256, 256, 3] and landmarks [68, 2] -> [N, 112, 112, 3] on the ArcFace template."""
     return np.stack(
-        [cv2.warpAffine(p, arcface_matrix(q), (112, 112), flags=cv2.INTER_LINEAR) for p, q in zip(photos, points, strict=True)]
+        [
+            cv2.warpAffine(p, arcface_matrix(q), (112, 112), flags=cv2.INTER_LINEAR)
+            for p, q in zip(photos, points, strict=True)
+        ]
     )
 
 
 def load_faces(config: IdentityConfig) -> np.ndarray:
     """Every aligned training face, [N, 112, 112, 3] uint8; no test or validation person among them."""
     data, splits = Path(config.train_data_dir), Path(config.splits_dir)
-    faces = [load_photos(list_identity_folders(data / "celeba_id112", read_split(splits / "celeba_id112_test.txt")), 112)]
+    faces = [
+        load_photos(list_identity_folders(data / "celeba_id112", read_split(splits / "celeba_id112_test.txt")), 112)
+    ]
     held = read_split(splits / "celeba_id256_test.txt") + read_split(splits / "celeba_id256_val.txt")
     entries = list_identity_folders(data / "celeba_id256", held)
     entries += list_photos(data / "CelebAMask-HQ" / "CelebA-HQ-img", read_split(splits / "celebamask_test.txt"))
@@ -107,7 +112,10 @@ def main(config: IdentityConfig) -> None:
     def make_batch(rng: np.random.Generator, step: int) -> Batch:
         index = rng.integers(0, len(faces), config.train_batch_size)
         empty = np.zeros((112, 112), bool)
-        holes = [random_mask(rng, 112, masks, config.max_ratio) if rng.random() < config.masked_share else empty for _ in index]
+        holes = [
+            random_mask(rng, 112, masks, config.max_ratio) if rng.random() < config.masked_share else empty
+            for _ in index
+        ]
         known = 1 - torch.from_numpy(np.stack(holes)[:, None]).float()
         images = to_tensor(np.stack([augment_face(rng, faces[i]) for i in index]))
         return {"image": images * known, "target": targets[torch.from_numpy(index)]}

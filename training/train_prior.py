@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from engine import Batch, LoopConfig, run_script, save_weights, train
 
-from idinpaint.data import list_identity_folders, load_photos, load_training_masks, read_split, to_tensor, training_photos
+from idinpaint.data import list_identity_folders, load_photos, load_training_masks, read_split, training_photos
 from idinpaint.losses import AlexFeatures, hole_l1, perceptual_loss
 from idinpaint.masks import random_mask
 from idinpaint.models.pconv import PConvPrior
+from idinpaint.tensors import to_tensor
 
 
 @dataclass
@@ -33,7 +34,9 @@ def jitter(rng: np.random.Generator, photo: np.ndarray, max_crop: float = 0.12) 
     side = photo.shape[0]
     crop = int(side * (1 - rng.uniform(0, max_crop)))
     y, x = rng.integers(0, side - crop + 1, 2)
-    return cv2.resize(np.ascontiguousarray(photo[y : y + crop, x : x + crop]), (side, side), interpolation=cv2.INTER_AREA)
+    return cv2.resize(
+        np.ascontiguousarray(photo[y : y + crop, x : x + crop]), (side, side), interpolation=cv2.INTER_AREA
+    )
 
 
 def hole_psnr(predicted: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> float:

@@ -20,7 +20,12 @@ def as_rgb(image: Any) -> np.ndarray:
     if isinstance(image, Image.Image):
         return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     array = np.asarray(getattr(image, "rgb", image))
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3) or not array.size:
+    if (
+        array.dtype != np.uint8
+        or array.ndim not in (2, 3)
+        or (array.ndim == 3 and array.shape[2] != 3)
+        or not array.size
+    ):
         raise InputError(f"image array is {array.dtype} {array.shape}; give uint8 [H, W, 3] RGB")
     return np.ascontiguousarray(array) if array.ndim == 3 else np.repeat(array[..., None], 3, -1)
 

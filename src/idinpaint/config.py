@@ -50,9 +50,7 @@ def _build(cls: type[T], values: dict[str, Any], source: str) -> T:
     missing = [
         name
         for name, field in fields.items()
-        if name not in checked
-        and field.default is dataclasses.MISSING
-        and field.default_factory is dataclasses.MISSING
+        if name not in checked and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     ]
     if missing:
         raise InputError(f"{source}: missing key `{missing[0]}`")

@@ -96,7 +96,9 @@ def load_photos(entries: Sequence[PhotoEntry], size: int = CROP_SIZE) -> np.ndar
     return out
 
 
-def load_training_masks(data: str | Path, splits: str | Path, max_bin: int = 50, size: int = CROP_SIZE) -> list[np.ndarray]:
+def load_training_masks(
+    data: str | Path, splits: str | Path, max_bin: int = 50, size: int = CROP_SIZE
+) -> list[np.ndarray]:
     """NVIDIA irregular masks up to `max_bin` % hole that are not in the test list, each [size, size] bool."""
     root = _existing(Path(data) / "nvidia_irregular_masks")
     held = set(read_split(Path(splits) / "nvidia_masks_test.txt"))
@@ -120,15 +122,3 @@ def load_landmarks(data: str | Path) -> dict[str, np.ndarray]:
             for key, mesh in zip(table["names"], table["lm"][:, index].astype(np.float32), strict=True):
                 points[str(key)] = mesh * scale
     return points
-
-
-def to_tensor(photos: np.ndarray):
-    """[B, H, W, 3] uint8 -> [B, 3, H, W] float32 in [-1, 1]."""
-    import torch
-
-    return torch.from_numpy(np.ascontiguousarray(photos)).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def to_uint8(images) -> np.ndarray:
-    """[B, 3, H, W] in [-1, 1] -> [B, H, W, 3] uint8."""
-    return ((images.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()

@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from torch import nn
 
 
-def hole_l1(predicted: torch.Tensor, target: torch.Tensor, mask: torch.Tensor, known_weight: float = 0.1) -> torch.Tensor:
+def hole_l1(
+    predicted: torch.Tensor, target: torch.Tensor, mask: torch.Tensor, known_weight: float = 0.1
+) -> torch.Tensor:
     """Mean |p - t| over hole pixels + known_weight * the same over known pixels (PConv, L_hole and L_valid)."""
     error = (predicted - target).abs()
     known = 1 - mask
@@ -84,6 +86,4 @@ def perceptual_loss(features: AlexFeatures, predicted: torch.Tensor, target: tor
     """Sum over layers of the mean squared distance of unit-normalised features (Zhang et al. 2018, w = 1)."""
     with torch.no_grad():
         goal = features(target)
-    return sum(
-        (a.float() - b.float()).square().sum(1).mean() for a, b in zip(features(predicted), goal, strict=True)
-    )
+    return sum((a.float() - b.float()).square().sum(1).mean() for a, b in zip(features(predicted), goal, strict=True))

@@ -33,7 +33,9 @@ def read_references(analyzer: Any, photos: Sequence[tuple[str, np.ndarray]], thr
         if not faces:
             raise InputError(f"{name}: no face found in the reference photo; give one that shows the person's face")
         if len(faces) > 1:
-            notices.append(f"{name}: {len(faces)} faces in the reference photo; the largest is taken, crop the photo if wrong")
+            notices.append(
+                f"{name}: {len(faces)} faces in the reference photo; the largest is taken, crop the photo if wrong"
+            )
         embeds.append(faces[0].id_embed)
     for index, embed in enumerate(embeds):
         others = [e for i, e in enumerate(embeds) if i != index]

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from idinpaint import __version__
+from idinpaint.coerce import as_mask, as_rgb
 from idinpaint.compositing import coarse_fill, composite, harmonize, mark_hole, paste_crop
 from idinpaint.controller import VERIFIED_ONLY_RULES, ControllerConfig, decide
-from idinpaint.coerce import as_mask, as_rgb
 from idinpaint.faces.alignment import arcface_matrix, transform_points, warp_to_crop
 from idinpaint.faces.identity import hide
 from idinpaint.inpainters.base import FillRequest, Inpainter
@@ -23,7 +23,9 @@ from idinpaint.types import CROP_SIZE, Candidate, Decision, FaceAnalysis, InputE
 from idinpaint.verify import Verdict, build_report, similarity, verdict_for
 
 CAUTION = ("telea", "prior", "diffusion", "abstain")  # from the least to the most cautious decision
-NO_FACE = "no face found under the mask; if it hides one, give --face-box x,y,w,h, since otherwise it is filled as background"
+NO_FACE = (
+    "no face found under the mask; if it hides one, give --face-box x,y,w,h, since otherwise it is filled as background"
+)
 
 
 class Restorer:

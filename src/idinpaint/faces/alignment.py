@@ -155,6 +155,15 @@ def warp_to_crop(
     return np.clip(np.rint(values), 0, 255).astype(np.uint8), crop_mask, outside
 
 
+def warp_share(mask: np.ndarray, crop_to_photo: np.ndarray, size: int = CROP_SIZE) -> np.ndarray:
+    """Share of hole in each crop px, [size, size] float32 in [0, 1], from a mask [H, W] bool; 0 beyond the photo."""
+    hole, matrix = mask.astype(np.float32), crop_to_photo
+    factor = int(scale_of(matrix))
+    if factor > 1:
+        hole, _, matrix = _shrink(hole, hole, matrix, factor)
+    return _sample(hole, hole, matrix, size, 2)[0]
+
+
 def shrink_photo(rgb: np.ndarray, mask: np.ndarray, max_side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A copy of at most max_side px: rgb uint8 (zero in the hole), mask bool, and its [2, 3] map to photo px."""
     part = rgb.copy()
@@ -175,7 +184,7 @@ def _shrink(
     """Shrink picture and hole by an integer factor with area averages; returns them and the map to their px."""
     height, width = part.shape[:2]
     pad = ((0, -height % factor), (0, -width % factor))
-    part = np.pad(part, (*pad, (0, 0)), mode="edge")
+    part = np.pad(part, (*pad, (0, 0))[: part.ndim], mode="edge")
     hole = np.pad(hole, pad, mode="edge")
     new_size = (part.shape[1] // factor, part.shape[0] // factor)
     to_small = np.array([[1 / factor, 0, (1 / factor - 1) / 2], [0, 1 / factor, (1 / factor - 1) / 2]])

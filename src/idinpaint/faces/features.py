@@ -54,20 +54,17 @@ def feature_regions(
     return {**regions, "skin": skin, "hair": hair}
 
 
-def coverage(
-    regions: dict[str, np.ndarray], crop_mask: np.ndarray, outside: np.ndarray | None = None
-) -> dict[str, float]:
+def coverage(regions: dict[str, np.ndarray], hole: np.ndarray, outside: np.ndarray | None = None) -> dict[str, float]:
     """Share of each of FEATURES under the mask, in [0, 1].
 
-    crop_mask [256, 256] bool, True = hole. outside [256, 256] bool: px beyond the photo's edge, which are left out
-    of the count. A feature without any px in the photo has coverage 0.
+    hole [256, 256] bool, or float in [0, 1]: the share of hole in each px. outside [256, 256] bool: px beyond the
+    photo's edge, which are left out of the count. A feature without any px in the photo has coverage 0.
     """
-    inside = np.ones_like(crop_mask, bool) if outside is None else ~outside
+    inside = np.ones(hole.shape, bool) if outside is None else ~outside
     shares = {}
     for name in FEATURES:
         region = regions[name] & inside
-        total = int(region.sum())
-        shares[name] = float((region & crop_mask).sum() / total) if total else 0.0
+        shares[name] = float(np.clip(hole[region].mean(), 0, 1)) if region.any() else 0.0
     return shares
 
 

@@ -35,7 +35,7 @@ class BundledEncoder:
         import torch
         import torch.nn.functional as F
 
-        from idinpaint.data import to_tensor
+        from idinpaint.tensors import to_tensor
 
         batch = to_tensor(np.stack(list(faces))).to(self.device)
         with torch.inference_mode():
@@ -57,7 +57,9 @@ class InsightFaceEncoder:
         providers = ["CUDAExecutionProvider", "CPUExecutionProvider"] if device == "cuda" else ["CPUExecutionProvider"]
         self.net = get_model(str(path), providers=providers)
         if self.net is None or not hasattr(self.net, "get_feat"):
-            raise InputError(f"{path}: not an ArcFace recognition network; give the pack's w600k_*.onnx or glintr100.onnx")
+            raise InputError(
+                f"{path}: not an ArcFace recognition network; give the pack's w600k_*.onnx or glintr100.onnx"
+            )
         self.net.prepare(ctx_id=0 if device == "cuda" else -1)
         self.name = f"insightface/{path.name}"
 

@@ -13,7 +13,7 @@ class LandmarkPredictor(Protocol):
     """What the bundled network and `face-alignment` (2DFAN) both offer."""
 
     def predict(self, crop: np.ndarray, crop_mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """crop: [256, 256, 3] uint8, crop_mask: [256, 256] bool -> points [68, 2] crop px, confidence [68] in [0, 1]."""
+        """crop: [256, 256, 3] uint8, crop_mask: [256, 256] bool -> points [68, 2] crop px, confidence [68]."""
 
 
 class Landmarker:
@@ -26,8 +26,8 @@ class Landmarker:
         """See LandmarkPredictor; pixels under the mask are never read."""
         import torch
 
-        from idinpaint.data import to_tensor
         from idinpaint.models.face_maps import expected_points
+        from idinpaint.tensors import to_tensor
 
         mask = torch.from_numpy(crop_mask[None, None]).float().to(self.device)
         with torch.inference_mode():
@@ -51,16 +51,8 @@ class FaceAlignmentLandmarker:
         """See LandmarkPredictor; the network was not trained on holes, hidden points are weaker."""
         side = crop.shape[0]
         points, scores, _ = self.net.get_landmarks_from_image(
-            crop * ~crop_mask[..., None], detected_faces=[[0.1 * side, 0.15 * side, 0.9 * side, side]], return_landmark_score=True
+            crop * ~crop_mask[..., None],
+            detected_faces=[[0.1 * side, 0.15 * side, 0.9 * side, side]],
+            return_landmark_score=True,
         )
         return np.asarray(points[0], np.float64), np.clip(np.asarray(scores[0]), 0, 1)
-
-
-def draw_heatmaps(landmarks: np.ndarray, size: int, sigma_px: float = 6.0, crop_size: int = 256) -> np.ndarray:
-    """Gaussians of `sigma_px` crop px round landmarks [..., K, 2] in crop px -> [..., K, size, size] float32 in [0, 1]."""
-    step = crop_size / size
-    centres = np.arange(size) * step + (step - 1) / 2
-    points = np.asarray(landmarks, np.float32)
-    gx = np.exp(-((centres - points[..., 0:1]) ** 2) / (2 * sigma_px**2))
-    gy = np.exp(-((centres - points[..., 1:2]) ** 2) / (2 * sigma_px**2))
-    return (gy[..., :, None] * gx[..., None, :]).astype(np.float32)

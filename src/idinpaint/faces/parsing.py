@@ -6,7 +6,8 @@ import numpy as np
 
 # CelebAMask-HQ's parts, merged; "left" and "right" are the picture's sides. Ears count as skin.
 PARSING_CLASSES = (
-    "background", "skin", "left_brow", "right_brow", "left_eye", "right_eye", "nose", "mouth", "hair", "neck_cloth_other",
+    "background", "skin", "left_brow", "right_brow", "left_eye", "right_eye", "nose", "mouth", "hair",
+    "neck_cloth_other",
 )  # fmt: skip
 
 
@@ -21,7 +22,7 @@ class FaceParser:
         import torch
         import torch.nn.functional as F
 
-        from idinpaint.data import to_tensor
+        from idinpaint.tensors import to_tensor
 
         mask = torch.from_numpy(crop_mask[None, None]).float().to(self.device)
         with torch.inference_mode():

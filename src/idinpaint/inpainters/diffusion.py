@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from idinpaint.data import to_tensor, to_uint8
 from idinpaint.diffusion_pipeline import IdentityInpaintPipeline
-from idinpaint.faces.landmarks import draw_heatmaps
 from idinpaint.inpainters.base import FillRequest
+from idinpaint.tensors import draw_heatmaps, to_tensor, to_uint8
 
 DEFAULT_STEPS = 4
 

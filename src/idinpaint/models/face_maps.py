@@ -54,5 +54,7 @@ def expected_points(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     p = logits.float().flatten(2).softmax(-1).view(b, k, h, w)
     xs, ys = torch.arange(w, device=p.device).float(), torch.arange(h, device=p.device).float()
     x, y = (p.sum(2) * xs).sum(-1), (p.sum(3) * ys).sum(-1)
-    near = ((xs - x[..., None]).abs() <= 2.5).float()[..., None, :] * ((ys - y[..., None]).abs() <= 2.5).float()[..., None]
+    near = ((xs - x[..., None]).abs() <= 2.5).float()[..., None, :] * ((ys - y[..., None]).abs() <= 2.5).float()[
+        ..., None
+    ]
     return torch.stack([x, y], -1), (p * near).sum((2, 3))

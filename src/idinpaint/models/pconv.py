@@ -71,7 +71,8 @@ class PConvPrior(ModelMixin, ConfigMixin):
         super().__init__()
         ins = (3, *widths[:-1])
         self.encoder = nn.ModuleList(
-            PartialConv2d((i,), o, 5 if level == 0 else 3, 2) for level, (i, o) in enumerate(zip(ins, widths, strict=True))
+            PartialConv2d((i,), o, 5 if level == 0 else 3, 2)
+            for level, (i, o) in enumerate(zip(ins, widths, strict=True))
         )
         self.encoder_norms = nn.ModuleList(
             nn.Identity() if level == 0 else nn.BatchNorm2d(o) for level, o in enumerate(widths)

@@ -1,0 +1,26 @@
+"""Pixels and landmarks into tensors and back; the one place of the [-1, 1] convention."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+
+def to_tensor(photos: np.ndarray) -> torch.Tensor:
+    """[B, H, W, 3] uint8 -> [B, 3, H, W] float32 in [-1, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(photos)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def to_uint8(images: torch.Tensor) -> np.ndarray:
+    """[B, 3, H, W] in [-1, 1] -> [B, H, W, 3] uint8."""
+    return ((images.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def draw_heatmaps(landmarks: np.ndarray, size: int, sigma_px: float = 6.0, crop_size: int = 256) -> np.ndarray:
+    """Gaussians of `sigma_px` crop px round landmarks [..., K, 2] in crop px -> [..., K, size, size] in [0, 1]."""
+    step = crop_size / size
+    centres = np.arange(size) * step + (step - 1) / 2
+    points = np.asarray(landmarks, np.float32)
+    gx = np.exp(-((centres - points[..., 0:1]) ** 2) / (2 * sigma_px**2))
+    gy = np.exp(-((centres - points[..., 1:2]) ** 2) / (2 * sigma_px**2))
+    return (gy[..., :, None] * gx[..., None, :]).astype(np.float32)
