@@ -20,7 +20,7 @@ from idinpaint.faces.alignment import (
     warp_share,
     warp_to_crop,
 )
-from idinpaint.faces.detection import ROTATIONS, SEARCH_SIDE, Detection, detect_faces
+from idinpaint.faces.detection import ROTATIONS, SEARCH_SIDE, YUNET_FILE, Detection, detect_faces
 from idinpaint.faces.features import coverage, face_coverage, feature_regions, identity_visible
 from idinpaint.faces.identity import hide
 from idinpaint.faces.landmarks import LandmarkPredictor
@@ -120,10 +120,15 @@ class FaceAnalyzer:
             far = [m for m in starts if not any(m is n for n in near)]
             if not under and angles == (0,) and side >= min(max(filled.shape[:2]), FINE_SEARCH_SIDE):
                 if any(f.score >= SURE_CONFIDENCE for f in self._align_all(photo, hole, far[:4], MIN_CONFIDENCE)):
-                    break  # the photo is upright
+                    if self._has_yunet():
+                        return []  # upright faces, none of them under the mask, by a detector that misses few
+                    break  # the photo is upright, but the hole may hide a face from the Haar cascades
         windows = self._best_windows(photo, hole, only_touched)
         found = _distinct(found + self._align_all(photo, hole, windows, SURE_CONFIDENCE))
         return [f for f in found if f.touched or not only_touched]
+
+    def _has_yunet(self) -> bool:
+        return self.store is not None and self.store.find(YUNET_FILE) is not None
 
     def _best_windows(self, photo: np.ndarray, hole: np.ndarray, only_touched: bool) -> list[np.ndarray]:
         """The landmark network as a detector, where the hole defeats the others: its three surest windows."""
