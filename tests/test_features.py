@@ -48,6 +48,11 @@ def test_parsing_rules_where_visible() -> None:
     assert regions["hair"][50, 50]
 
 
+def test_failed_parsing_is_not_believed(regions: dict[str, np.ndarray]) -> None:
+    again = ft.feature_regions(face_points(), np.zeros((256, 256), int))
+    assert np.array_equal(again["skin"], regions["skin"])
+
+
 def test_coverage(regions: dict[str, np.ndarray]) -> None:
     none = ft.coverage(regions, np.zeros((256, 256), bool))
     full = ft.coverage(regions, np.ones((256, 256), bool))

@@ -18,6 +18,7 @@ FEATURE_WEIGHTS = {
     "skin": 0.16,
 }
 SKIN_LABEL, HAIR_LABEL = 1, 8  # indices into faces.parsing.PARSING_CLASSES
+LEAST_PARSED = 0.2  # of the visible face oval; a parsing with less skin than that has failed and is not used for it
 IDENTITY_FEATURES = ("left_eye", "right_eye", "nose", "mouth")
 
 # Margins as shares of the distance between the eye centres (63 px in an upright crop).
@@ -47,8 +48,9 @@ def feature_regions(
     hair = np.zeros_like(skin)
     if parsing is not None:
         seen = np.ones_like(skin) if visible is None else np.asarray(visible, bool)
-        hair = parsing == HAIR_LABEL
-        skin = np.where(seen, parsing == SKIN_LABEL, skin & ~hair)
+        hair, parsed = parsing == HAIR_LABEL, parsing == SKIN_LABEL
+        if (parsed & skin & seen).sum() >= LEAST_PARSED * (skin & seen).sum():
+            skin = np.where(seen, parsed, skin & ~hair)
     for region in regions.values():
         skin = skin & ~region
     return {**regions, "skin": skin, "hair": hair}
