@@ -1,12 +1,14 @@
 """Train the diffusion refiner on residual latents, with landmarks by channel and identity by tokens.
 
 See configs/diffusion-256.yaml. Conditions are those of inference: the frozen prior's fill, landmarks predicted
-from the masked photo, identity from other photos of the person, from the visible part of the face, or none. They cost more than a step of this
-small UNet, so a pool of examples is computed from (seed, pool number) and used for several passes.
+from the masked photo, identity from other photos of the person, from the visible part of the face, or none. They
+cost more than a step of this small UNet, so a pool of examples is computed from (seed, pool number) and used for
+several passes.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +26,7 @@ from train_prior import jitter
 from idinpaint.data import PhotoEntry, load_photos, load_training_masks, training_photos
 from idinpaint.diffusion_pipeline import IdentityInpaintPipeline
 from idinpaint.faces.alignment import arcface_matrix
-from idinpaint.losses import min_snr_weight
+from idinpaint.losses import AlexFeatures, hole_l1, min_snr_weight, perceptual_loss
 from idinpaint.masks import random_mask
 from idinpaint.models.autoencoder import FaceAutoencoder
 from idinpaint.models.conditioning import build_conditions
@@ -52,13 +54,37 @@ class DiffusionConfig(LoopConfig):
     pool_size: int = 2048
     pool_passes: int = 4
     max_ratio: float = 0.5
+    pixel_weight: float = 1.0  # on the decoded one-step prediction of a window; trains the decoder too
+    pixel_samples: int = 8
+    pixel_window: int = 128  # px
+    perceptual_weight: float = 0.1
+    perceptual_features: str = "../shared/models/alexnet_features_torchvision.pth"
+
+
+@dataclass
+class Window:
+    """What the decoded one-step prediction of a part of the picture needs; corner and size in latent cells."""
+
+    alpha: torch.Tensor  # [n, 1, 1, 1], square root of alphas_cumprod
+    sigma: torch.Tensor
+    prior_latents: torch.Tensor  # [n, C, h, w]
+    scale: torch.Tensor  # [n, C, h, w], residual std where the cell is touched, else 0
+    masked_image: torch.Tensor  # [n, 3, 8 size, 8 size]
+    mask: torch.Tensor
+    corner: tuple[int, int]
+    size: int
 
 
 class Denoiser(nn.Module):
-    """UNet and identity tokens as one module, so that both are trained, averaged and resumed together."""
+    """UNet, identity tokens and decoder as one module, so that all are trained, averaged and resumed together."""
 
-    def __init__(self, config: DiffusionConfig, latent_channels: int, id_dim: int) -> None:
+    def __init__(self, config: DiffusionConfig, autoencoder: FaceAutoencoder, id_dim: int) -> None:
         super().__init__()
+        latent_channels = autoencoder.config.latent_channels
+        self.autoencoder = copy.deepcopy(autoencoder)
+        self.autoencoder.requires_grad_(True)
+        self.autoencoder.analysis.requires_grad_(False)  # the latents stay what the pool was made with
+        self.autoencoder.synthesis.requires_grad_(False)
         depth = len(config.widths) - 1
         self.unet = UNet2DConditionModel(
             sample_size=32,
@@ -76,8 +102,16 @@ class Denoiser(nn.Module):
         nn.init.zeros_(self.unet.conv_out.bias)
         self.id_tokens = IdentityTokens(id_dim, token_dim=config.token_dim)
 
-    def forward(self, latents: torch.Tensor, timesteps: torch.Tensor, id_embed: torch.Tensor) -> torch.Tensor:
-        return self.unet(latents, timesteps, self.id_tokens(id_embed)).sample
+    def forward(
+        self, noisy: torch.Tensor, maps: torch.Tensor, timesteps: torch.Tensor, id_embed: torch.Tensor, window: Window
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Velocity [B, C, h, w], and the decoded window of the one-step prediction of the first n samples."""
+        velocity = self.unet(torch.cat([noisy, maps], 1), timesteps, self.id_tokens(id_embed)).sample
+        n = len(window.alpha)
+        clean = window.alpha * noisy[:n] - window.sigma * velocity[:n]  # v-prediction's x0
+        y, x = window.corner
+        latents = (window.prior_latents + clean * window.scale)[..., y : y + window.size, x : x + window.size]
+        return velocity, self.autoencoder.decode(latents, window.masked_image, window.mask)
 
 
 def make_scheduler() -> DDIMScheduler:
@@ -86,6 +120,9 @@ def make_scheduler() -> DDIMScheduler:
         beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, prediction_type="v_prediction",
         rescale_betas_zero_snr=True, timestep_spacing="trailing", clip_sample=False, set_alpha_to_one=True,
     )  # fmt: skip
+
+
+KEYS = ("residual", "channels", "touched", "points", "id_embed", "image", "mask")
 
 
 class ExamplePool:
@@ -128,9 +165,9 @@ class ExamplePool:
             points, _ = expected_points(self.landmarker(image, mask.to(self.device)))
         points = points.cpu().numpy() * 4 + 1.5
         pixels = image.permute(0, 2, 3, 1).cpu().numpy()
-        faces = np.stack(
-            [cv2.warpAffine(p, arcface_matrix(q), (112, 112)) for p, q in zip(pixels, points, strict=True)]
-        )
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP  # arcface_matrix maps aligned px to photo px
+        pairs = zip(pixels, points, strict=True)
+        faces = np.stack([cv2.warpAffine(p, arcface_matrix(q), (112, 112), flags=flags) for p, q in pairs])
         faces = torch.from_numpy(faces).permute(0, 3, 1, 2).to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16):
             return self.identity(faces).float().cpu(), torch.from_numpy(points)
@@ -138,9 +175,7 @@ class ExamplePool:
     @torch.no_grad()
     def build(self, rng: np.random.Generator, count: int, std: torch.Tensor | None) -> dict[str, torch.Tensor]:
         """Make `count` examples; `std` scales the residual (None: measure it)."""
-        parts: dict[str, list[torch.Tensor]] = {
-            k: [] for k in ("residual", "channels", "touched", "points", "id_embed")
-        }
+        parts: dict[str, list[torch.Tensor]] = {k: [] for k in KEYS}
         for _ in range(0, count, 16):
             index = rng.integers(0, len(self.photos), 16)
             image = to_tensor(np.stack([jitter(rng, self.photos[i]) for i in index])).to(self.device)
@@ -151,8 +186,9 @@ class ExamplePool:
                 target = self.autoencoder.encode(image)
             visible, points = self._embed(image, mask)
             embeds = torch.stack([self._identity(rng, i, v) for i, v in zip(index, visible, strict=True)])
-            values = (target.float() - made.prior_latents.float(), made.channels, made.touched, points, embeds)
-            for key, value in zip(parts, values, strict=True):
+            residual = target.float() - made.prior_latents.float()
+            values = (residual, made.channels, made.touched, points, embeds, image, mask)
+            for key, value in zip(KEYS, values, strict=True):
                 parts[key].append(value.half().cpu())
         out = {key: torch.cat(values) for key, values in parts.items()}
         if std is None:
@@ -182,7 +218,7 @@ class ExamplePool:
 def save_pipeline(denoiser: Denoiser, pool: ExamplePool, folder: Path) -> None:
     """Write the whole pipeline in diffusers' layout, fp16 safetensors."""
     pipeline = IdentityInpaintPipeline(
-        denoiser.unet, make_scheduler(), pool.autoencoder, pool.prior, denoiser.id_tokens,
+        denoiser.unet, make_scheduler(), denoiser.autoencoder, pool.prior, denoiser.id_tokens,
         [round(float(s), 5) for s in pool.residual_std],
     )  # fmt: skip
     pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
@@ -197,6 +233,7 @@ def main(config: DiffusionConfig) -> None:
     print(json.dumps({"residual_std": [round(float(s), 4) for s in pool.residual_std]}), flush=True)
     scheduler = make_scheduler()
     alphas = scheduler.alphas_cumprod
+    features = AlexFeatures(config.perceptual_features)
     steps_a_pool = config.pool_size * config.pool_passes // config.train_batch_size
 
     def make_batch(rng: np.random.Generator, step: int) -> Batch:
@@ -208,21 +245,42 @@ def main(config: DiffusionConfig) -> None:
         batch["noise"] = torch.randn_like(batch["residual"])
         return batch
 
+    def make_window(batch: Batch, step: int) -> tuple[Window, torch.Tensor]:
+        n, size = config.pixel_samples, config.pixel_window // 8
+        y, x = np.random.default_rng([config.seed, step, 1]).integers(0, 32 - size + 1, 2)
+        area = (slice(None, n), slice(None), slice(8 * y, 8 * (y + size)), slice(8 * x, 8 * (x + size)))
+        image, mask = batch["image"][area], batch["mask"][area]
+        kept = alphas.to(image.device)[batch["timesteps"][:n]].view(-1, 1, 1, 1)
+        channels = batch["residual"].shape[1]
+        std = pool.residual_std.to(image.device).view(1, -1, 1, 1)
+        window = Window(
+            kept.sqrt(), (1 - kept).sqrt(), batch["maps"][:n, channels : 2 * channels], std * batch["touched"][:n],
+            image * (1 - mask), mask, (int(y), int(x)), size,
+        )  # fmt: skip
+        return window, image
+
     def loss_function(model: nn.Module, batch: Batch, step: int) -> tuple[torch.Tensor, dict[str, float]]:
         noisy = scheduler.add_noise(batch["residual"], batch["noise"], batch["timesteps"])
         velocity = scheduler.get_velocity(batch["residual"], batch["noise"], batch["timesteps"])
-        predicted = model(torch.cat([noisy, batch["maps"]], 1), batch["timesteps"], batch["id_embed"]).float()
+        window, image = make_window(batch, step)
+        predicted, pixels = model(noisy, batch["maps"], batch["timesteps"], batch["id_embed"], window)
+        predicted, pixels = predicted.float(), pixels.float()
         weight = batch["touched"] + config.known_weight * (1 - batch["touched"])
         error = ((predicted - velocity).square() * weight).sum((1, 2, 3)) / (weight.sum((1, 2, 3)) * predicted.shape[1])
         scale = 1.0
         if config.snr_gamma is not None:
             scale = min_snr_weight(alphas, config.snr_gamma, "v_prediction").to(error.device)[batch["timesteps"]]
+        inpainted = image * (1 - window.mask) + pixels * window.mask
+        l1 = hole_l1(pixels, image, window.mask)
+        perceptual = perceptual_loss(features.to(image.device), inpainted, image)
+        loss = (error * scale).mean() + config.pixel_weight * (l1 + config.perceptual_weight * perceptual)
         high = (batch["timesteps"] >= 800).float()
-        terms = {"loss_t800": float((error.detach() * high).sum() / high.sum().clamp(min=1))}
-        return (error * scale).mean(), terms
+        at_800 = (error.detach() * high).sum() / high.sum().clamp(min=1)
+        terms = {"diffusion": error.mean(), "diffusion_t800": at_800, "l1": l1, "perceptual": perceptual}
+        return loss, {name: float(value.detach()) for name, value in terms.items()}
 
     def build() -> Denoiser:
-        return Denoiser(config, pool.autoencoder.config.latent_channels, pool.embeddings.shape[1])
+        return Denoiser(config, pool.autoencoder, pool.embeddings.shape[1])
 
     ema = train(config, build, make_batch, loss_function)
     save_pipeline(ema, pool, Path(config.output_dir) / "pipeline")

@@ -6,6 +6,7 @@ for the whole face (embed(masked) ~ embed(full)); an ArcFace margin on the train
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,12 +44,9 @@ class IdentityConfig(LoopConfig):
 
 def align_faces(photos: np.ndarray, points: list[np.ndarray]) -> np.ndarray:
     """[N, 256, 256, 3] and landmarks [68, 2] -> [N, 112, 112, 3] on the ArcFace template."""
-    return np.stack(
-        [
-            cv2.warpAffine(p, arcface_matrix(q), (112, 112), flags=cv2.INTER_LINEAR)
-            for p, q in zip(photos, points, strict=True)
-        ]
-    )
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP  # arcface_matrix maps aligned px to photo px
+    pairs = zip(photos, points, strict=True)
+    return np.stack([cv2.warpAffine(p, arcface_matrix(q), (112, 112), flags=flags) for p, q in pairs])
 
 
 def load_faces(config: IdentityConfig) -> np.ndarray:
@@ -70,9 +68,10 @@ def load_faces(config: IdentityConfig) -> np.ndarray:
 def teacher_embeddings(faces: np.ndarray, config: IdentityConfig) -> torch.Tensor:
     """Mean of the teacher's embeddings of each face and its mirror image, [N, 128] unit, cached on disk."""
     cache = Path(config.cache)
+    digest = hashlib.sha256(faces).hexdigest()
     if cache.exists():
         with np.load(cache) as table:
-            if len(table["embeddings"]) == len(faces):
+            if str(table["digest"]) == digest:
                 return torch.from_numpy(table["embeddings"])
     torch.set_num_threads(max(1, config.threads))
     teacher = load_mobilefacenet(config.teacher)
@@ -83,7 +82,7 @@ def teacher_embeddings(faces: np.ndarray, config: IdentityConfig) -> torch.Tenso
             out.append(F.normalize(teacher(batch).float() + teacher(batch.flip(-1)).float(), dim=-1))
     embeddings = torch.cat(out)
     cache.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(cache, embeddings=embeddings.numpy())
+    np.savez(cache, embeddings=embeddings.numpy(), digest=digest)
     return embeddings
 
 
