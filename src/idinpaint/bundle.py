@@ -68,10 +68,16 @@ def _from_hub(name: str) -> Path:
         raise InputError(f"--model {name}: no such folder, and the hub does not give it ({first})") from error
 
 
-def load_bundle(name_or_path: str = "default", device: str = "cpu") -> Bundle:
-    """Load every part onto `device`. Raises InputError when a file is missing or its sha256 differs."""
-    from idinpaint.faces.identity import BundledEncoder
-    from idinpaint.faces.landmarks import Landmarker
+def load_bundle(
+    name_or_path: str = "default", device: str = "cpu", landmarks: str = "bundled", identity: str = "bundled"
+) -> Bundle:
+    """Load every part onto `device`. Raises InputError when a file is missing or its sha256 differs.
+
+    landmarks: bundled or face-alignment; identity: bundled, or insightface:PACK, PACK being a pack's name
+    (buffalo_l), a folder or an ONNX file.
+    """
+    from idinpaint.faces.identity import BundledEncoder, InsightFaceEncoder
+    from idinpaint.faces.landmarks import FaceAlignmentLandmarker, Landmarker
     from idinpaint.faces.parsing import FaceParser
     from idinpaint.models.face_maps import FaceMaps
     from idinpaint.models.id_encoder import IdentityNet
@@ -88,12 +94,22 @@ def load_bundle(name_or_path: str = "default", device: str = "cpu") -> Bundle:
         net.load_state_dict(state)
         return net if threshold is None else (net, threshold)
 
-    identity_net, threshold = build(IdentityNet, "identity.safetensors")
+    kind, _, pack = identity.partition(":")
+    if kind not in ("bundled", "insightface") or landmarks not in ("bundled", "face-alignment"):
+        raise InputError(f"identity {identity}, landmarks {landmarks}: use bundled, insightface:PACK or face-alignment")
+    own = landmarks == "bundled"
+    landmarker = (
+        Landmarker(build(FaceMaps, "landmarks.safetensors"), device) if own else FaceAlignmentLandmarker(device)
+    )
+    if kind == "bundled":
+        encoder = BundledEncoder(*build(IdentityNet, "identity.safetensors"), device)
+    else:
+        encoder = InsightFaceEncoder(pack or "buffalo_l", device)
     return Bundle(
         store=store,
-        landmarker=Landmarker(build(FaceMaps, "landmarks.safetensors"), device),
+        landmarker=landmarker,
         parser=FaceParser(build(FaceMaps, "parsing.safetensors"), device),
-        identity=BundledEncoder(identity_net, threshold, device),
+        identity=encoder,
         pipeline=load_pipeline(pipeline_folder, device),
         weights={name: entry["sha256"] for name, entry in store.manifest.items()},
     )

@@ -37,14 +37,24 @@ class Restorer:
         self.controller = ControllerConfig()
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str = "default", device: str = "auto") -> Restorer:
-        """The bundled model, a model or pipeline folder, or a hub id. Raises InputError when it cannot be loaded."""
+    def from_pretrained(
+        cls,
+        name_or_path: str = "default",
+        device: str = "auto",
+        landmarks: str = "bundled",
+        identity: str = "bundled",
+    ) -> Restorer:
+        """The bundled model, a model or pipeline folder, or a hub id. Raises InputError when it cannot be loaded.
+
+        landmarks: bundled or face-alignment; identity: bundled or insightface:PACK. A model trained on the bundled
+        encoder paints only with that one; another encoder serves `verify`, or a model trained with it.
+        """
         from idinpaint.bundle import load_bundle, pick_device
         from idinpaint.faces.analyzer import FaceAnalyzer
         from idinpaint.inpainters.diffusion import DiffusionInpainter, PriorInpainter
 
         device = pick_device(device)
-        bundle = load_bundle(name_or_path, device)
+        bundle = load_bundle(name_or_path, device, landmarks, identity)
         analyzer = FaceAnalyzer(bundle.landmarker, bundle.parser, bundle.identity, bundle.store)
         inpainters: dict[str, Inpainter] = {
             "prior": PriorInpainter(bundle.pipeline),

@@ -6,6 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
+from idinpaint.types import InputError
+
 CELL = 4  # crop px a heatmap cell
 
 
@@ -41,8 +43,10 @@ class FaceAlignmentLandmarker:
     """2DFAN-4 through the `face-alignment` extra (Bulat & Tzimiropoulos 2017); its weights come from its own hub."""
 
     def __init__(self, device: str = "cpu") -> None:
-        import face_alignment
-
+        try:
+            import face_alignment
+        except ImportError as error:
+            raise InputError("face-alignment is not installed; pip install 'idinpaint[face-alignment]'") from error
         self.net = face_alignment.FaceAlignment(
             face_alignment.LandmarksType.TWO_D, device=device, face_detector="blazeface", compile=False
         )

@@ -8,6 +8,7 @@ import torch
 from idinpaint.diffusion_pipeline import IdentityInpaintPipeline
 from idinpaint.inpainters.base import FillRequest
 from idinpaint.tensors import draw_heatmaps, to_tensor, to_uint8
+from idinpaint.types import InputError
 
 DEFAULT_STEPS = 4
 
@@ -30,6 +31,12 @@ class DiffusionInpainter:
     def fill(self, request: FillRequest) -> list[np.ndarray]:
         """See Inpainter."""
         masked_image, mask = crop_tensors(request)
+        wanted = self.pipeline.id_tokens.config.id_dim
+        if request.id_embed is not None and len(request.id_embed) != wanted:
+            raise InputError(
+                f"this model takes identity vectors of {wanted} numbers, the encoder gives {len(request.id_embed)}; "
+                "use the encoder that the model was trained with"
+            )
         heatmaps = torch.from_numpy(draw_heatmaps(request.face.landmarks[None], 32))
         embed = None if request.id_embed is None else torch.from_numpy(np.asarray(request.id_embed, np.float32))[None]
         # One generator a sample, on the CPU: the same seed gives the same noise on every device.
