@@ -33,11 +33,11 @@ FLIP68 = (
     45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,
     *range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), *range(67, 64, -1),
 )  # fmt: skip
-# CelebAMask-HQ parts in drawing order -> class; its l_ and r_ are the picture's sides for eyes and brows.
+# CelebAMask-HQ parts in drawing order -> class; its l_ and r_ are the person's sides, so l_eye is the picture's right.
 PART_CLASS = {
     "neck": "neck_cloth_other", "cloth": "neck_cloth_other", "neck_l": "neck_cloth_other", "hair": "hair",
-    "ear_l": "skin", "ear_r": "skin", "l_ear": "skin", "r_ear": "skin", "skin": "skin", "l_brow": "left_brow",
-    "r_brow": "right_brow", "l_eye": "left_eye", "r_eye": "right_eye", "nose": "nose", "mouth": "mouth",
+    "ear_l": "skin", "ear_r": "skin", "l_ear": "skin", "r_ear": "skin", "skin": "skin", "l_brow": "right_brow",
+    "r_brow": "left_brow", "l_eye": "right_eye", "r_eye": "left_eye", "nose": "nose", "mouth": "mouth",
     "u_lip": "mouth", "l_lip": "mouth", "hair_top": "hair", "eye_g": "neck_cloth_other", "hat": "neck_cloth_other",
 }  # fmt: skip
 

@@ -6,7 +6,7 @@ import numpy as np
 
 # CelebAMask-HQ's parts, merged; "left" and "right" are the picture's sides. Ears count as skin.
 PARSING_CLASSES = (
-    "background", "skin", "left_brow", "right_brow", "left_eye", "right_eye", "nose", "mouth", "hair",
+    "background", "skin", "right_brow", "left_brow", "right_eye", "left_eye", "nose", "mouth", "hair",
     "neck_cloth_other",
 )  # fmt: skip
 
