@@ -36,9 +36,9 @@ FLIP68 = (
 # CelebAMask-HQ parts in drawing order -> class; its l_ and r_ are the person's sides, so l_eye is the picture's right.
 PART_CLASS = {
     "neck": "neck_cloth_other", "cloth": "neck_cloth_other", "neck_l": "neck_cloth_other", "hair": "hair",
-    "ear_l": "skin", "ear_r": "skin", "l_ear": "skin", "r_ear": "skin", "skin": "skin", "l_brow": "right_brow",
+    "l_ear": "skin", "r_ear": "skin", "ear_r": "neck_cloth_other", "skin": "skin", "l_brow": "right_brow",
     "r_brow": "left_brow", "l_eye": "right_eye", "r_eye": "left_eye", "nose": "nose", "mouth": "mouth",
-    "u_lip": "mouth", "l_lip": "mouth", "hair_top": "hair", "eye_g": "neck_cloth_other", "hat": "neck_cloth_other",
+    "u_lip": "mouth", "l_lip": "mouth", "eye_g": "neck_cloth_other", "hat": "neck_cloth_other",
 }  # fmt: skip
 
 
