@@ -13,12 +13,11 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler, UNet2DConditionModel
-from engine import Batch, LoopConfig, run_script, train
+from engine import Batch, LoopConfig, run_script, save_weights, train
 from safetensors.torch import load_file
 from torch import nn
 from train_prior import jitter
@@ -26,7 +25,7 @@ from train_prior import jitter
 from idinpaint.data import PhotoEntry, load_photos, load_training_masks, training_photos
 from idinpaint.diffusion_pipeline import IdentityInpaintPipeline
 from idinpaint.faces.alignment import arcface_matrix
-from idinpaint.losses import AlexFeatures, hole_l1, min_snr_weight, perceptual_loss
+from idinpaint.losses import AlexFeatures, hole_l1, identity_loss, min_snr_weight, perceptual_loss
 from idinpaint.masks import random_mask
 from idinpaint.models.autoencoder import FaceAutoencoder
 from idinpaint.models.conditioning import build_conditions
@@ -57,6 +56,8 @@ class DiffusionConfig(LoopConfig):
     pixel_weight: float = 1.0  # on the decoded one-step prediction of a window; trains the decoder too
     pixel_samples: int = 8
     pixel_window: int = 128  # px
+    few_step_timesteps: tuple[int, ...] = ()  # where the decoded samples are noised to; empty: anywhere
+    identity_weight: float = 0.0  # 1 - cosine on the decoded picture; needs pixel_window 256
     perceptual_weight: float = 0.1
     perceptual_features: str = "../shared/models/alexnet_features_torchvision.pth"
 
@@ -122,7 +123,19 @@ def make_scheduler() -> DDIMScheduler:
     )  # fmt: skip
 
 
-KEYS = ("residual", "channels", "touched", "points", "id_embed", "image", "mask")
+def align_faces(image: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    """[B, 3, 256, 256], landmarks [B, 68, 2] in crop px -> [B, 3, 112, 112] on the ArcFace template; differentiable."""
+    side, size = image.shape[-1], 112
+    matrices = np.stack([arcface_matrix(p) for p in points.cpu().double().numpy()])  # aligned px -> crop px
+    matrix = torch.from_numpy(matrices).float().to(image.device)
+    axis = torch.arange(size, device=image.device).float()
+    ys, xs = torch.meshgrid(axis, axis, indexing="ij")
+    pixels = torch.stack([xs, ys, torch.ones_like(xs)], -1).view(-1, 3)
+    grid = torch.einsum("pk,bck->bpc", pixels, matrix).view(-1, size, size, 2)
+    return F.grid_sample(image.float(), (2 * grid + 1) / side - 1, align_corners=False)
+
+
+KEYS = ("residual", "channels", "touched", "points", "id_embed", "image", "mask", "full_embed")
 
 
 class ExamplePool:
@@ -164,13 +177,13 @@ class ExamplePool:
         with torch.autocast(self.device.type, torch.bfloat16):
             points, _ = expected_points(self.landmarker(image, mask.to(self.device)))
         points = points.cpu().numpy() * 4 + 1.5
-        pixels = image.permute(0, 2, 3, 1).cpu().numpy()
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP  # arcface_matrix maps aligned px to photo px
-        pairs = zip(pixels, points, strict=True)
-        faces = np.stack([cv2.warpAffine(p, arcface_matrix(q), (112, 112), flags=flags) for p, q in pairs])
-        faces = torch.from_numpy(faces).permute(0, 3, 1, 2).to(self.device)
+        return self._identity_at(image, points), torch.from_numpy(points)
+
+    @torch.no_grad()
+    def _identity_at(self, image: torch.Tensor, points: np.ndarray) -> torch.Tensor:
+        """Identity vectors [B, D] of images whose landmarks are points [B, 68, 2] in crop px."""
         with torch.autocast(self.device.type, torch.bfloat16):
-            return self.identity(faces).float().cpu(), torch.from_numpy(points)
+            return self.identity(align_faces(image, torch.from_numpy(points).to(image.device))).float().cpu()
 
     @torch.no_grad()
     def build(self, rng: np.random.Generator, count: int, std: torch.Tensor | None) -> dict[str, torch.Tensor]:
@@ -187,7 +200,8 @@ class ExamplePool:
             visible, points = self._embed(image, mask)
             embeds = torch.stack([self._identity(rng, i, v) for i, v in zip(index, visible, strict=True)])
             residual = target.float() - made.prior_latents.float()
-            values = (residual, made.channels, made.touched, points, embeds, image, mask)
+            full = self._identity_at(image, points.numpy())
+            values = (residual, made.channels, made.touched, points, embeds, image, mask, full)
             for key, value in zip(KEYS, values, strict=True):
                 parts[key].append(value.half().cpu())
         out = {key: torch.cat(values) for key, values in parts.items()}
@@ -238,10 +252,13 @@ def main(config: DiffusionConfig) -> None:
 
     def make_batch(rng: np.random.Generator, step: int) -> Batch:
         batch = pool.batch(rng, step // steps_a_pool)
-        heatmaps = torch.from_numpy(draw_heatmaps(batch.pop("points").numpy(), 32))
+        heatmaps = torch.from_numpy(draw_heatmaps(batch["points"].numpy(), 32))
         keep = torch.from_numpy(rng.random((len(heatmaps), 1, 1, 1)) >= config.drop_heatmaps).float()
         batch["maps"] = torch.cat([batch.pop("channels"), heatmaps * keep], 1)
         batch["timesteps"] = torch.from_numpy(rng.integers(0, 1000, len(heatmaps)))
+        if config.few_step_timesteps:
+            few = rng.choice(config.few_step_timesteps, config.pixel_samples)
+            batch["timesteps"][: config.pixel_samples] = torch.from_numpy(few)
         batch["noise"] = torch.randn_like(batch["residual"])
         return batch
 
@@ -274,15 +291,29 @@ def main(config: DiffusionConfig) -> None:
         l1 = hole_l1(pixels, image, window.mask)
         perceptual = perceptual_loss(features.to(image.device), inpainted, image)
         loss = (error * scale).mean() + config.pixel_weight * (l1 + config.perceptual_weight * perceptual)
+        if config.identity_weight:
+            n = config.pixel_samples
+            faces = align_faces(inpainted, batch["points"][:n])
+            identity = identity_loss(pool.identity(faces).float(), batch["full_embed"][:n])
+            loss = loss + config.identity_weight * identity
+        else:
+            identity = torch.zeros(())
         high = (batch["timesteps"] >= 800).float()
         at_800 = (error.detach() * high).sum() / high.sum().clamp(min=1)
-        terms = {"diffusion": error.mean(), "diffusion_t800": at_800, "l1": l1, "perceptual": perceptual}
+        terms = {
+            "diffusion": error.mean(),
+            "diffusion_t800": at_800,
+            "l1": l1,
+            "perceptual": perceptual,
+            "identity": identity,
+        }
         return loss, {name: float(value.detach()) for name, value in terms.items()}
 
     def build() -> Denoiser:
         return Denoiser(config, pool.autoencoder, pool.embeddings.shape[1])
 
     ema = train(config, build, make_batch, loss_function)
+    save_weights(ema, Path(config.output_dir) / "denoiser.safetensors")
     save_pipeline(ema, pool, Path(config.output_dir) / "pipeline")
 
 
