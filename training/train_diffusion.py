@@ -56,6 +56,7 @@ class DiffusionConfig(LoopConfig):
     pixel_weight: float = 1.0  # on the decoded one-step prediction of a window; trains the decoder too
     pixel_samples: int = 8
     pixel_window: int = 128  # px
+    residual_std: tuple[float, ...] = ()  # a later phase keeps its first phase's; empty: measured
     few_step_timesteps: tuple[int, ...] = ()  # where the decoded samples are noised to; empty: anywhere
     identity_weight: float = 0.0  # 1 - cosine on the decoded picture; needs pixel_window 256
     perceptual_weight: float = 0.1
@@ -163,7 +164,10 @@ class ExamplePool:
              for i in range(0, len(photos), 32)]
         )  # fmt: skip
         self.number, self.examples = -1, {}
-        self.residual_std = self.build(np.random.default_rng([config.seed, 999]), 256, None)["std"]
+        if config.residual_std:
+            self.residual_std = torch.tensor(config.residual_std)
+        else:
+            self.residual_std = self.build(np.random.default_rng([config.seed, 999]), 256, None)["std"]
 
     def _frozen(self, net: nn.Module, path: str) -> nn.Module:
         state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}
