@@ -67,6 +67,20 @@ def save_weights(model: torch.nn.Module, path: str | Path, dtype: torch.dtype | 
     os.replace(temporary, path)
 
 
+def load_initial(model: torch.nn.Module, path: str) -> None:
+    """Load a state dict; a convolution that has more input channels than its file starts them at zero.
+
+    Zero weights leave the output what it was (diffusers' instruct_pix2pix widens `conv_in` the same way).
+    """
+    shapes = {key: value.shape for key, value in model.state_dict().items()}
+    state = {}
+    for key, value in load_file(path).items():
+        value = value.float() if value.is_floating_point() else value
+        extra = shapes[key][1] - value.shape[1] if key in shapes and value.ndim == 4 else 0
+        state[key] = torch.nn.functional.pad(value, (0, 0, 0, 0, 0, extra)) if extra > 0 else value
+    model.load_state_dict(state)
+
+
 class Checkpoints:
     """`output_dir/checkpoint-N`, written whole or not at all; the two newest are kept."""
 
@@ -143,8 +157,7 @@ def train(
     folder = Path(config.output_dir)
     model, ema = build_model(), build_model()
     if config.init_from:
-        state = load_file(config.init_from)
-        model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+        load_initial(model, config.init_from)
     ema.load_state_dict(model.state_dict())
     ema.requires_grad_(False).eval().to(accelerator.device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)

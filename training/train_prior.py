@@ -22,6 +22,7 @@ class PriorConfig(LoopConfig):
     resolution: int = 256
     perceptual_weight: float = 0.1
     perceptual_crop: int = 128
+    mirror: bool = False
     perceptual_features: str = "../shared/models/alexnet_features_torchvision.pth"
 
 
@@ -88,7 +89,7 @@ def main(config: PriorConfig) -> None:
         perceptual = perceptual_loss(features.to(device), inpainted, image)
         return {"val_hole_psnr": hole_psnr(predicted, image, mask), "val_perceptual": float(perceptual)}
 
-    ema = train(config, PConvPrior, make_batch, loss_function, validate)
+    ema = train(config, lambda: PConvPrior(mirror=config.mirror), make_batch, loss_function, validate)
     save_weights(ema, f"{config.output_dir}/prior.safetensors")
 
 

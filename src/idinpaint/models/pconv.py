@@ -13,27 +13,23 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
 
-def push_pull(image: torch.Tensor, known: torch.Tensor, relax: int = 16) -> torch.Tensor:
+def push_pull(image: torch.Tensor, known: torch.Tensor, relax: int = 4) -> torch.Tensor:
     """Fill the hole smoothly. image: [B, C, H, W], H = W a power of 2; known: [B, 1, H, W], 1 = known.
 
-    Known pixels come back unchanged. `relax` steps of a 3x3 mean (Jacobi steps of the Laplace equation) take
-    the blocks out.
+    Known pixels come back unchanged. `relax` steps of a 3x3 mean at every level (Jacobi steps of the Laplace
+    equation, coarse to fine as in nested iteration) take the blocks out.
     """
-    filled = _pull(image * known, known)
+    if known.shape[-1] == 1:
+        return image * known
+    coarse_known = F.avg_pool2d(known, 2)
+    seen = (coarse_known > 0).to(known.dtype)
+    coarse = F.avg_pool2d(image * known, 2) / coarse_known.clamp(min=1e-6)
+    filled = F.interpolate(push_pull(coarse * seen, seen, relax), scale_factor=2, mode="bilinear", align_corners=False)
+    filled = image * known + filled * (1 - known)
     for _ in range(relax):
         mean = F.avg_pool2d(F.pad(filled, (1, 1, 1, 1), mode="replicate"), 3, 1)
         filled = image * known + mean * (1 - known)
     return filled
-
-
-def _pull(weighted: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-    if known.shape[-1] == 1:
-        return weighted / known.clamp(min=1e-6)
-    coarse_known = F.avg_pool2d(known, 2)
-    seen = (coarse_known > 0).to(known.dtype)
-    coarse = F.avg_pool2d(weighted, 2) / coarse_known.clamp(min=1e-6)
-    low = F.interpolate(_pull(coarse * seen, seen), scale_factor=2, mode="bilinear", align_corners=False)
-    return weighted + low * (1 - known)
 
 
 class PartialConv2d(nn.Module):
@@ -64,15 +60,24 @@ class PartialConv2d(nn.Module):
 
 
 class PConvPrior(ModelMixin, ConfigMixin):
-    """masked image -> coarse fill. Widths are those of the levels at 1/2, 1/4, ... of the input."""
+    """masked image -> coarse fill. Widths are those of the levels at 1/2, 1/4, ... of the input.
+
+    `mirror`: the encoder also sees the crop flipped left to right, with its mask, as a second part of its first
+    partial convolution: an aligned face is nearly symmetric, and a hidden eye has a visible twin (Li et al. 2018,
+    "Learning Symmetry Consistent Deep CNNs for Face Completion", arXiv:1812.07741).
+    """
 
     @register_to_config
-    def __init__(self, widths: tuple[int, ...] = (24, 48, 96, 192, 256, 256), head_width: int = 16) -> None:
+    def __init__(
+        self,
+        widths: tuple[int, ...] = (24, 48, 96, 192, 256, 256),
+        head_width: int = 16,
+        mirror: bool = False,
+    ) -> None:
         super().__init__()
-        ins = (3, *widths[:-1])
+        ins = ((3, 3) if mirror else (3,), *((width,) for width in widths[:-1]))
         self.encoder = nn.ModuleList(
-            PartialConv2d((i,), o, 5 if level == 0 else 3, 2)
-            for level, (i, o) in enumerate(zip(ins, widths, strict=True))
+            PartialConv2d(i, o, 5 if level == 0 else 3, 2) for level, (i, o) in enumerate(zip(ins, widths, strict=True))
         )
         self.encoder_norms = nn.ModuleList(
             nn.Identity() if level == 0 else nn.BatchNorm2d(o) for level, o in enumerate(widths)
@@ -97,12 +102,15 @@ class PConvPrior(ModelMixin, ConfigMixin):
         known = 1 - mask
         masked_image = masked_image * known
         fill = push_pull(masked_image, known)  # (B, 3, H, W)
+        parts = [(masked_image, known)]
+        if self.config.mirror:
+            parts.append((masked_image.flip(-1), known.flip(-1)))
         stack = []
-        features, valid = masked_image, known
         for conv, norm in zip(self.encoder, self.encoder_norms, strict=True):
-            features, valid = conv((features, valid))
+            features, valid = conv(*parts)
             features = F.relu(norm(features))  # (B, C_l, H / 2^l, W / 2^l)
-            stack.append((features, valid))
+            parts = [(features, valid)]
+            stack += parts
         for conv, norm, skip in zip(self.decoder, self.decoder_norms, stack[-2::-1], strict=True):
             up = tuple(F.interpolate(t, scale_factor=2, mode="nearest") for t in (features, valid))
             features, valid = conv(up, skip)
