@@ -68,17 +68,19 @@ def save_weights(model: torch.nn.Module, path: str | Path, dtype: torch.dtype | 
 
 
 def load_initial(model: torch.nn.Module, path: str) -> None:
-    """Load a state dict; a convolution that has more input channels than its file starts them at zero.
+    """Load a state dict. Parts that the file lacks keep their initialisation; each is named in the log.
 
-    Zero weights leave the output what it was (diffusers' instruct_pix2pix widens `conv_in` the same way).
+    Raises InputError when the file holds something that the model lacks, or of another shape.
     """
-    shapes = {key: value.shape for key, value in model.state_dict().items()}
-    state = {}
-    for key, value in load_file(path).items():
-        value = value.float() if value.is_floating_point() else value
-        extra = shapes[key][1] - value.shape[1] if key in shapes and value.ndim == 4 else 0
-        state[key] = torch.nn.functional.pad(value, (0, 0, 0, 0, 0, extra)) if extra > 0 else value
-    model.load_state_dict(state)
+    state = {key: value.float() if value.is_floating_point() else value for key, value in load_file(path).items()}
+    try:
+        missing, unexpected = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        raise InputError(f"{path}: not weights of this model ({str(error).splitlines()[-1].strip()})") from error
+    if unexpected:
+        raise InputError(f"{path}: not weights of this model (it has {unexpected[0]}); change init_from")
+    if missing:
+        print(json.dumps({"init_from": path, "new": sorted({key.rsplit(".", 1)[0] for key in missing})}), flush=True)
 
 
 class Checkpoints:

@@ -18,13 +18,12 @@ import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from engine import Batch, LoopConfig, run_script, save_weights, train
-from safetensors.torch import load_file
+from identity_terms import align_faces, load_frozen
 from torch import nn
 from train_prior import jitter
 
 from idinpaint.data import PhotoEntry, load_photos, load_training_masks, training_photos
 from idinpaint.diffusion_pipeline import IdentityInpaintPipeline
-from idinpaint.faces.alignment import arcface_matrix
 from idinpaint.losses import AlexFeatures, hole_l1, identity_loss, min_snr_weight, perceptual_loss
 from idinpaint.masks import random_mask
 from idinpaint.models.autoencoder import FaceAutoencoder
@@ -124,18 +123,6 @@ def make_scheduler() -> DDIMScheduler:
     )  # fmt: skip
 
 
-def align_faces(image: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-    """[B, 3, 256, 256], landmarks [B, 68, 2] in crop px -> [B, 3, 112, 112] on the ArcFace template; differentiable."""
-    side, size = image.shape[-1], 112
-    matrices = np.stack([arcface_matrix(p) for p in points.cpu().double().numpy()])  # aligned px -> crop px
-    matrix = torch.from_numpy(matrices).float().to(image.device)
-    axis = torch.arange(size, device=image.device).float()
-    ys, xs = torch.meshgrid(axis, axis, indexing="ij")
-    pixels = torch.stack([xs, ys, torch.ones_like(xs)], -1).view(-1, 3)
-    grid = torch.einsum("pk,bck->bpc", pixels, matrix).view(-1, size, size, 2)
-    return F.grid_sample(image.float(), (2 * grid + 1) / side - 1, align_corners=False)
-
-
 KEYS = ("residual", "channels", "touched", "points", "id_embed", "image", "mask", "full_embed")
 
 
@@ -147,10 +134,10 @@ class ExamplePool:
     ) -> None:
         self.config, self.photos, self.device = config, photos, device
         self.masks = load_training_masks(config.train_data_dir, config.splits_dir)
-        self.autoencoder = self._frozen(FaceAutoencoder(), config.autoencoder)
-        self.prior = self._frozen(PConvPrior(), config.prior)
-        self.landmarker = self._frozen(FaceMaps(68), config.landmarks)
-        self.identity = self._frozen(IdentityNet(), config.identity)
+        self.autoencoder = load_frozen(FaceAutoencoder(), config.autoencoder, device)
+        self.prior = load_frozen(PConvPrior(), config.prior, device)
+        self.landmarker = load_frozen(FaceMaps(68), config.landmarks, device)
+        self.identity = load_frozen(IdentityNet(), config.identity, device)
         self.same_person: list[list[int]] = []
         groups: dict[str, list[int]] = {}
         for index, entry in enumerate(entries):
@@ -168,11 +155,6 @@ class ExamplePool:
             self.residual_std = torch.tensor(config.residual_std)
         else:
             self.residual_std = self.build(np.random.default_rng([config.seed, 999]), 256, None)["std"]
-
-    def _frozen(self, net: nn.Module, path: str) -> nn.Module:
-        state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}
-        net.load_state_dict(state)
-        return net.eval().requires_grad_(False).to(self.device)
 
     @torch.no_grad()
     def _embed(self, image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from engine import Batch, LoopConfig, run_script, save_weights, train
+from identity_terms import IdentityTerm
 
 from idinpaint.data import list_identity_folders, load_photos, load_training_masks, read_split, training_photos
 from idinpaint.losses import AlexFeatures, hole_l1, perceptual_loss
@@ -22,7 +23,12 @@ class PriorConfig(LoopConfig):
     resolution: int = 256
     perceptual_weight: float = 0.1
     perceptual_crop: int = 128
-    mirror: bool = False
+    blocks: int = 0  # residual blocks a level; see PConvPrior
+    identity_weight: float = 0.0  # 1 - cosine between the faces of the filled and the true photo
+    identity_samples: int = 4  # of each batch, for its cost
+    landmarks: str = "runs/landmarks/landmarks.safetensors"
+    identity: str = "runs/identity-masked-2/identity.safetensors"
+    identity_teacher: str = "../shared/models/mobilefacenet_foamliu_arcface.pt"
     perceptual_features: str = "../shared/models/alexnet_features_torchvision.pth"
 
 
@@ -57,6 +63,10 @@ def main(config: PriorConfig) -> None:
     held_masks = [random_mask(rng, config.resolution, masks, max_ratio=0.35) for _ in held]
     held_mask = torch.from_numpy(np.stack(held_masks)[:, None]).float()
     features = AlexFeatures(config.perceptual_features)
+    identity_of = None
+    if config.identity_weight:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        identity_of = IdentityTerm(config.landmarks, config.identity, config.identity_teacher, device)
 
     def make_batch(rng: np.random.Generator, step: int) -> Batch:
         index = rng.integers(0, len(photos), config.train_batch_size)
@@ -78,7 +88,12 @@ def main(config: PriorConfig) -> None:
         window = (..., slice(y, y + config.perceptual_crop), slice(x, x + config.perceptual_crop))
         perceptual = perceptual_loss(features.to(image.device), inpainted[window], image[window])
         loss = reconstruction + config.perceptual_weight * perceptual
-        return loss, {"l1": reconstruction.item(), "perceptual": perceptual.item()}
+        terms = {"l1": reconstruction.item(), "perceptual": perceptual.item()}
+        if identity_of is not None:
+            n = config.identity_samples
+            identity = identity_of(inpainted[:n], image[:n])
+            loss, terms["identity"] = loss + config.identity_weight * identity, identity.item()
+        return loss, terms
 
     @torch.no_grad()
     def validate(model: torch.nn.Module) -> dict[str, float]:
@@ -89,7 +104,7 @@ def main(config: PriorConfig) -> None:
         perceptual = perceptual_loss(features.to(device), inpainted, image)
         return {"val_hole_psnr": hole_psnr(predicted, image, mask), "val_perceptual": float(perceptual)}
 
-    ema = train(config, lambda: PConvPrior(mirror=config.mirror), make_batch, loss_function, validate)
+    ema = train(config, lambda: PConvPrior(blocks=config.blocks), make_batch, loss_function, validate)
     save_weights(ema, f"{config.output_dir}/prior.safetensors")
 
 

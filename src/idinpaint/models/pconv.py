@@ -59,12 +59,46 @@ class PartialConv2d(nn.Module):
         return (out * ratio.to(out.dtype) + self.bias[:, None, None].to(out.dtype)) * mask.to(out.dtype), mask
 
 
+class Residual(nn.Module):
+    """x + conv(relu(norm(conv(relu(norm(x)))))), the second convolution starting at zero."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        layers = [nn.GroupNorm(8, channels), nn.ReLU(), nn.Conv2d(channels, channels, 3, padding=1)]
+        layers += [nn.GroupNorm(8, channels), nn.ReLU(), nn.Conv2d(channels, channels, 3, padding=1)]
+        self.layers = nn.Sequential(*layers)
+        nn.init.zeros_(self.layers[-1].weight)
+        nn.init.zeros_(self.layers[-1].bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.layers(x)
+
+
+class Attention(nn.Module):
+    """x + self-attention over all places (Vaswani et al. 2017), the output projection starting at zero."""
+
+    def __init__(self, channels: int, head_dim: int = 32) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(8, channels)
+        self.to_qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.to_out = nn.Conv2d(channels, channels, 1)
+        self.heads = channels // head_dim
+        nn.init.zeros_(self.to_out.weight)
+        nn.init.zeros_(self.to_out.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        b, c, h, w = x.shape
+        qkv = self.to_qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, h * w).transpose(-1, -2)
+        out = F.scaled_dot_product_attention(*qkv.unbind(1))  # (B, heads, HW, head_dim)
+        return x + self.to_out(out.transpose(-1, -2).reshape(b, c, h, w))
+
+
 class PConvPrior(ModelMixin, ConfigMixin):
     """masked image -> coarse fill. Widths are those of the levels at 1/2, 1/4, ... of the input.
 
-    `mirror`: the encoder also sees the crop flipped left to right, with its mask, as a second part of its first
-    partial convolution: an aligned face is nearly symmetric, and a hidden eye has a visible twin (Li et al. 2018,
-    "Learning Symmetry Consistent Deep CNNs for Face Completion", arXiv:1812.07741).
+    `blocks` residual blocks follow each encoder level in `block_levels`, and attention over all places the coarser
+    two of them: a hidden eye finds its visible twin. They begin as the identity, so that they can be added to a
+    trained network.
     """
 
     @register_to_config
@@ -72,15 +106,25 @@ class PConvPrior(ModelMixin, ConfigMixin):
         self,
         widths: tuple[int, ...] = (24, 48, 96, 192, 256, 256),
         head_width: int = 16,
-        mirror: bool = False,
+        blocks: int = 0,
+        block_levels: tuple[int, ...] = (2, 3, 4),
     ) -> None:
         super().__init__()
-        ins = ((3, 3) if mirror else (3,), *((width,) for width in widths[:-1]))
+        ins = ((width,) for width in (3, *widths[:-1]))
         self.encoder = nn.ModuleList(
             PartialConv2d(i, o, 5 if level == 0 else 3, 2) for level, (i, o) in enumerate(zip(ins, widths, strict=True))
         )
         self.encoder_norms = nn.ModuleList(
             nn.Identity() if level == 0 else nn.BatchNorm2d(o) for level, o in enumerate(widths)
+        )
+        self.encoder_blocks = nn.ModuleDict(
+            {
+                str(level): nn.Sequential(
+                    *(Residual(widths[level]) for _ in range(blocks)),
+                    *([Attention(widths[level])] if level in block_levels[-2:] else []),
+                )
+                for level in (block_levels if blocks else ())
+            }
         )
         ups, skips = widths[:0:-1], widths[-2::-1]
         self.decoder = nn.ModuleList(PartialConv2d((u, s), s, 3) for u, s in zip(ups, skips, strict=True))
@@ -103,12 +147,12 @@ class PConvPrior(ModelMixin, ConfigMixin):
         masked_image = masked_image * known
         fill = push_pull(masked_image, known)  # (B, 3, H, W)
         parts = [(masked_image, known)]
-        if self.config.mirror:
-            parts.append((masked_image.flip(-1), known.flip(-1)))
         stack = []
-        for conv, norm in zip(self.encoder, self.encoder_norms, strict=True):
+        for level, (conv, norm) in enumerate(zip(self.encoder, self.encoder_norms, strict=True)):
             features, valid = conv(*parts)
             features = F.relu(norm(features))  # (B, C_l, H / 2^l, W / 2^l)
+            if str(level) in self.encoder_blocks:
+                features, valid = self.encoder_blocks[str(level)](features), torch.ones_like(valid)
             parts = [(features, valid)]
             stack += parts
         for conv, norm, skip in zip(self.decoder, self.decoder_norms, stack[-2::-1], strict=True):

@@ -1,0 +1,61 @@
+"""What the identity loss of every recipe needs: frozen networks, and faces cut out differentiably."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import nn
+
+from idinpaint.faces.alignment import arcface_matrix
+from idinpaint.losses import identity_loss
+from idinpaint.models.face_maps import FaceMaps, expected_points
+from idinpaint.models.id_encoder import IdentityNet
+from idinpaint.models.teachers import load_mobilefacenet
+
+
+def load_frozen(net: nn.Module, path: str | Path, device: torch.device) -> nn.Module:
+    """The network with the weights of a safetensors file, in eval mode, without gradients of its own."""
+    state = {key: value.float() if value.is_floating_point() else value for key, value in load_file(path).items()}
+    net.load_state_dict(state)
+    return net.eval().requires_grad_(False).to(device)
+
+
+def align_faces(image: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    """[B, 3, 256, 256], landmarks [B, 68, 2] in crop px -> [B, 3, 112, 112] on the ArcFace template; differentiable."""
+    side, size = image.shape[-1], 112
+    matrices = np.stack([arcface_matrix(p) for p in points.cpu().double().numpy()])  # aligned px -> crop px
+    matrix = torch.from_numpy(matrices).float().to(image.device)
+    axis = torch.arange(size, device=image.device).float()
+    ys, xs = torch.meshgrid(axis, axis, indexing="ij")
+    pixels = torch.stack([xs, ys, torch.ones_like(xs)], -1).view(-1, 3)
+    grid = torch.einsum("pk,bck->bpc", pixels, matrix).view(-1, size, size, 2)
+    return F.grid_sample(image.float(), (2 * grid + 1) / side - 1, align_corners=False)
+
+
+class IdentityTerm:
+    """1 - cosine between the faces of two pictures, averaged over several frozen encoders.
+
+    More than one encoder, because a generator finds pixels that please a single one and nobody else.
+    """
+
+    def __init__(self, landmarks: str, identity: str, teacher: str, device: torch.device) -> None:
+        self.landmarker = load_frozen(FaceMaps(68), landmarks, device)
+        self.encoders = [load_frozen(IdentityNet(), identity, device), load_mobilefacenet(teacher).to(device)]
+
+    def __call__(self, inpainted: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        """inpainted, image: [B, 3, H, W] in [-1, 1], H = W at most 256 -> scalar; gradients flow to `inpainted`."""
+        inpainted, image = (F.interpolate(x, size=(256, 256), mode="bilinear") for x in (inpainted, image))
+        with torch.no_grad():
+            logits = self.landmarker(image, torch.zeros_like(image[:, :1]))
+            points = expected_points(logits)[0] * 4 + 1.5  # cells of 4 px -> crop px
+        face, goal = align_faces(inpainted, points), align_faces(image, points)
+        terms = []
+        for encoder in self.encoders:
+            with torch.no_grad():
+                target = encoder(goal).float()
+            terms.append(identity_loss(encoder(face).float(), target))
+        return torch.stack(terms).mean()
