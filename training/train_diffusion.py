@@ -18,13 +18,13 @@ import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from engine import Batch, LoopConfig, run_script, save_weights, train
-from identity_terms import align_faces, load_frozen
+from identity_terms import IdentityTerm, align_faces, load_frozen
 from torch import nn
 from train_prior import jitter
 
 from idinpaint.data import PhotoEntry, load_photos, load_training_masks, training_photos
 from idinpaint.diffusion_pipeline import IdentityInpaintPipeline
-from idinpaint.losses import AlexFeatures, hole_l1, identity_loss, min_snr_weight, perceptual_loss
+from idinpaint.losses import AlexFeatures, hole_l1, min_snr_weight, perceptual_loss
 from idinpaint.masks import random_mask
 from idinpaint.models.autoencoder import FaceAutoencoder
 from idinpaint.models.conditioning import build_conditions
@@ -39,7 +39,8 @@ from idinpaint.tensors import draw_heatmaps, to_tensor
 class DiffusionConfig(LoopConfig):
     """Settings of the diffusion recipe."""
 
-    prior: str = "runs/prior-256/prior.safetensors"
+    prior: str = "runs/prior-256-id/prior.safetensors"
+    prior_blocks: int = 2
     autoencoder: str = "runs/autoencoder/autoencoder.safetensors"
     landmarks: str = "runs/landmarks/landmarks.safetensors"
     identity: str = "runs/identity-masked/identity.safetensors"
@@ -58,6 +59,7 @@ class DiffusionConfig(LoopConfig):
     residual_std: tuple[float, ...] = ()  # a later phase keeps its first phase's; empty: measured
     few_step_timesteps: tuple[int, ...] = ()  # where the decoded samples are noised to; empty: anywhere
     identity_weight: float = 0.0  # 1 - cosine on the decoded picture; needs pixel_window 256
+    identity_teacher: str = "../shared/models/mobilefacenet_foamliu_arcface.pt"
     perceptual_weight: float = 0.1
     perceptual_features: str = "../shared/models/alexnet_features_torchvision.pth"
 
@@ -123,7 +125,7 @@ def make_scheduler() -> DDIMScheduler:
     )  # fmt: skip
 
 
-KEYS = ("residual", "channels", "touched", "points", "id_embed", "image", "mask", "full_embed")
+KEYS = ("residual", "channels", "touched", "points", "id_embed", "image", "mask")
 
 
 class ExamplePool:
@@ -135,7 +137,7 @@ class ExamplePool:
         self.config, self.photos, self.device = config, photos, device
         self.masks = load_training_masks(config.train_data_dir, config.splits_dir)
         self.autoencoder = load_frozen(FaceAutoencoder(), config.autoencoder, device)
-        self.prior = load_frozen(PConvPrior(), config.prior, device)
+        self.prior = load_frozen(PConvPrior(blocks=config.prior_blocks), config.prior, device)
         self.landmarker = load_frozen(FaceMaps(68), config.landmarks, device)
         self.identity = load_frozen(IdentityNet(), config.identity, device)
         self.same_person: list[list[int]] = []
@@ -161,15 +163,8 @@ class ExamplePool:
         """Predicted landmarks [B, 68, 2] in crop px and the identity of the visible part [B, D]."""
         image = image.to(self.device) * (1 - mask.to(self.device))
         with torch.autocast(self.device.type, torch.bfloat16):
-            points, _ = expected_points(self.landmarker(image, mask.to(self.device)))
-        points = points.cpu().numpy() * 4 + 1.5
-        return self._identity_at(image, points), torch.from_numpy(points)
-
-    @torch.no_grad()
-    def _identity_at(self, image: torch.Tensor, points: np.ndarray) -> torch.Tensor:
-        """Identity vectors [B, D] of images whose landmarks are points [B, 68, 2] in crop px."""
-        with torch.autocast(self.device.type, torch.bfloat16):
-            return self.identity(align_faces(image, torch.from_numpy(points).to(image.device))).float().cpu()
+            points = expected_points(self.landmarker(image, mask.to(self.device)))[0].float() * 4 + 1.5
+            return self.identity(align_faces(image, points)).float().cpu(), points.cpu()
 
     @torch.no_grad()
     def build(self, rng: np.random.Generator, count: int, std: torch.Tensor | None) -> dict[str, torch.Tensor]:
@@ -186,8 +181,7 @@ class ExamplePool:
             visible, points = self._embed(image, mask)
             embeds = torch.stack([self._identity(rng, i, v) for i, v in zip(index, visible, strict=True)])
             residual = target.float() - made.prior_latents.float()
-            full = self._identity_at(image, points.numpy())
-            values = (residual, made.channels, made.touched, points, embeds, image, mask, full)
+            values = (residual, made.channels, made.touched, points, embeds, image, mask)
             for key, value in zip(KEYS, values, strict=True):
                 parts[key].append(value.half().cpu())
         out = {key: torch.cat(values) for key, values in parts.items()}
@@ -234,6 +228,9 @@ def main(config: DiffusionConfig) -> None:
     scheduler = make_scheduler()
     alphas = scheduler.alphas_cumprod
     features = AlexFeatures(config.perceptual_features)
+    identity_of = None
+    if config.identity_weight:
+        identity_of = IdentityTerm(config.landmarks, config.identity, config.identity_teacher, device)
     steps_a_pool = config.pool_size * config.pool_passes // config.train_batch_size
 
     def make_batch(rng: np.random.Generator, step: int) -> Batch:
@@ -277,10 +274,8 @@ def main(config: DiffusionConfig) -> None:
         l1 = hole_l1(pixels, image, window.mask)
         perceptual = perceptual_loss(features.to(image.device), inpainted, image)
         loss = (error * scale).mean() + config.pixel_weight * (l1 + config.perceptual_weight * perceptual)
-        if config.identity_weight:
-            n = config.pixel_samples
-            faces = align_faces(inpainted, batch["points"][:n])
-            identity = identity_loss(pool.identity(faces).float(), batch["full_embed"][:n])
+        if identity_of is not None:
+            identity = identity_of(inpainted, image)
             loss = loss + config.identity_weight * identity
         else:
             identity = torch.zeros(())
