@@ -21,7 +21,7 @@ from idinpaint.data import (
     load_training_masks,
     read_split,
 )
-from idinpaint.faces.parsing import PARSING_CLASSES
+from idinpaint.faces.parsing import PARSING_CLASSES, upsample
 from idinpaint.losses import heatmap_cross_entropy
 from idinpaint.masks import random_mask
 from idinpaint.models.face_maps import FaceMaps, expected_points
@@ -33,12 +33,13 @@ FLIP68 = (
     45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,
     *range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), *range(67, 64, -1),
 )  # fmt: skip
-# CelebAMask-HQ parts in drawing order -> class; its l_ and r_ are the person's sides, so l_eye is the picture's right.
+# CelebAMask-HQ parts -> class, in the data set's own order of composition (its g_mask.py): hair lies over skin.
+# Its l_ and r_ are the person's sides, so l_eye is the picture's right.
 PART_CLASS = {
-    "neck": "neck_cloth_other", "cloth": "neck_cloth_other", "neck_l": "neck_cloth_other", "hair": "hair",
-    "l_ear": "skin", "r_ear": "skin", "ear_r": "neck_cloth_other", "skin": "skin", "l_brow": "right_brow",
-    "r_brow": "left_brow", "l_eye": "right_eye", "r_eye": "left_eye", "nose": "nose", "mouth": "mouth",
-    "u_lip": "mouth", "l_lip": "mouth", "eye_g": "neck_cloth_other", "hat": "neck_cloth_other",
+    "skin": "skin", "nose": "nose", "eye_g": "neck_cloth_other", "l_eye": "right_eye", "r_eye": "left_eye",
+    "l_brow": "right_brow", "r_brow": "left_brow", "l_ear": "skin", "r_ear": "skin", "mouth": "mouth",
+    "u_lip": "mouth", "l_lip": "mouth", "hair": "hair", "hat": "neck_cloth_other", "ear_r": "neck_cloth_other",
+    "neck_l": "neck_cloth_other", "neck": "neck_cloth_other", "cloth": "neck_cloth_other",
 }  # fmt: skip
 
 
@@ -130,7 +131,7 @@ def main(config: FaceMapsConfig) -> None:
             # cell i of the 64 px map is centred on crop px 4 i + 1.5
             "target": torch.from_numpy((target - 1.5) / 4).float()
             if landmarks
-            else torch.from_numpy(target[:, ::4, ::4].astype(np.int64)),
+            else torch.from_numpy(target.astype(np.int64)),
         }
 
     def make_batch(rng: np.random.Generator, step: int) -> Batch:
@@ -138,8 +139,8 @@ def main(config: FaceMapsConfig) -> None:
 
     def loss_function(model: torch.nn.Module, batch: Batch, step: int) -> tuple[torch.Tensor, dict[str, float]]:
         logits = model(batch["image"], batch["mask"])
-        if not landmarks:
-            return F.cross_entropy(logits.float(), batch["target"]), {}
+        if not landmarks:  # at the crop's own pixels, as FaceParser reads the maps
+            return F.cross_entropy(upsample(logits.float()), batch["target"]), {}
         cross_entropy = heatmap_cross_entropy(logits, batch["target"], sigma=1.2)
         points, _ = expected_points(logits)
         inside = ((batch["target"] >= 0) & (batch["target"] <= 63)).all(-1, keepdim=True)
@@ -157,7 +158,7 @@ def main(config: FaceMapsConfig) -> None:
             goal = held["target"]
             between = (goal[:, 36:42].mean(1) - goal[:, 42:48].mean(1)).norm(dim=-1)
             return {"val_nme_percent": float(100 * ((points - goal).norm(dim=-1).mean(1) / between).mean())}
-        labels, goal = logits.argmax(1), held["target"]
+        labels, goal = upsample(logits).argmax(1), held["target"]
         scores = {}
         for index, name in enumerate(PARSING_CLASSES):
             both, either = ((labels == index) & (goal == index)).sum(), ((labels == index) | (goal == index)).sum()
