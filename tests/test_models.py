@@ -57,6 +57,21 @@ def test_push_pull_keeps_known_pixels_and_reproduces_a_constant():
     assert torch.allclose(constant, torch.full_like(constant, 0.3), atol=1e-5)
 
 
+def test_added_blocks_change_nothing_before_they_are_trained():
+    torch.manual_seed(3)
+    plain = PConvPrior(widths=(8, 32, 32, 32), head_width=8).eval()
+    torch.nn.init.normal_(plain.head[-1].weight)
+    blocks = PConvPrior(widths=(8, 32, 32, 32), head_width=8, blocks=1, block_levels=(1, 2, 3)).eval()
+    missing, unexpected = blocks.load_state_dict(plain.state_dict(), strict=False)
+    assert not unexpected and all(key.startswith("encoder_blocks") for key in missing)
+    image, mask = torch.rand(1, 3, 64, 64) * 2 - 1, torch.zeros(1, 1, 64, 64)
+    mask[..., 20:23, 5:60] = 1
+    with torch.no_grad():
+        assert torch.allclose(plain(image, mask), blocks(image, mask), atol=1e-6)
+        torch.nn.init.normal_(blocks.encoder_blocks["3"][-1].to_out.weight)
+        assert not torch.allclose(plain(image, mask), blocks(image, mask), atol=1e-3)
+
+
 def test_untrained_prior_is_the_push_pull_fill():
     prior = PConvPrior(widths=(8, 8, 8), head_width=8).eval()
     mask = torch.zeros(1, 1, 32, 32)

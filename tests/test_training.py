@@ -73,7 +73,14 @@ def test_diffusion_training_writes_a_pipeline_that_restores(shared, tmp_path):
     weights = "diffusion_pytorch_model.safetensors"
     parts |= {n: bundled / "pipeline" / n / weights for n in ("prior", "autoencoder")}
     options = [f"{k}={v}" for k, v in parts.items()]
-    options += ["max_train_steps=2", "train_batch_size=2", "pool_size=16", "log_steps=1", "init_from=null"]
+    options += [
+        "max_train_steps=2",
+        "train_batch_size=2",
+        "pool_size=16",
+        "log_steps=1",
+        "init_from=null",
+        "prior_blocks=2",
+    ]
     run = launch("train_diffusion.py", "diffusion-256.yaml", root, *options, f"output_dir={tmp_path}/run")
     assert run.returncode == 0, run.stderr[-2000:]
     from idinpaint import Restorer

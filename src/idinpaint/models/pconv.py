@@ -96,9 +96,9 @@ class Attention(nn.Module):
 class PConvPrior(ModelMixin, ConfigMixin):
     """masked image -> coarse fill. Widths are those of the levels at 1/2, 1/4, ... of the input.
 
-    `blocks` residual blocks follow each encoder level in `block_levels`, and attention over all places the coarser
-    two of them: a hidden eye finds its visible twin. They begin as the identity, so that they can be added to a
-    trained network.
+    `blocks` residual blocks follow each encoder level in `block_levels`, then attention over all places at the
+    coarser two of them: a hidden eye finds its visible twin. They begin as the identity, so that they can be added to a
+    trained network, and fill in what is still unknown there: every place counts as known after them.
     """
 
     @register_to_config
