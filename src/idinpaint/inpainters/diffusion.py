@@ -10,7 +10,9 @@ from idinpaint.inpainters.base import FillRequest
 from idinpaint.tensors import draw_heatmaps, to_tensor, to_uint8
 from idinpaint.types import InputError
 
-DEFAULT_STEPS = 4
+# By measurement on validation people (LPIPS, hole PSNR, identity): one step is best with the bundled weights; more
+# steps give candidates that differ more, and each is a little worse.
+DEFAULT_STEPS = 1
 
 
 def crop_tensors(request: FillRequest) -> tuple[torch.Tensor, torch.Tensor]:
