@@ -1,0 +1,43 @@
+"""The reverse of export_bundle.py: a model folder's parts as the files that a further training phase starts from.
+
+python training/import_bundle.py [--model DIR] --output runs/bundle
+
+Writes landmarks, parsing, identity, prior, autoencoder and denoiser (.safetensors, fp16 as shipped).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+
+from idinpaint.weights import BUNDLED
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+DENOISER = ("unet", "id_tokens", "autoencoder")  # one module while they are trained, see train_diffusion.Denoiser
+
+
+def main() -> None:
+    """Write every file through a temporary one."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=BUNDLED)
+    parser.add_argument("--output", type=Path, required=True)
+    arguments = parser.parse_args()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    temporary = arguments.output / "part.tmp"
+    sources = {name: arguments.model / f"{name}.safetensors" for name in ("landmarks", "parsing", "identity")}
+    sources |= {name: arguments.model / "pipeline" / name / WEIGHTS for name in ("prior", "autoencoder")}
+    for name, source in sources.items():
+        shutil.copyfile(source, temporary)
+        os.replace(temporary, arguments.output / f"{name}.safetensors")
+    parts = {name: load_file(arguments.model / "pipeline" / name / WEIGHTS) for name in DENOISER}
+    save_file({f"{name}.{key}": value for name, part in parts.items() for key, value in part.items()}, temporary)
+    os.replace(temporary, arguments.output / "denoiser.safetensors")
+    print(f"{arguments.output}: {', '.join(sorted([*sources, 'denoiser']))}")
+
+
+if __name__ == "__main__":
+    main()
