@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -107,10 +108,10 @@ def test_identity_crop_is_exact() -> None:
 @given(st.floats(0.3, 7), st.floats(-180, 180), st.integers(0, 2**31))
 @settings(max_examples=25, deadline=None)
 def test_no_hole_pixel_bleeds(scale: float, degrees: float, seed: int) -> None:
-    """Known crop px are what they are without a hole at all, and noise in the hole changes nothing."""
+    """Noise in the hole changes nothing, known crop px are a mean of known ones, and those off the hole are exact."""
     rng = np.random.default_rng(seed)
     rgb = rng.integers(0, 256, (300, 280, 3), np.uint8)
-    mask = rng.random((300, 280)) < 0.002
+    mask = rng.random((300, 280)) < 0.02
     matrix = similarity(scale, degrees, (140, 150))
     matrix[:, 2] -= matrix[:, :2] @ [64, 64]
     crop, crop_mask, outside = al.warp_to_crop(rgb, mask, matrix, 128)
@@ -118,11 +119,28 @@ def test_no_hole_pixel_bleeds(scale: float, degrees: float, seed: int) -> None:
     again = al.warp_to_crop(noisy, mask, matrix, 128)
     assert np.array_equal(crop, again[0]) and np.array_equal(crop_mask, again[1])
     whole, _, _ = al.warp_to_crop(rgb, None, matrix, 128)
-    seen = ~crop_mask
-    assert np.abs(crop[seen].astype(int) - whole[seen].astype(int)).max(initial=0) <= 1
-    assert not crop[crop_mask].any() and not (outside & ~crop_mask).any()
     share = al.warp_share(mask, matrix, 128)
     assert share.min() >= 0 and share.max() <= 1 + 1e-5
+    exact = ~crop_mask & (cv2.dilate(share, np.ones((5, 5))) == 0)
+    assert np.abs(crop[exact].astype(int) - whole[exact].astype(int)).max(initial=0) <= 1
+    assert not crop[crop_mask].any() and not (outside & ~crop_mask).any()
+    flat, _, _ = al.warp_to_crop(np.full_like(rgb, 200), mask, matrix, 128)
+    assert np.abs(flat[~crop_mask].astype(int) - 200).max(initial=0) <= 1
+
+
+def test_snapping_spares_a_resampling() -> None:
+    """A face at the crop's scale is cut out as it is, and the crop stays inside the photo where that is close by."""
+    near = similarity(1.04, 2.0, (-3.4, 5.2))
+    snapped = al.snap_to_pixels(near, (256, 256))
+    assert np.array_equal(snapped, [[1, 0, 0], [0, 1, 0]])
+    inside = al.snap_to_pixels(near, (600, 600))
+    middle = np.full(2, 127.5)
+    moved = al.transform_points(inside, middle) - al.transform_points(near, middle)
+    assert np.array_equal(inside[:, 2], np.rint(inside[:, 2])) and np.abs(moved).max() <= al.SNAP_SHIFT
+    far = similarity(1.0, 0.0, (-90.0, 30.0))
+    assert np.array_equal(al.snap_to_pixels(far, (600, 600))[:, 2], [-90, 30])
+    for matrix in (similarity(1.3, 0.0, (9, 9)), similarity(1.0, 8.0, (9, 9)), similarity(2.0, 0.0, (9, 9))):
+        assert np.array_equal(al.snap_to_pixels(matrix, (600, 600)), matrix)
 
 
 def test_shrinking_is_antialiased() -> None:

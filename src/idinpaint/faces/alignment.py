@@ -30,6 +30,8 @@ ARCFACE_POINTS5 = np.array(
 )
 BOX_TO_CROP = 1.58  # side of the FFHQ crop / side of a Haar face box, median over aligned photos
 BOX_BELOW_CENTRE = 0.047  # the box's centre lies below the crop's centre by this share of the crop's side
+# How far a crop may be off in size, angle and place to spare the photo a resampling: what the networks saw in training.
+SNAP_SCALE, SNAP_DEGREES, SNAP_SHIFT = (0.95, 1.12), 3.0, 15.0  # photo px a crop px, degrees, px
 
 
 def mp468_to_68(landmarks: np.ndarray) -> np.ndarray:
@@ -94,6 +96,23 @@ def ffhq_crop_matrix(landmarks: np.ndarray, size: int = CROP_SIZE) -> np.ndarray
     return np.column_stack([np.column_stack([x, y]) * 2 / size, centre + (1 / size - 1) * (x + y)])
 
 
+def snap_to_pixels(matrix: np.ndarray, shape: tuple[int, int], size: int = CROP_SIZE) -> np.ndarray:
+    """A crop -> photo map that moves px without resampling them, and stays inside the photo, where that is close by.
+
+    matrix [2, 3]; shape (H, W) of the photo. Resampling a face of the crop's own size costs sharpness and, round
+    thin strokes, known px. Returned unchanged where size, angle or place would move by more than the SNAP_ limits.
+    """
+    angle = np.degrees(np.arctan2(matrix[1, 0], matrix[0, 0]))
+    if not SNAP_SCALE[0] <= scale_of(matrix) <= SNAP_SCALE[1] or abs(angle) > SNAP_DEGREES:
+        return matrix
+    middle = np.full(2, (size - 1) / 2)
+    corner = transform_points(matrix, middle) - middle
+    room = np.array(shape[::-1]) - size
+    within = np.clip(corner, np.minimum(room, 0), np.maximum(room, 0))
+    corner = np.where(np.abs(within - corner) <= SNAP_SHIFT, within, corner)
+    return np.column_stack([np.eye(2), np.rint(corner)])
+
+
 def crop_from_points5(points5: np.ndarray, size: int = CROP_SIZE) -> np.ndarray:
     """Crop px -> photo px from a detector's five points [5, 2] (eyes, nose, mouth corners; image left first)."""
     return umeyama(FFHQ_POINTS5 * (size / CROP_SIZE), points5)
@@ -128,9 +147,9 @@ def warp_to_crop(
     """Cut a crop out of a photo without letting hole pixels bleed into known ones.
 
     rgb [H, W, 3] uint8; mask [H, W] bool (True = hole) or None; crop_to_photo [2, 3].
-    Returns crop [size, size, 3] uint8, zero in the hole; crop_mask [size, size] bool, True where any hole pixel
-    contributes or the photo ends; outside [size, size] bool, the part of crop_mask that lies outside of the photo.
-    Shrinking is antialiased: area averages first, then two samples a pixel.
+    Returns crop [size, size, 3] uint8, zero in the hole, a weighted mean of known pixels elsewhere; crop_mask
+    [size, size] bool, True where less than half is known or the photo ends; outside [size, size] bool, the part of
+    crop_mask that lies outside of the photo. Shrinking is antialiased: area averages first, then two samples a pixel.
     """
     corners = transform_points(crop_to_photo, np.array([[-1, -1], [size, -1], [size, size], [-1, size]]))
     height, width = rgb.shape[:2]
@@ -148,9 +167,10 @@ def warp_to_crop(
     if factor > 1:
         part, hole, matrix = _shrink(part, hole, matrix, factor)
     oversample = 2 if scale_of(matrix) > 1.15 else 1
-    values, hole, known = _sample(part, hole, matrix, size, oversample)
-    outside = known < 1 - 1e-3
-    crop_mask = outside | (hole > 1e-4)
+    values, hole, inside = _sample(part, hole, matrix, size, oversample)
+    outside = inside < 1 - 1e-3
+    crop_mask = outside | (hole > 0.5)
+    values /= np.maximum(1 - hole, 0.5)[..., None]  # hole px are zero in `part`: the mean of the known px
     values[crop_mask] = 0
     return np.clip(np.rint(values), 0, 255).astype(np.uint8), crop_mask, outside
 

@@ -16,6 +16,7 @@ from idinpaint.faces.alignment import (
     ffhq_crop_matrix,
     scale_of,
     shrink_photo,
+    snap_to_pixels,
     transform_points,
     warp_share,
     warp_to_crop,
@@ -163,7 +164,7 @@ class FaceAnalyzer:
     def _align(self, photo: np.ndarray, hole: np.ndarray, start: np.ndarray) -> AlignedFace | None:
         """Crop -> landmarks -> realign, REALIGNMENTS times; None when the crop runs away from the start."""
         face = self._read(photo, hole, start)
-        for _ in range(REALIGNMENTS):
+        for turn in range(REALIGNMENTS):
             if face is None:
                 return None
             try:
@@ -172,6 +173,8 @@ class FaceAnalyzer:
                 return None
             if not 0.4 < scale_of(matrix) / scale_of(start) < 2.5:
                 return None
+            if turn == REALIGNMENTS - 1:
+                matrix = snap_to_pixels(matrix, hole.shape)
             face = self._read(photo, hole, matrix)
         return face
 
