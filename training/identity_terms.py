@@ -36,10 +36,17 @@ def align_faces(image: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     return F.grid_sample(image.float(), (2 * grid + 1) / side - 1, align_corners=False)
 
 
+def luma(image: torch.Tensor) -> torch.Tensor:
+    """[B, 3, H, W] -> the same shape, its brightness (ITU-R BT.601) in all three channels."""
+    weights = torch.tensor([0.299, 0.587, 0.114], device=image.device).view(1, 3, 1, 1)
+    return (image * weights).sum(1, keepdim=True).expand_as(image)
+
+
 class IdentityTerm:
     """1 - cosine between the faces of two pictures, averaged over several frozen encoders.
 
-    More than one encoder, because a generator finds pixels that please a single one and nobody else.
+    More than one encoder, and brightness only, because a generator finds pixels that please an encoder and nobody
+    else: trained on colours, it painted hidden eyes blue.
     """
 
     def __init__(self, landmarks: str, identity: str, teacher: str, device: torch.device) -> None:
@@ -52,7 +59,7 @@ class IdentityTerm:
         with torch.no_grad():
             logits = self.landmarker(image, torch.zeros_like(image[:, :1]))
             points = expected_points(logits)[0] * 4 + 1.5  # cells of 4 px -> crop px
-        face, goal = align_faces(inpainted, points), align_faces(image, points)
+        face, goal = (luma(align_faces(x, points)) for x in (inpainted, image))
         terms = []
         for encoder in self.encoders:
             with torch.no_grad():
