@@ -19,7 +19,10 @@ import benchmark  # noqa: E402
 import cases  # noqa: E402
 import faces  # noqa: E402
 import metrics  # noqa: E402
+import readme_results  # noqa: E402
 import summary  # noqa: E402
+
+from idinpaint.types import InputError  # noqa: E402
 
 QUICK = ["--set", "methods=[telea]", "--set", "max_images=2", "--set", "bins=['10-20']", "--set", "bootstrap=50"]
 
@@ -161,3 +164,18 @@ def test_two_real_photos(shared, tmp_path, capsys):
     assert all(0.1 <= float(r["hole_ratio"]) <= 0.2 and 8 < float(r["psnr_hole"]) < 40 for r in result)
     assert all(0.5 < float(r["identity_original"]) <= 1 and 0 < float(r["lpips_alex"]) < 0.3 for r in result)
     assert "| telea |" in capsys.readouterr().out
+
+
+def test_readme_table_is_what_the_summary_says() -> None:
+    rows = {}
+    for method, mean, against in (("telea", "20.0", ""), ("diffusion", "22.5", "2.5")):
+        for metric in (*readme_results.COLUMNS, "identity_other_ceiling"):
+            line = {"mean": mean, "against_value": against, "images": "40", "people": "30"}
+            rows["10-20", method, metric] = line
+    table = readme_results.results_table(rows)
+    assert "| 10-20 % | telea | 20.00 | 20.0000 |" in table
+    assert "| 10-20 % | diffusion | 22.50 (+2.50) | 22.5000 (x 2.50) |" in table
+    readme = "a\n<!-- RESULTS: here -->\nold\n<!-- /RESULTS -->\nb\n"
+    assert readme_results.insert(readme, "new") == "a\n<!-- RESULTS: here -->\nnew\n<!-- /RESULTS -->\nb\n"
+    with pytest.raises(InputError, match="no .* marks"):
+        readme_results.insert("nothing", "new")

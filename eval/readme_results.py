@@ -1,0 +1,89 @@
+"""Put a finished benchmark's main figures into README.md, between its RESULTS marks.
+
+python eval/readme_results.py runs/bench [--readme README.md] --note "commit, machine, date"
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import sys
+from pathlib import Path
+
+from idinpaint.types import InputError
+
+BEGIN, END = "<!-- RESULTS", "<!-- /RESULTS -->"
+# metric of summary.csv: heading, decimals, sign of the comparison with Telea
+COLUMNS = {
+    "psnr_hole": ("PSNR in the hole, dB", 2, "+"),
+    "lpips_alex": ("LPIPS-alex", 4, "x"),
+    "lpips_vgg": ("LPIPS-vgg", 4, "x"),
+    "identity_original": ("identity to the original", 3, "+"),
+    "identity_other": ("to other photos", 3, "+"),
+    "seconds": ("s/image", 2, ""),
+}
+
+Summary = dict[tuple[str, str, str], dict[str, str]]
+
+
+def read_summary(path: Path) -> Summary:
+    """(bin, method, metric) -> the line of summary.csv. Raises InputError when there is none."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; run eval/benchmark.py with that folder as --output first")
+    with path.open(newline="", encoding="utf-8") as file:
+        return {(row["bin"], row["method"], row["metric"]): row for row in csv.DictReader(file)}
+
+
+def cell(row: dict[str, str], decimals: int, sign: str) -> str:
+    """`value (comparison with Telea)`."""
+    text = f"{float(row['mean']):.{decimals}f}"
+    if not sign or not row["against_value"]:
+        return text
+    value = float(row["against_value"])
+    return f"{text} ({value:+.{decimals}f})" if sign == "+" else f"{text} (x {value:.2f})"
+
+
+def results_table(summary: Summary) -> str:
+    """Markdown: one line a hole size and method; the ceiling of `to other photos` below."""
+    lines = ["| hole | method | " + " | ".join(heading for heading, *_ in COLUMNS.values()) + " |"]
+    lines.append("|---" * (len(COLUMNS) + 2) + "|")
+    for bin_name, method in dict.fromkeys((b, m) for b, m, _ in summary):
+        cells = [cell(summary[bin_name, method, metric], *rest) for metric, (_, *rest) in COLUMNS.items()]
+        lines.append(f"| {bin_name} % | {method} | " + " | ".join(cells) + " |")
+    row = next(row for (_, _, metric), row in summary.items() if metric == "identity_other_ceiling")
+    lines += ["", f"In brackets: beside Telea. The untouched originals score {float(row['mean']):.3f} to other photos "]
+    lines[-1] += f"of the same people. {row['images']} photos of {row['people']} people in each bin."
+    return "\n".join(lines)
+
+
+def insert(readme: str, text: str) -> str:
+    """README with `text` between the marks. Raises InputError without them."""
+    start, end = readme.find(BEGIN), readme.find(END)
+    if start < 0 or end < start:
+        raise InputError(f"the README has no {BEGIN} ... {END} marks")
+    head = readme[: readme.index("\n", start) + 1]
+    return f"{head}{text}\n{readme[end:]}"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Rewrite the README through a temporary file. Returns 0, or 2 for bad input."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--readme", type=Path, default=Path(__file__).resolve().parents[1] / "README.md")
+    parser.add_argument("--note", default="", help="commit, machine and date of the run")
+    args = parser.parse_args(argv)
+    try:
+        table = results_table(read_summary(args.run / "summary.csv"))
+        text = insert(args.readme.read_text(encoding="utf-8"), table + (f"\n{args.note}" if args.note else ""))
+    except InputError as error:
+        print(f"readme_results: {error}", file=sys.stderr)
+        return 2
+    temporary = args.readme.with_suffix(".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, args.readme)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
