@@ -30,10 +30,11 @@ from idinpaint.encoders import check_writable, write_atomic
 from idinpaint.prepare_faces import FaceReader
 from idinpaint.prepare_shards import DATA_FOLDER, PLAN_FOLDER, finished, write_plan, write_shard
 from idinpaint.prepare_sources import SPLITS, PhotoSource
+from idinpaint.prepared import FINISHED, MARKER
 from idinpaint.types import InputError
 from idinpaint.weights import WeightStore
 
-SETTINGS, SUMMARY, DROPPED = "prepare.json", "summary.json", "dropped.csv"
+DROPPED = "dropped.csv"
 NETWORKS = ("landmarks.safetensors", "parsing.safetensors", "identity.safetensors")
 
 
@@ -53,7 +54,7 @@ def run_prepare(args: argparse.Namespace) -> int:
     started = time.monotonic()
     _check_packages()
     source, out = PhotoSource(args.source, args.splits), Path(args.out)
-    check_writable(out / SETTINGS)
+    check_writable(out / MARKER)
     if out.resolve().is_relative_to(source.root.resolve()):
         raise InputError(f"{out}: lies inside {source.root}, whose photos are read; name a folder elsewhere")
     shards = _begin(source, out, args.image_format, args.shard_size)
@@ -68,7 +69,7 @@ def run_prepare(args: argparse.Namespace) -> int:
     summary |= {"layout": source.layout, "seconds": round(time.monotonic() - started, 1), "workers": workers}
     summary |= {"photos_this_run": meter.done, "images_per_second": round(meter.rate, 2)}
     summary |= {"peak_memory_mb": round(max(meter.peak_mb, _peak_mb()), 1)}
-    _write_json(out / SUMMARY, summary)
+    _write_json(out / FINISHED, summary)
     print(_summary_line(out, summary))
     if not sum(summary["kept"].values()):
         raise InputError(f"{source.root}: no photo could be used; {out / DROPPED} says why")
@@ -94,7 +95,7 @@ def _begin(source: PhotoSource, out: Path, image_format: str, shard_size: int) -
         "format": 1, "image_format": image_format, "shard_size": shard_size, "photos": photos,
         "list_sha256": digest.hexdigest(), "networks": {name: manifest[name]["sha256"] for name in NETWORKS},
     }  # fmt: skip
-    path = out / SETTINGS
+    path = out / MARKER
     if path.is_file():
         try:
             before = json.loads(path.read_text(encoding="utf-8"))
@@ -150,7 +151,7 @@ def _start_worker(job: Job) -> Iterator[None]:
     from idinpaint.bundle import load_faces, pick_device
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(job.threads)
+    torch.set_num_threads(min(threads, job.threads))  # OMP_NUM_THREADS may ask for fewer
     store = WeightStore()
     reader = FaceReader(Path(job.source), store, *load_faces(store, pick_device(job.device)))
     _worker.update(job=job, reader=reader)
