@@ -15,7 +15,8 @@ SRC = ROOT / "src"
 HEAVY = ("torch", "diffusers", "transformers", "accelerate", "onnxruntime", "skimage")
 
 BASE = {"torch", "diffusers", "safetensors", "huggingface_hub", "numpy", "PIL", "cv2", "yaml"}
-PLUG_INS = {"insightface", "face_alignment", "onnxruntime", "xformers"}  # extras, imported inside functions only
+# Extras, imported inside functions only.
+PLUG_INS = {"insightface", "face_alignment", "onnxruntime", "xformers", "datasets", "pyarrow"}
 
 # Package part -> parts of the package that it must not import, directly or inside a function.
 PAINTERS = ("inpainters", "diffusion_pipeline")
@@ -31,7 +32,7 @@ FORBIDDEN = {
     "compositing": ("faces", "controller", "models", "weights", *PAINTERS, *ENTRY),
     "verify": ("models", "controller", *PAINTERS, *ENTRY),
     "restorer": ("losses", "data", "cli"),
-    "cli": ("models", "losses", "data"),
+    "cli": ("models", "losses", "data", "prepared"),
 }
 # These see nothing of the package but the parts named here.
 ONLY = {

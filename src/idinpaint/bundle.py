@@ -76,16 +76,30 @@ def load_bundle(
     landmarks: bundled or face-alignment; identity: bundled, or insightface:PACK, PACK being a pack's name
     (buffalo_l), a folder or an ONNX file.
     """
+    store, pipeline_folder = resolve_model(name_or_path)
+    if pipeline_folder.is_relative_to(store.folder):
+        for name in store.manifest:
+            store.checked(name)
+    landmarker, parser, encoder = load_faces(store, device, landmarks, identity)
+    return Bundle(
+        store=store,
+        landmarker=landmarker,
+        parser=parser,
+        identity=encoder,
+        pipeline=load_pipeline(pipeline_folder, device),
+        weights={name: entry["sha256"] for name, entry in store.manifest.items()},
+    )
+
+
+def load_faces(
+    store: WeightStore, device: str = "cpu", landmarks: str = "bundled", identity: str = "bundled"
+) -> tuple[Any, Any, Any]:
+    """(landmarker, parser, identity encoder) without the pipeline; the names as in `load_bundle`."""
     from idinpaint.faces.identity import BundledEncoder, InsightFaceEncoder
     from idinpaint.faces.landmarks import FaceAlignmentLandmarker, Landmarker
     from idinpaint.faces.parsing import FaceParser
     from idinpaint.models.face_maps import FaceMaps
     from idinpaint.models.id_encoder import IdentityNet
-
-    store, pipeline_folder = resolve_model(name_or_path)
-    if pipeline_folder.is_relative_to(store.folder):
-        for name in store.manifest:
-            store.checked(name)
 
     def build(kind: type, name: str):
         config, state = store.load(name)
@@ -105,14 +119,7 @@ def load_bundle(
         encoder = BundledEncoder(*build(IdentityNet, "identity.safetensors"), device)
     else:
         encoder = InsightFaceEncoder(pack or "buffalo_l", device)
-    return Bundle(
-        store=store,
-        landmarker=landmarker,
-        parser=FaceParser(build(FaceMaps, "parsing.safetensors"), device),
-        identity=encoder,
-        pipeline=load_pipeline(pipeline_folder, device),
-        weights={name: entry["sha256"] for name, entry in store.manifest.items()},
-    )
+    return landmarker, FaceParser(build(FaceMaps, "parsing.safetensors"), device), encoder
 
 
 def load_pipeline(folder: Path, device: str = "cpu"):

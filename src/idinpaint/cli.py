@@ -72,6 +72,7 @@ def build_parser() -> Parser:
     verify.add_argument("photo_b", type=file_path, metavar="PHOTO_B")
     verify.add_argument("--json", action="store_true", help="print JSON")
     _add_model(verify)
+    _add_prepare(commands.add_parser("prepare", help="a data set of portraits -> Parquet shards for training"))
     commands.add_parser("doctor", help="versions, devices, weights and optional backends")
     return parser
 
@@ -129,6 +130,27 @@ def _add_analyze(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overlay", type=file_path, metavar="O.png", help="landmarks and hole drawn; or a folder")
 
 
+def _add_prepare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "source",
+        type=file_path,
+        metavar="SOURCE",
+        help="CelebAMask-HQ, CelebA, or a folder (with a sub-folder a person)",
+    )
+    parser.add_argument("out", type=file_path, metavar="OUT", help="a new folder, or one to go on with")
+    parser.add_argument("--splits", type=file_path, metavar="DIR", help="lists of held-out people and photos")
+    parser.add_argument(
+        "--workers", type=whole_number(0, 256), default=0, metavar="N", help="processes (0: one a core)"
+    )
+    parser.add_argument(
+        "--shard-size", type=whole_number(1, 100_000), default=500, metavar="N", help="photos a file (500)"
+    )
+    parser.add_argument(
+        "--image-format", choices=("png", "webp", "jpeg"), default="png", help="jpeg loses a little (png)"
+    )
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+
+
 def run_verify(args: argparse.Namespace) -> int:
     """`idinpaint verify`; the verdict is the answer, the exit status only says that there is one."""
     from idinpaint.batch import Models
@@ -164,6 +186,10 @@ def _run(args: argparse.Namespace) -> int:
         return run_verify(args)
     if args.command == "doctor":
         return run_doctor(args)
+    if args.command == "prepare":
+        from idinpaint.prepare import run_prepare
+
+        return run_prepare(args)
     from idinpaint import batch
 
     return batch.run_restore(args) if args.command == "restore" else batch.run_analyze(args)
@@ -174,7 +200,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
     args = parser.parse_args(argv)
     if args.command is None:
-        parser.error("a command is needed: restore, analyze, verify or doctor")
+        parser.error("a command is needed: restore, analyze, verify, prepare or doctor")
     try:
         return _run(args)
     except KeyboardInterrupt:

@@ -1,7 +1,8 @@
 """Photos, masks and identities for training: folder readers and identity-disjoint splits.
 
-Photos are held in memory as uint8 (196 KB each at 256 px): right for the thousands of photos of the bundled
-recipes; sharded files for larger sets belong to `idinpaint prepare`.
+Photos of raw folders are held in memory as uint8 (196 KB each at 256 px): right for the thousands of photos of the
+bundled recipes. For larger sets let `train_data_dir` name what `idinpaint prepare` wrote (a prepared folder, or a
+folder of several): the same functions then read it memory-mapped.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from idinpaint.prepared import PreparedFaces, PreparedPhotos, prepared_folders
 from idinpaint.types import CROP_SIZE, InputError
 
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
@@ -30,11 +32,15 @@ def read_split(path: str | Path) -> list[str]:
 
 @dataclass(frozen=True)
 class PhotoEntry:
-    """One photo on disk; `person` is empty when the identity is unknown; key is its name in landmark files."""
+    """One photo on disk; `person` is empty when the identity is unknown; key is its name in landmark files.
+
+    row: in the train split of the prepared folder `path`; -1 when path is a photo.
+    """
 
     path: Path
     person: str = ""
     key: str = ""
+    row: int = -1
 
 
 def list_identity_folders(root: str | Path, exclude: Iterable[str] = ()) -> list[PhotoEntry]:
@@ -65,7 +71,17 @@ def _existing(root: str | Path) -> Path:
 
 
 def training_photos(data: str | Path, splits: str | Path) -> list[PhotoEntry]:
-    """Every aligned portrait that the generators may train on: all sets less the test and validation parts."""
+    """Every aligned portrait that the generators may train on: all sets less the test and validation parts.
+
+    data: a prepared folder or a folder of such, whose train splits are taken (people of two sets are kept apart), or
+    the raw data sets.
+    """
+    if folders := prepared_folders(data):
+        return [
+            PhotoEntry(folder, f"{folder.name}/{person}" if person else "", name, row)
+            for folder in folders
+            for row, (name, person) in enumerate(PreparedFaces(folder).names())
+        ]
     data, splits = Path(data), Path(splits)
     held_people = read_split(splits / "celeba_id256_test.txt") + read_split(splits / "celeba_id256_val.txt")
     entries = list_identity_folders(data / "celeba_id256", held_people)
@@ -76,8 +92,13 @@ def training_photos(data: str | Path, splits: str | Path) -> list[PhotoEntry]:
     return entries
 
 
-def load_photos(entries: Sequence[PhotoEntry], size: int = CROP_SIZE) -> np.ndarray:
-    """Read photos as [N, size, size, 3] uint8 RGB. Raises InputError that names an unreadable file."""
+def load_photos(entries: Sequence[PhotoEntry], size: int = CROP_SIZE) -> np.ndarray | PreparedPhotos:
+    """Read photos as [N, size, size, 3] uint8 RGB; prepared ones stay on disk and are decoded when indexed.
+
+    Raises InputError that names an unreadable file.
+    """
+    if entries and all(entry.row >= 0 for entry in entries):
+        return PreparedPhotos([(entry.path, entry.row) for entry in entries], size=size)
 
     def read(entry: PhotoEntry) -> np.ndarray:
         try:
@@ -99,8 +120,14 @@ def load_photos(entries: Sequence[PhotoEntry], size: int = CROP_SIZE) -> np.ndar
 def load_training_masks(
     data: str | Path, splits: str | Path, max_bin: int = 50, size: int = CROP_SIZE
 ) -> list[np.ndarray]:
-    """NVIDIA irregular masks up to `max_bin` % hole that are not in the test list, each [size, size] bool."""
-    root = _existing(Path(data) / "nvidia_irregular_masks")
+    """NVIDIA irregular masks up to `max_bin` % hole that are not in the test list, each [size, size] bool.
+
+    None where prepared data lies without them: `random_mask` then draws all masks.
+    """
+    root = Path(data) / "nvidia_irregular_masks"
+    if not root.is_dir() and prepared_folders(data):
+        return []
+    _existing(root)
     held = set(read_split(Path(splits) / "nvidia_masks_test.txt"))
     masks = []
     for path in sorted(root.glob("*/*.png")):

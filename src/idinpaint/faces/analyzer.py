@@ -99,6 +99,18 @@ class FaceAnalyzer:
         faces.sort(key=lambda f: -f.side)
         return [self._describe(photo, hole, face) for face in faces]
 
+    def locate(self, photo_rgb: np.ndarray, max_faces: int = 4) -> list[AlignedFace]:
+        """Upright faces that are sure, largest first: the quick search, for data sets of many photos.
+
+        photo_rgb [H, W, 3] uint8, without a hole.
+        """
+        hole = np.zeros(photo_rgb.shape[:2], bool)
+        small, _, to_photo = shrink_photo(photo_rgb, hole, FINE_SEARCH_SIDE)
+        starts = [_start(d, to_photo) for d in detect_faces(small, self.store, (0,))[:max_faces]]
+        aligned = [self._align(photo_rgb, hole, start) for start in starts]
+        faces = _distinct([face for face in aligned if face is not None and face.score >= SURE_CONFIDENCE])
+        return sorted(faces, key=lambda f: -f.side)
+
     def _find(self, photo: np.ndarray, hole: np.ndarray, only_touched: bool) -> list[AlignedFace]:
         """Detect on a coarse fill: upright, then small faces, then turned ones, at last windows round the hole.
 

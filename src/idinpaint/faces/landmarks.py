@@ -26,17 +26,22 @@ class Landmarker:
 
     def predict(self, crop: np.ndarray, crop_mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See LandmarkPredictor; pixels under the mask are never read."""
+        points, confidence = self.predict_batch(crop[None], crop_mask[None])
+        return points[0], confidence[0]
+
+    def predict_batch(self, crops: np.ndarray, crop_masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """crops [B, 256, 256, 3] uint8, crop_masks [B, 256, 256] bool -> points [B, 68, 2], confidence [B, 68]."""
         import torch
 
         from idinpaint.models.face_maps import expected_points
         from idinpaint.tensors import to_tensor
 
-        mask = torch.from_numpy(crop_mask[None, None]).float().to(self.device)
+        mask = torch.from_numpy(crop_masks[:, None]).float().to(self.device)
         with torch.inference_mode():
-            logits = self.net(to_tensor(crop[None]).to(self.device) * (1 - mask), mask)
+            logits = self.net(to_tensor(crops).to(self.device) * (1 - mask), mask)
             points, confidence = expected_points(logits)
         # cell i is centred on crop px 4 i + 1.5
-        return points[0].cpu().numpy() * CELL + (CELL - 1) / 2, confidence[0].cpu().numpy()
+        return points.cpu().numpy() * CELL + (CELL - 1) / 2, confidence.cpu().numpy()
 
 
 class FaceAlignmentLandmarker:

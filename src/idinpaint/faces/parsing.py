@@ -28,7 +28,11 @@ class FaceParser:
 
     def predict(self, crop: np.ndarray, crop_mask: np.ndarray) -> np.ndarray:
         """crop: [256, 256, 3] uint8 RGB; crop_mask: [256, 256] bool, True = hole -> [256, 256] int64 class indices."""
-        mask = torch.from_numpy(crop_mask[None, None]).float().to(self.device)
+        return self.predict_batch(crop[None], crop_mask[None])[0]
+
+    def predict_batch(self, crops: np.ndarray, crop_masks: np.ndarray) -> np.ndarray:
+        """The same for crops [B, 256, 256, 3] and crop_masks [B, 256, 256] -> [B, 256, 256]."""
+        mask = torch.from_numpy(crop_masks[:, None]).float().to(self.device)
         with torch.inference_mode():
-            logits = self.net(to_tensor(crop[None]).to(self.device) * (1 - mask), mask).float()
-        return upsample(logits).argmax(1)[0].cpu().numpy()
+            logits = self.net(to_tensor(crops).to(self.device) * (1 - mask), mask).float()
+        return upsample(logits).argmax(1).cpu().numpy()

@@ -1,0 +1,135 @@
+"""Reading what `idinpaint prepare` wrote: memory-mapped by `datasets`, and decoded when asked for."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from idinpaint.types import CROP_SIZE, InputError
+
+MARKER, FINISHED = "prepare.json", "summary.json"
+
+
+def prepared_folders(data: str | Path) -> list[Path]:
+    """`data` itself when it was prepared, else its prepared sub-folders, sorted; empty for raw photos.
+
+    Raises InputError for a folder whose preparation has not ended.
+    """
+    data = Path(data)
+    children = sorted(p for p in data.iterdir() if p.is_dir()) if data.is_dir() else []
+    found = [folder for folder in (data, *children) if (folder / MARKER).is_file()]
+    for folder in found:
+        if not (folder / FINISHED).is_file():
+            raise InputError(f"{folder}: is not prepared to the end; run the same `idinpaint prepare` again")
+    return found
+
+
+@dataclass(frozen=True)
+class FaceRow:
+    """One prepared face: image [256, 256, 3] uint8, landmarks [68, 2] crop px, id_embed [D], skin_mask [256, 256] bool.
+
+    identity is empty when it is not known.
+    """
+
+    name: str
+    identity: str
+    image: np.ndarray
+    landmarks: np.ndarray
+    id_embed: np.ndarray
+    skin_mask: np.ndarray
+
+
+class PreparedFaces(Sequence):
+    """Faces of one split of a prepared folder: train, validation or test.
+
+    `datasets` turns the Parquet files into one Arrow file (beside them, or in its own cache where the folder cannot
+    be written) once, and maps it into memory: what is held does not grow with the number of photos.
+    Raises InputError when `datasets` is not installed or the folder has no such split.
+    """
+
+    def __init__(self, folder: str | Path, split: str = "train") -> None:
+        try:
+            import datasets
+        except ImportError as error:
+            raise InputError(f"{folder}: reading it needs `datasets`; pip install 'idinpaint[train]'") from error
+        self.folder = Path(folder)
+        files = sorted(map(str, self.folder.glob(f"data/{split}-*.parquet")))
+        if not files:
+            raise InputError(f"{folder}: holds no photos of the split {split}")
+        cache = self.folder / ".cache"
+        try:
+            cache.mkdir(exist_ok=True)
+            own = {"cache_dir": str(cache)}
+        except OSError:  # a read-only copy
+            own = {}
+        self.table = datasets.Dataset.from_parquet(files, split=split, **own)
+        for column in ("image", "skin_mask"):
+            self.table = self.table.cast_column(column, datasets.Image(decode=False))
+        self.pictures = self.table.select_columns(["image"])
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, index: int) -> FaceRow:
+        row = self.table[int(index)]
+        return FaceRow(
+            name=row["name"],
+            identity=row["identity"],
+            image=_decode(row["image"], "RGB"),
+            landmarks=np.asarray(row["landmarks"], np.float32),
+            id_embed=np.asarray(row["id_embed"], np.float32),
+            skin_mask=_decode(row["skin_mask"], "L") > 127,
+        )
+
+    def names(self) -> Iterator[tuple[str, str]]:
+        """(name, identity) of every row, without its pictures."""
+        for batch in self.table.select_columns(["name", "identity"]).iter(1000):
+            yield from zip(batch["name"], batch["identity"], strict=True)
+
+    def image(self, index: int) -> np.ndarray:
+        """[256, 256, 3] uint8 of one row."""
+        return _decode(self.pictures[int(index)]["image"], "RGB")
+
+
+class PreparedPhotos:
+    """The pictures of chosen rows, indexed like an array [N, size, size, 3] uint8 and decoded when asked.
+
+    rows: (prepared folder, row of its split) for each picture.
+    """
+
+    def __init__(self, rows: Sequence[tuple[Path, int]], split: str = "train", size: int = CROP_SIZE) -> None:
+        self.size = size
+        folders = sorted({folder for folder, _ in rows})
+        self.tables = [PreparedFaces(folder, split) for folder in folders]
+        self.where = np.array([(folders.index(folder), row) for folder, row in rows], np.int64).reshape(-1, 2)
+
+    def __len__(self) -> int:
+        return len(self.where)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """As of an array."""
+        return len(self), self.size, self.size, 3
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        chosen = self.where[index]
+        if chosen.ndim == 1:
+            return self._one(*chosen)
+        return np.stack([self._one(*c) for c in chosen]) if len(chosen) else np.empty((0, *self.shape[1:]), np.uint8)
+
+    def _one(self, table: int, row: int) -> np.ndarray:
+        pixels = self.tables[table].image(row)
+        if pixels.shape[0] == self.size:
+            return pixels
+        return np.array(Image.fromarray(pixels).resize((self.size, self.size), Image.Resampling.LANCZOS))
+
+
+def _decode(picture: dict[str, Any], mode: str) -> np.ndarray:
+    with Image.open(io.BytesIO(picture["bytes"])) as image:
+        return np.array(image.convert(mode))
