@@ -103,18 +103,18 @@ def test_restore_writes_photo_report_and_comparison(files, capsys):
     assert (options["seed"], options["steps"], options["num_samples"]) == (7, 3, 2)
     assert options["face_box"] == (1, 2, 30, 40) and [str(p) for p in options["references"]] == [photo]
     report = json.loads((folder / "r.json").read_text())
-    assert report["decision"]["strategy"] == "diffusion" and report["notices"] == ["a notice"]
+    assert report["decision"]["strategy"] == "gan" and report["notices"] == ["a notice"]
     assert report["files"]["output"] == str(out)
     assert Image.open(folder / "c.png").width == 2 * 80 + 8
     printed = capsys.readouterr()
-    assert "painting the face ..." in printed.out and "restored (diffusion)" in printed.out
+    assert "painting the face ..." in printed.out and "restored (gan)" in printed.out
     assert printed.err == "idinpaint: warning: a notice\n"
     assert sorted(os.listdir(folder)) == ["a.png", "c.png", "m.png", "new", "r.json"]
 
 
 def test_abstention_is_status_3_with_the_hole_marked(files, capsys):
     _, mask, folder = files
-    photo = picture(folder / "b.png", coverage=50)
+    photo = picture(folder / "b.png", coverage=28)
     assert main(["restore", photo, "--mask", mask, "-o", str(folder / "o.png")]) == 3
     before, after = np.asarray(Image.open(photo)), np.asarray(Image.open(folder / "o.png"))
     assert np.array_equal(before[~HOLE], after[~HOLE])
@@ -234,12 +234,12 @@ def test_analyze_text_json_and_overlay(files, capsys):
     photo, mask, folder = files
     assert main(["analyze", photo, "--mask", mask, "--overlay", str(folder / "v.png")]) == 0
     text = capsys.readouterr().out
-    assert "1 face touched" in text and "decision: diffusion" in text
+    assert "1 face touched" in text and "decision: gan" in text
     assert Image.open(folder / "v.png").width == 80
     assert main(["analyze", photo, "--mask", mask, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["faces"][0]["coverage"]["left_eye"] == 0.5 and len(result["faces"][0]["landmarks"]) == 68
-    assert result["decision"]["strategy"] == "diffusion" and result["hole_ratio"] == pytest.approx(HOLE.mean())
+    assert result["decision"]["strategy"] == "gan" and result["hole_ratio"] == pytest.approx(HOLE.mean())
 
 
 def test_analyze_a_folder_as_json(folders, capsys):

@@ -1,4 +1,4 @@
-"""Every row and every boundary of the controller's table."""
+"""Every row and every boundary of the controller's ladder, its file, and what a user may override."""
 
 from __future__ import annotations
 
@@ -6,34 +6,49 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from idinpaint.controller import VERIFIED_ONLY_RULES, ControllerConfig, decide
+from idinpaint.controller import LADDER, RUNGS, ControllerConfig, decide, load_controller
+from idinpaint.types import InputError
+
+WITHOUT_GAN = ("telea", "diffusion", "colorize", "abstain")
 
 
 @pytest.mark.parametrize(
-    "face, references, strategy, rule",
+    "face, references, strategy, unless_verified, rule",
     [
-        (0.0, False, "telea", "face-untouched"),
-        (0.0, True, "telea", "face-untouched"),
-        (0.001, False, "telea", "thin"),
-        (0.0199, True, "telea", "thin"),
-        (0.02, False, "diffusion", "up-to-15"),
-        (0.15, False, "diffusion", "up-to-15"),
-        (0.1501, False, "diffusion", "15-25"),
-        (0.2499, True, "diffusion", "15-25"),
-        (0.25, False, "abstain", "25-30"),
-        (0.25, True, "diffusion", "25-30-with-references"),
-        (0.30, False, "abstain", "25-30"),
-        (0.3001, False, "abstain", "above-30"),
-        (0.3001, True, "diffusion", "above-30-with-references"),
-        (1.0, False, "abstain", "above-30"),
-        (1.0, True, "diffusion", "above-30-with-references"),
+        (0.0, False, "telea", None, "face-untouched"),
+        (0.0, True, "telea", None, "face-untouched"),
+        (0.001, False, "telea", None, "thin"),
+        (0.0199, True, "telea", None, "thin"),
+        (0.02, False, "gan", None, "up-to-15"),
+        (0.149, False, "gan", None, "up-to-15"),
+        (0.149, True, "gan", None, "up-to-15"),
+        (0.15, False, "gan", None, "up-to-15"),
+        (0.15, True, "gan", None, "up-to-15"),
+        (0.1501, False, "diffusion", None, "15-25"),
+        (0.249, False, "diffusion", None, "15-25"),
+        (0.249, True, "diffusion", None, "15-25"),
+        (0.25, False, "abstain", None, "25-30"),
+        (0.25, True, "diffusion", "abstain", "25-30-with-references"),
+        (0.299, False, "abstain", None, "25-30"),
+        (0.299, True, "diffusion", "abstain", "25-30-with-references"),
+        (0.30, False, "abstain", None, "25-30"),
+        (0.30, True, "diffusion", "abstain", "25-30-with-references"),
+        (0.3001, False, "colorize", None, "above-30"),
+        (0.3001, True, "diffusion", "colorize", "above-30-with-references"),
+        (1.0, False, "colorize", None, "above-30"),
+        (1.0, True, "diffusion", "colorize", "above-30-with-references"),
     ],
 )
-def test_table(face, references, strategy, rule):
+def test_table(face, references, strategy, unless_verified, rule):
     decision = decide({}, face, 0.1, references)
-    assert (decision.strategy, decision.rule, decision.forced) == (strategy, rule, False)
+    assert (decision.strategy, decision.unless_verified, decision.rule) == (strategy, unless_verified, rule)
+    assert not decision.forced and decision.instead_of is None
     assert decision.face_coverage == face and decision.hole_ratio == 0.1
+    assert decision.numbers["face_coverage"] == face
     assert decision.reason and "\n" not in decision.reason
+    if face:
+        assert f"{100 * face:.1f} %" in decision.reason
+    assert decision.paints_no_face == (strategy in ("abstain", "colorize"))
 
 
 @pytest.mark.parametrize(
@@ -41,33 +56,52 @@ def test_table(face, references, strategy, rule):
     [
         (0.91, 0.91, False, "abstain"),
         (0.91, 0.91, True, "diffusion"),
-        (0.90, 0.91, False, "diffusion"),
-        (1.0, 0.0, False, "diffusion"),
+        (0.90, 0.91, False, "gan"),
+        (1.0, 0.0, False, "gan"),
     ],
 )
-def test_both_eyes_hidden(left, right, references, strategy):
+def test_both_eyes_hidden_with_5_per_cent_of_the_frame(left, right, references, strategy):
     decision = decide({"left_eye": left, "right_eye": right}, 0.1, 0.05, references)
     assert decision.strategy == strategy
     assert decision.rule.startswith("both-eyes") == (min(left, right) > 0.9)
+    assert decision.numbers["left_eye"] == left and decision.numbers["hole_ratio"] == 0.05
+    assert decision.unless_verified == ("abstain" if references else None)
 
 
-def test_force_overrides_an_abstention_and_says_so():
-    decision = decide({}, 0.5, 0.2, False, force=True)
-    assert decision.strategy == "diffusion" and decision.forced and decision.rule == "above-30"
-    assert "forced" in decision.reason
+def test_a_model_without_gan_paints_with_diffusion_and_says_so():
+    decision = decide({}, 0.1, 0.1, False, available=WITHOUT_GAN)
+    assert (decision.strategy, decision.instead_of, decision.rule) == ("diffusion", "gan", "up-to-15")
+    assert "no gan" in decision.reason
+    assert decide({}, 0.2, 0.1, False, available=WITHOUT_GAN).instead_of is None
+
+
+@pytest.mark.parametrize("face, references, rule", [(0.27, False, "25-30"), (0.5, False, "above-30")])
+def test_force_overrides_and_says_so(face, references, rule):
+    decision = decide({}, face, 0.2, references, force=True)
+    assert decision.strategy == "diffusion" and decision.forced and decision.rule == rule
+    assert "forced" in decision.reason and "guess" in decision.reason
     assert not decide({}, 0.1, 0.2, False, force=True).forced
 
 
-def test_high_coverage_with_references_is_delivered_only_when_verified():
-    for face in (0.25, 0.30, 0.31, 1.0):
-        assert decide({}, face, 0.1, True).rule in VERIFIED_ONLY_RULES
-    assert decide({"left_eye": 1.0, "right_eye": 1.0}, 0.1, 0.1, True).rule in VERIFIED_ONLY_RULES
-    assert decide({}, 0.2, 0.1, True).rule not in VERIFIED_ONLY_RULES
+def test_force_delivers_without_verification():
+    decision = decide({}, 0.5, 0.2, True, force=True)
+    assert decision.strategy == "diffusion" and decision.forced and decision.unless_verified is None
+
+
+def test_max_coverage_replaces_the_limit_both_ways():
+    lower = decide({}, 0.2, 0.1, False, max_coverage=0.1)
+    assert lower.strategy == "abstain" and lower.rule == "max-coverage" and "10 % set by the user" in lower.reason
+    assert decide({}, 0.5, 0.1, True, max_coverage=0.1).strategy == "abstain"
+    higher = decide({}, 0.4, 0.1, False, max_coverage=0.5)
+    assert higher.strategy == "diffusion" and "above-30" in higher.reason and higher.numbers["max_coverage"] == 0.5
+    assert decide({}, 0.01, 0.1, False, max_coverage=0.0).strategy == "telea"
+    eyes = {"left_eye": 1.0, "right_eye": 1.0}
+    assert decide(eyes, 0.2, 0.1, False, max_coverage=0.5).strategy == "abstain"
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.booleans())
 def test_more_damage_is_never_treated_more_boldly(a, b, references):
-    caution = {"telea": 0, "diffusion": 1, "abstain": 2}
+    caution = {"telea": 0, "gan": 1, "diffusion": 2, "abstain": 3, "colorize": 3}
     low, high = sorted((a, b))
     first, second = (caution[decide({}, face, 0.1, references).strategy] for face in (low, high))
     assert first <= second
@@ -77,9 +111,46 @@ def test_more_damage_is_never_treated_more_boldly(a, b, references):
 def test_numbers_out_of_range_are_refused(face, hole, eye):
     with pytest.raises(ValueError, match="within"):
         decide({"left_eye": eye}, face, hole, False)
+    with pytest.raises(ValueError, match="max_coverage"):
+        decide({}, 0, 0, False, max_coverage=2)
 
 
-def test_thresholds_must_rise():
-    with pytest.raises(ValueError, match="thresholds"):
-        ControllerConfig(thin=0.5, low=0.1)
-    assert decide({}, 0.2, 0.1, False, ControllerConfig(stop=0.2)).strategy == "abstain"
+def test_the_shipped_file_is_the_defaults_with_all_keys():
+    loaded, plain = load_controller(), ControllerConfig()
+    assert {name: getattr(loaded, name) for name in RUNGS} == {name: getattr(plain, name) for name in RUNGS}
+    assert sum(loaded.weights.values()) == pytest.approx(1.0)
+    from idinpaint.faces.features import FEATURE_WEIGHTS
+
+    assert loaded.weights == FEATURE_WEIGHTS
+    repository = LADDER.parents[2] / "configs" / "controller.yaml"
+    assert repository.read_text() == LADDER.read_text()
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("stopp: 0.2", "did you mean `stop`"),
+        ("low: 0.3\nstop: 0.2", "rise from thin to colour"),
+        ("colour: 1.5", "within"),
+        ("up_to_low: [gna, gan]", "unknown strategy `gna`; did you mean `gan`"),
+        ("up_to_low: [gan]", "wants \\[without references, with references\\]"),
+        ("up_to_low: [diffusion or abstain, gan]", "nothing can be verified"),
+        ("above_colour: [colorize, abstain or diffusion]", "painting no face"),
+        ("weights: {left_eyes: 1}", "did you mean `left_eye`"),
+        ("weights: {nose: -1}", "number from 0 on"),
+        ("weights: {nose: 0}", "at least one"),
+        ("thin: [", "not valid YAML"),
+    ],
+)
+def test_a_wrong_file_is_one_line_that_names_it(tmp_path, text, said):
+    path = tmp_path / "ladder.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=said) as caught:
+        load_controller(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_rules_are_named_by_their_thresholds():
+    config = ControllerConfig(stop=0.2, colour=0.4)
+    assert decide({}, 0.2, 0.1, False, config).rule == "20-40"
+    assert decide({}, 0.41, 0.1, True, config).rule == "above-40-with-references"

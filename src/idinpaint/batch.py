@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from idinpaint.controller import load_controller
 from idinpaint.encoders import write_atomic
 from idinpaint.jobs import SUMMARY, Job, plan_folder, plan_single
 from idinpaint.mask_io import load_mask
@@ -35,8 +36,10 @@ COLUMNS = (
 class Models:
     """Loads the Restorer at its first use, so that bad input is told before torch is imported."""
 
-    def __init__(self, model: str, device: str, progress: Progress) -> None:
-        self.model, self.device, self.progress = model, device, progress
+    def __init__(self, model: str, device: str, progress: Progress, controller: Path | None = None) -> None:
+        self.model, self.device, self.progress, self.controller = model, device, progress, controller
+        if controller is not None:
+            load_controller(controller)  # told now, not after the loading of the models
         self._restorer: Any = None
 
     def restorer(self) -> Any:
@@ -50,6 +53,8 @@ class Models:
                     from idinpaint.restorer import Restorer
 
                     self._restorer = Restorer.from_pretrained(self.model, device=self.device)
+                if self.controller is not None:
+                    self._restorer.use_controller(self.controller)
             except ImportError as error:
                 raise InputError(f"a package cannot be loaded: {error}; see idinpaint doctor") from error
         return self._restorer
@@ -120,7 +125,7 @@ def _run(
     if not args.image.is_dir():
         job = plan_single(args.image, args.mask, output, report, picture, inputs)
         progress = Progress(plain=work is restore_one)
-        models = Models(args.model, args.device, progress)
+        models = Models(args.model, args.device, progress, args.controller)
         row = work(job, args, models, progress)
         if as_json:
             print(json.dumps(to_plain(row), indent=2))
@@ -128,7 +133,7 @@ def _run(
     jobs, notices = plan_folder(args.image, args.mask, output, report, picture)
     progress = Progress(len(jobs), plain=work is restore_one)
     warn(notices, progress)
-    models = Models(args.model, args.device, progress)
+    models = Models(args.model, args.device, progress, args.controller)
     rows: list[dict[str, Any]] = []
     try:
         for number, job in enumerate(jobs, 1):
@@ -186,6 +191,7 @@ def restore_one(job: Job, args: argparse.Namespace, models: Models, progress: Pr
         seed=args.seed,
         force=args.force,
         face_box=args.face_box,
+        max_coverage=args.max_coverage,
         progress=progress,
     )
     progress("writing")
@@ -203,7 +209,8 @@ def restore_one(job: Job, args: argparse.Namespace, models: Models, progress: Pr
         write_json(job.report, {**report, "files": files, "notices": notices, "seconds_total": seconds})
     warn(notices, progress)
     status = "abstained" if restoration.abstained else "restored"
-    what = "restored" if status == "restored" else "abstained, the hole is left marked"
+    left = "only given a smooth tone" if decision.strategy == "colorize" else "left marked"
+    what = "restored" if status == "restored" else f"abstained, the hole is {left}"
     print(f"{job.output}: {what} ({decision.strategy}): {decision.reason} [{seconds:.1f} s]", flush=True)
     best = [face[0].identity_similarity for face in restoration.candidates if face]
     return {

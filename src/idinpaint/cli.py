@@ -17,7 +17,7 @@ from idinpaint import __version__
 from idinpaint.types import InputError
 
 BAD = 2
-STRATEGIES = ("auto", "telea", "prior", "diffusion")
+STRATEGIES = ("auto", "telea", "prior", "gan", "diffusion", "colorize")
 
 
 class Parser(argparse.ArgumentParser):
@@ -51,6 +51,17 @@ def face_box(text: str) -> tuple[float, float, float, float]:
     if len(values) != 4 or not all(math.isfinite(value) for value in values) or min(values[2:]) <= 0:
         raise argparse.ArgumentTypeError(f"must be x,y,w,h in photo pixels with w and h above 0, not {text!r}")
     return values
+
+
+def per_cent(text: str) -> float:
+    """An argparse type: 0 to 100, with or without %, as a share."""
+    try:
+        value = float(text.removesuffix("%")) / 100
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be per cent from 0 to 100, not {text!r}")
+    return value
 
 
 def file_path(text: str) -> Path:
@@ -122,11 +133,20 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force", action="store_true", help="paint even where restore would abstain; the report says so"
     )
+    parser.add_argument(
+        "--max-coverage", type=per_cent, metavar="PERCENT", help="of the features: paint up to here, abstain above"
+    )
+    _add_controller(parser)
+
+
+def _add_controller(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--controller", type=file_path, metavar="FILE.yaml", help="another ladder of strategies")
 
 
 def _add_analyze(parser: argparse.ArgumentParser) -> None:
     _add_inputs(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
+    _add_controller(parser)
     parser.add_argument("--overlay", type=file_path, metavar="O.png", help="landmarks and hole drawn; or a folder")
 
 

@@ -1,32 +1,105 @@
-"""Chooses telea, diffusion or abstain from coverage numbers alone; reads no pixels and loads no network.
+"""Chooses telea, gan, diffusion, colorize or abstain from coverage numbers alone; reads no pixels, loads no network.
 
-The thresholds are the prior from the literature: identity hallucination begins when 15-20 % of the facial
-features are missing, and beyond 25-30 % a face without a reference photo would be invented.
+The ladder lies in controller.yaml: thresholds of how much of the facial features is hidden, and for each rung the
+strategy without and with reference photos. A decision carries the rule that fired, its numbers, and the reason in
+words; what a user overrode is recorded in it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import difflib
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
 
-from idinpaint.types import Decision
+from idinpaint.config import load_config
+from idinpaint.types import FEATURES, Decision, InputError
 
-# Rules whose result is delivered only when its identity to the reference photos is verified.
-VERIFIED_ONLY_RULES = frozenset({"25-30-with-references", "above-30-with-references", "both-eyes-with-references"})
+LADDER = Path(__file__).with_name("controller.yaml")  # the one that ships
+STRATEGIES = ("telea", "gan", "diffusion", "colorize", "abstain")
+PAINTS = ("gan", "diffusion")  # strategies that invent features
+FALLBACK = {"gan": "diffusion"}  # where the model lacks the first
+RUNGS = ("if_untouched", "below_thin", "up_to_low", "low_to_stop", "stop_to_colour", "above_colour", "eyes_hidden")
 
 
 @dataclass(frozen=True)
 class ControllerConfig:
-    """Thresholds, all shares in [0, 1]: `thin` <= `low` <= `stop` <= `colour` of the facial features."""
+    """The keys of controller.yaml. Thresholds are shares in [0, 1], `thin` <= `low` <= `stop` <= `colour`.
 
-    thin: float = 0.02  # below: scratches that touch no feature to speak of
-    low: float = 0.15  # up to here identity is safe
-    stop: float = 0.25  # from here nothing is painted without a reference photo
-    colour: float = 0.30  # above, the task is no longer inpainting
-    eyes: float = 0.90  # of each eye: above this in both, identity is not readable
+    Each rung is (strategy without references, with references); `A or B` delivers A only when it is verified.
+    weights: feature -> weight of its coverage in the face's; None means the package's own.
+    """
+
+    thin: float = 0.02
+    low: float = 0.15
+    stop: float = 0.25
+    colour: float = 0.30
+    eyes: float = 0.90
+    if_untouched: tuple[str, str] = ("telea", "telea")
+    below_thin: tuple[str, str] = ("telea", "telea")
+    up_to_low: tuple[str, str] = ("gan", "gan")
+    low_to_stop: tuple[str, str] = ("diffusion", "diffusion")
+    stop_to_colour: tuple[str, str] = ("abstain", "diffusion or abstain")
+    above_colour: tuple[str, str] = ("colorize", "diffusion or colorize")
+    eyes_hidden: tuple[str, str] = ("abstain", "diffusion or abstain")
+    weights: dict | None = None
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.thin <= self.low <= self.stop <= self.colour <= 1.0 or not 0.0 <= self.eyes <= 1.0:
-            raise ValueError(f"thresholds must rise from thin to colour, within [0, 1]: {self}")
+        values = [self.thin, self.low, self.stop, self.colour]
+        if not (0.0 <= values[0] and values == sorted(values) and values[-1] <= 1.0 and 0.0 <= self.eyes <= 1.0):
+            raise InputError(
+                "controller: thresholds must rise from thin to colour, within [0, 1]: "
+                f"thin {self.thin}, low {self.low}, stop {self.stop}, colour {self.colour}, eyes {self.eyes}"
+            )
+        for rung in RUNGS:
+            _check_rung(rung, getattr(self, rung))
+        for name, weight in (self.weights or {}).items():
+            if name not in FEATURES:
+                raise InputError(f"controller: weights: unknown feature `{name}`{_nearest(name, FEATURES)}")
+            if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
+                raise InputError(f"controller: weights: {name} must be a number from 0 on, not {weight!r}")
+        if self.weights is not None and not sum(self.weights.values()) > 0:
+            raise InputError("controller: weights: at least one feature must count")
+
+
+def _check_rung(rung: str, entry: tuple) -> None:
+    if len(entry) != 2 or not all(isinstance(text, str) for text in entry):
+        raise InputError(f"controller: {rung} wants [without references, with references], not {list(entry)}")
+    for text in entry:
+        first, *rest = text.split(" or ")
+        for name in (first, *rest):
+            if name not in STRATEGIES:
+                raise InputError(f"controller: {rung}: unknown strategy `{name}`{_nearest(name, STRATEGIES)}")
+        if len(rest) > 1 or (rest and (first not in PAINTS or rest[0] in PAINTS)):
+            raise InputError(f"controller: {rung}: `{text}`: write `diffusion or abstain`, the second painting no face")
+    if " or " in entry[0]:
+        raise InputError(f"controller: {rung}: without references nothing can be verified, so `{entry[0]}` cannot be")
+
+
+def _nearest(name: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean `{near[0]}`?" if near else f"; known: {', '.join(known)}"
+
+
+@lru_cache
+def load_controller(path: Path | str | None = None) -> ControllerConfig:
+    """The ladder of a YAML file; the package's own by default. Raises InputError that names the file and the key."""
+    source = Path(path) if path is not None else LADDER
+    try:
+        return load_config(ControllerConfig, source)
+    except InputError as error:
+        raise error if str(source) in str(error) else InputError(f"{source}: {error}") from None
+
+
+@dataclass(frozen=True)
+class _Fired:
+    """The row of the ladder that fits: its name, its entry for this case and the words for it."""
+
+    rule: str
+    entry: str
+    words: str
+    bounds: dict[str, float] = field(default_factory=dict)
 
 
 def decide(
@@ -36,53 +109,109 @@ def decide(
     has_references: bool,
     config: ControllerConfig | None = None,
     force: bool = False,
+    max_coverage: float | None = None,
+    available: Collection[str] = STRATEGIES,
 ) -> Decision:
     """The decision for one face (or for a photo without a touched face: coverage {} and face_coverage 0).
 
     coverage: feature name -> masked share; face_coverage: their weighted mean; hole_ratio: masked share of
-    the photo; all in [0, 1], else ValueError. force: paint where the rule says abstain, and say so.
+    the photo; max_coverage: share up to which a face is painted, in place of the ladder's limit; all in [0, 1], else
+    ValueError. force: paint where the rule says abstain or colorize, and say so. available: what the model can do.
     """
-    for name, value in {**coverage, "face_coverage": face_coverage, "hole_ratio": hole_ratio}.items():
+    limit = {} if max_coverage is None else {"max_coverage": max_coverage}
+    for name, value in {**coverage, "face_coverage": face_coverage, "hole_ratio": hole_ratio, **limit}.items():
         if not 0.0 <= value <= 1.0:  # also catches NaN
             raise ValueError(f"{name} must be within [0, 1], got {value}")
-    config = config or ControllerConfig()
-    strategy, rule, reason = _rule(coverage, face_coverage, hole_ratio, has_references, config)
-    decision = Decision(strategy, rule, reason, face_coverage, hole_ratio)
-    if force and strategy == "abstain":
-        reason = f"forced by the user against the rule {rule}: {reason}; what is painted is a guess"
-        decision = replace(decision, strategy="diffusion", reason=reason, forced=True)
-    return decision
+    config = config or load_controller()
+    fired = _rule(coverage, face_coverage, hole_ratio, has_references, config)
+    strategy, _, otherwise = fired.entry.partition(" or ")
+    eyes = {name: coverage[name] for name in ("left_eye", "right_eye") if name in coverage}
+    decision = Decision(
+        strategy,
+        fired.rule,
+        _reason(fired, strategy, otherwise, has_references),
+        face_coverage,
+        hole_ratio,
+        numbers={"face_coverage": face_coverage, "hole_ratio": hole_ratio, **eyes, **fired.bounds},
+        unless_verified=otherwise or None,
+    )
+    if max_coverage is not None:
+        decision = _limited(decision, max_coverage)
+    if force:
+        decision = _forced(decision)
+    return _available(decision, available)
+
+
+def _limited(decision: Decision, limit: float) -> Decision:
+    """max_coverage in place of the ladder's own limit, both ways; both eyes hidden stays what the ladder says."""
+    share, words = decision.face_coverage, f"{100 * limit:g} % set by the user"
+    numbers = {**decision.numbers, "max_coverage": limit}
+    if share > limit and decision.strategy in PAINTS:
+        reason = f"{100 * share:.1f} % of the facial features are under the mask, above the limit of {words}"
+        decision = replace(decision, strategy="abstain", rule="max-coverage", reason=reason, unless_verified=None)
+    elif share <= limit and decision.strategy in ("abstain", "colorize") and not decision.rule.startswith("both-eyes"):
+        reason = f"painted below the limit of {words}, against the rule {decision.rule}: {decision.reason}"
+        decision = replace(decision, strategy="diffusion", rule="max-coverage", reason=reason)
+    return replace(decision, numbers=numbers)
+
+
+def _forced(decision: Decision) -> Decision:
+    """Paints and delivers whatever the rule says, and says that it was forced."""
+    if decision.strategy not in ("abstain", "colorize") and decision.unless_verified is None:
+        return decision
+    strategy = decision.strategy if decision.strategy in PAINTS else "diffusion"
+    reason = f"forced by the user against the rule {decision.rule}: {decision.reason}; what is painted is a guess"
+    return replace(decision, strategy=strategy, reason=reason, forced=True, unless_verified=None)
+
+
+def _available(decision: Decision, available: Collection[str]) -> Decision:
+    """Another strategy where the model lacks the chosen one."""
+    wanted = decision.strategy
+    if wanted in available or wanted not in FALLBACK:
+        return decision
+    reason = f"{decision.reason}; this model has no {wanted}, so {FALLBACK[wanted]} paints"
+    return replace(decision, strategy=FALLBACK[wanted], reason=reason, instead_of=wanted)
 
 
 def _rule(
     coverage: dict[str, float], face: float, hole_ratio: float, has_references: bool, config: ControllerConfig
-) -> tuple[str, str, str]:
-    """(strategy, rule, reason): the first row that fits."""
+) -> _Fired:
+    """The first row that fits. Rules are named by their thresholds in per cent."""
     share = f"{100 * face:.1f} % of the facial features are under the mask"
     eyes = min(coverage.get("left_eye", 0.0), coverage.get("right_eye", 0.0))
+    low, stop, colour = (f"{100 * value:g}" for value in (config.low, config.stop, config.colour))
+    side, suffix = int(has_references), "-with-references" if has_references else ""
     if eyes > config.eyes:
-        hidden = "both eyes are hidden"
-        if has_references:
-            return _with_references("both-eyes", hidden)
-        return "abstain", "both-eyes", f"{hidden} and there is no reference photo of the person"
-    if face <= 0.0:
-        return (
-            "telea",
-            "face-untouched",
-            f"no face is touched; the hole ({100 * hole_ratio:.1f} % of the photo) is filled",
+        return _Fired(
+            f"both-eyes{suffix}", config.eyes_hidden[side], "both eyes are hidden", {"eyes_limit": config.eyes}
         )
+    if face <= 0.0:
+        words = f"no face is touched; the hole ({100 * hole_ratio:.1f} % of the photo) is filled"
+        return _Fired("face-untouched", config.if_untouched[side], words)
     if face < config.thin:
-        return "telea", "thin", f"only {share}: thin scratches are filled from their surroundings"
+        words = f"only {share}: thin scratches are filled from their surroundings"
+        return _Fired("thin", config.below_thin[side], words, {"below": config.thin})
     if face <= config.low:
-        return "diffusion", "up-to-15", f"{share}, few enough to keep the identity"
+        words = f"{share}, few enough to keep the identity"
+        return _Fired(f"up-to-{low}", config.up_to_low[side], words, {"above": config.thin, "below": config.low})
     if face < config.stop:
-        return "diffusion", "15-25", f"{share}; candidates are ranked by identity"
-    rule = "above-30" if face > config.colour else "25-30"
-    if has_references:
-        return _with_references(rule, share)
-    return "abstain", rule, f"{share} and there is no reference photo of the person, so the face would be invented"
+        words = f"{share}; candidates are ranked by identity"
+        return _Fired(f"{low}-{stop}", config.low_to_stop[side], words, {"above": config.low, "below": config.stop})
+    if face <= config.colour:
+        rule, bounds = f"{stop}-{colour}{suffix}", {"above": config.stop, "below": config.colour}
+        return _Fired(rule, config.stop_to_colour[side], share, bounds)
+    return _Fired(f"above-{colour}{suffix}", config.above_colour[side], share, {"above": config.colour})
 
 
-def _with_references(rule: str, what: str) -> tuple[str, str, str]:
-    reason = f"{what}; painted with the help of the reference photos, delivered only when verified against them"
-    return "diffusion", f"{rule}-with-references", reason
+def _reason(fired: _Fired, strategy: str, otherwise: str, has_references: bool) -> str:
+    """The rule's words, and what follows from them."""
+    if otherwise:
+        return (
+            f"{fired.words}; painted with the help of the reference photos, delivered only when verified against them"
+        )
+    if strategy in PAINTS or strategy == "telea":
+        return fired.words
+    lack = "" if has_references else " and there is no reference photo of the person"
+    if strategy == "colorize":
+        return f"{fired.words}{lack}: the hole is only given a smooth tone, no feature is invented"
+    return f"{fired.words}{lack}, so the face would be invented"

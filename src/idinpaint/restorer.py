@@ -13,8 +13,9 @@ import numpy as np
 from idinpaint import __version__
 from idinpaint.coerce import as_mask, as_rgb
 from idinpaint.compositing import coarse_fill, composite, harmonize, mark_hole, paste_crop
-from idinpaint.controller import VERIFIED_ONLY_RULES, ControllerConfig, decide
+from idinpaint.controller import ControllerConfig, decide, load_controller
 from idinpaint.faces.alignment import arcface_matrix, transform_points, warp_to_crop
+from idinpaint.faces.features import FEATURE_WEIGHTS
 from idinpaint.faces.identity import hide
 from idinpaint.inpainters.base import FillRequest, Inpainter
 from idinpaint.masks import hole_ratio
@@ -22,7 +23,7 @@ from idinpaint.references import References, check_against_face, read_references
 from idinpaint.types import CROP_SIZE, Candidate, Decision, FaceAnalysis, InputError, Restoration
 from idinpaint.verify import Verdict, build_report, similarity, verdict_for
 
-CAUTION = ("telea", "prior", "diffusion", "abstain")  # from the least to the most cautious decision
+CAUTION = ("telea", "prior", "gan", "diffusion", "colorize", "abstain")  # from the least to the most cautious decision
 NO_FACE = (
     "no face found under the mask; if it hides one, give --face-box x,y,w,h, since otherwise it is filled as background"
 )
@@ -34,7 +35,14 @@ class Restorer:
     def __init__(self, bundle: Any, analyzer: Any, inpainters: dict[str, Inpainter], device: str) -> None:
         self.bundle, self.analyzer, self.inpainters, self.device = bundle, analyzer, inpainters, device
         self.identity = bundle.identity
-        self.controller = ControllerConfig()
+        self.available = ("telea", "abstain", *inpainters)  # strategies
+        self.use_controller(None)
+
+    def use_controller(self, path: Any) -> None:
+        """Takes the ladder of a YAML file, None for the package's own. Raises InputError for one that will not do."""
+        self.ladder = None if path is None else str(path)
+        self.controller: ControllerConfig = load_controller(path)
+        self.analyzer.weights = self.controller.weights or FEATURE_WEIGHTS
 
     @classmethod
     def from_pretrained(
@@ -51,6 +59,7 @@ class Restorer:
         """
         from idinpaint.bundle import load_bundle, pick_device
         from idinpaint.faces.analyzer import FaceAnalyzer
+        from idinpaint.inpainters.colorize import ColorizeInpainter
         from idinpaint.inpainters.diffusion import DiffusionInpainter, PriorInpainter
 
         device = pick_device(device)
@@ -59,6 +68,7 @@ class Restorer:
         inpainters: dict[str, Inpainter] = {
             "prior": PriorInpainter(bundle.pipeline),
             "diffusion": DiffusionInpainter(bundle.pipeline),
+            "colorize": ColorizeInpainter(),
         }
         return cls(bundle, analyzer, inpainters, device)
 
@@ -73,15 +83,17 @@ class Restorer:
         seed: int = 0,
         force: bool = False,
         face_box: tuple[float, float, float, float] | None = None,
+        max_coverage: float | None = None,
         progress: Callable[[str], None] | None = None,
     ) -> Restoration:
         """Restore one photo.
 
         image, references: path, PIL image or uint8 array [H, W, 3]; mask: path, PIL image or array [H, W],
-        1 = hole. strategy: auto, telea, prior or diffusion. Abstaining is a result: `.abstained`, with the hole
-        left marked. Raises InputError for input that cannot be used.
+        1 = hole. strategy: auto, telea, gan, prior, diffusion or colorize. max_coverage: share of the facial features
+        in [0, 1] up to which a face is painted, instead of the ladder's limit. Abstaining is a result: `.abstained`,
+        with the hole left marked or only toned. Raises InputError for input that cannot be used.
         """
-        self._check(strategy, num_samples, steps)
+        self._check(strategy, num_samples, steps, max_coverage)
         clock = _Clock(progress)
         rgb = as_rgb(image)
         hole = as_mask(mask, rgb.shape[:2])
@@ -94,7 +106,7 @@ class Restorer:
             photos = [(_name(photo, i), as_rgb(photo)) for i, photo in enumerate(references)]
             refs = read_references(self.analyzer, photos, self.identity.threshold)
             notices += refs.notices
-        decisions = [self._decide(face, hole, refs, strategy, force) for face in faces]
+        decisions = [self._decide(face, hole, refs, strategy, force, max_coverage) for face in faces]
         with clock("filling the background"):
             result = coarse_fill(known, hole)
         candidates: list[list[Candidate]] = []
@@ -106,13 +118,10 @@ class Restorer:
             candidates.append(made)
             verdicts.append(self._verdict(made, refs))
             decisions[index] = self._withhold(decisions[index], verdicts[-1])
-            if decisions[index].strategy == "abstain":
-                inside = hole & _crop_area(face, hole.shape)
-                result = composite(mark_hole(result, inside), result, inside)
-            elif made:
-                result = paste_crop(result, hole, made[0].image, face.crop_to_photo)
+            result = self._deliver(result, hole, face, decisions[index], made)
         result = composite(result, rgb, hole)
-        decision = self._overall(decisions, hole, strategy)
+        overrides = _overrides(strategy=strategy, force=force, max_coverage=max_coverage, controller=self.ladder)
+        decision = replace(self._overall(decisions, hole, strategy), overrides=overrides)
         report = build_report(
             decision, faces, candidates, verdicts, notices, clock.seconds,
             face_decisions=decisions, hole_ratio=hole_ratio(hole), seed=seed, num_samples=num_samples,
@@ -128,7 +137,7 @@ class Restorer:
         rgb = as_rgb(image)
         hole = as_mask(mask, rgb.shape[:2])
         faces = self.analyzer.analyze(rgb, hole, face_box)
-        decisions = [self._decide(face, hole, References([], None, []), "auto", False) for face in faces]
+        decisions = [self._decide(face, hole, References([], None, [])) for face in faces]
         return faces, self._overall(decisions, hole, "auto")
 
     def verify(self, photo_a: Any, photo_b: Any) -> dict[str, Any]:
@@ -140,31 +149,44 @@ class Restorer:
         verdict = verdict_for(similarity(*embeds), self.identity.threshold)
         return {**verdict.__dict__, "encoder": self.identity.name}
 
-    def _check(self, strategy: str, num_samples: int, steps: int | None) -> None:
+    def _check(self, strategy: str, num_samples: int, steps: int | None, max_coverage: float | None) -> None:
         if strategy not in ("auto", "telea", *self.inpainters):
             raise InputError(f"strategy {strategy}: use one of auto, telea, {', '.join(self.inpainters)}")
         if not 1 <= num_samples <= 64:
             raise InputError(f"num_samples {num_samples}: use 1 to 64")
         if steps is not None and not 1 <= steps <= 1000:
             raise InputError(f"steps {steps}: use 1 to 1000")
+        if max_coverage is not None and not 0 <= max_coverage <= 1:
+            raise InputError(f"max_coverage {max_coverage}: a share of the facial features, from 0 to 1")
 
-    def _decide(self, face: FaceAnalysis, hole: np.ndarray, refs: References, strategy: str, force: bool) -> Decision:
-        ratio = hole_ratio(hole)
-        decision = decide(face.coverage, face.face_coverage, ratio, bool(refs.embeds), self.controller, force)
+    def _decide(
+        self,
+        face: FaceAnalysis,
+        hole: np.ndarray,
+        refs: References,
+        strategy: str = "auto",
+        force: bool = False,
+        max_coverage: float | None = None,
+    ) -> Decision:
+        ratio, config = hole_ratio(hole), self.controller
+        decision = decide(
+            face.coverage, face.face_coverage, ratio, bool(refs.embeds), config, force, max_coverage, self.available
+        )
         if strategy == "auto":
             return decision
-        overridden = decision.strategy == "abstain"
+        overridden = decision.paints_no_face and strategy != "colorize"
         reason = f"strategy {strategy} chosen by the user"
         if overridden:
             reason += f", against the rule {decision.rule}: {decision.reason}"
-        return replace(decision, strategy=strategy, rule="user", reason=reason, forced=decision.forced or overridden)
+        decision = replace(decision, strategy=strategy, rule="user", reason=reason, unless_verified=None)
+        return replace(decision, forced=decision.forced or overridden, instead_of=None)
 
     def _paint(
         self, face: FaceAnalysis, decision: Decision, refs: References, num_samples: int, steps: int | None, seed: int
     ) -> list[Candidate]:
         """Candidates, best identity first; none where nothing is painted or Telea's fill stays."""
         inpainter = self.inpainters.get(decision.strategy)
-        if inpainter is None:
+        if inpainter is None or decision.strategy == "colorize":
             return []
         embed = refs.mean if refs.mean is not None else face.id_embed
         crops = inpainter.fill(FillRequest(face, embed, num_samples, steps, seed))
@@ -182,23 +204,41 @@ class Restorer:
         aligned, _, outside = warp_to_crop(crop, nothing, arcface_matrix(face.landmarks), 112)
         return similarity(self.identity.embed([hide(aligned, outside)])[0], embed)
 
+    def _deliver(
+        self, result: np.ndarray, hole: np.ndarray, face: FaceAnalysis, decision: Decision, made: list[Candidate]
+    ) -> np.ndarray:
+        """The photo with this face's part of the hole filled, toned or marked; Telea's fill may stay."""
+        if decision.strategy == "abstain":
+            inside = hole & _crop_area(face, hole.shape)
+            return composite(mark_hole(result, inside), result, inside)
+        crop = made[0].image if made else None
+        if decision.strategy == "colorize":
+            crop = self.inpainters["colorize"].fill(FillRequest(face))[0]
+        return result if crop is None else paste_crop(result, hole, crop, face.crop_to_photo)
+
     def _verdict(self, made: list[Candidate], refs: References) -> Verdict | None:
         if not made or refs.mean is None or made[0].identity_similarity is None:
             return None
         return verdict_for(made[0].identity_similarity, self.identity.threshold)
 
     def _withhold(self, decision: Decision, verdict: Verdict | None) -> Decision:
-        """Abstain after all when the rule delivers only verified faces and this one is not."""
-        if decision.rule not in VERIFIED_ONLY_RULES or decision.forced or (verdict is not None and verdict.same):
+        """Abstain (or only tone) after all when the rule delivers only verified faces and this one is not."""
+        if decision.unless_verified is None or (verdict is not None and verdict.same):
             return decision
         said = verdict.text if verdict else "nothing to verify with"
-        return replace(decision, strategy="abstain", reason=f"painted, but not verified against the references: {said}")
+        reason = f"painted, but not verified against the references: {said}"
+        return replace(decision, strategy=decision.unless_verified, reason=reason)
 
     def _overall(self, decisions: list[Decision], hole: np.ndarray, strategy: str) -> Decision:
         if decisions:
             return max(decisions, key=lambda d: CAUTION.index(d.strategy))
         decision = decide({}, 0.0, hole_ratio(hole), False, self.controller)
         return decision if strategy == "auto" else replace(decision, rule="user", reason=f"no face; {decision.reason}")
+
+
+def _overrides(**given: Any) -> dict[str, Any]:
+    """What the user set against the controller."""
+    return {name: value for name, value in given.items() if value not in (None, False, "auto")}
 
 
 class _Clock:

@@ -49,7 +49,13 @@ class FaceAnalysis:
 
 @dataclass(frozen=True)
 class Decision:
-    """The controller's choice: strategy is telea, diffusion or abstain; rule names the row that fired."""
+    """The controller's choice.
+
+    strategy: telea, gan, diffusion, colorize or abstain (or one that the user named); rule: the row that fired;
+    numbers: what it was decided from; unless_verified: deliver this strategy instead when the painted face is not
+    verified against the references; instead_of: the strategy that the ladder names and the model lacks; overrides:
+    what the user set.
+    """
 
     strategy: str
     rule: str
@@ -57,6 +63,15 @@ class Decision:
     face_coverage: float
     hole_ratio: float
     forced: bool = False
+    numbers: dict[str, float] = field(default_factory=dict)
+    unless_verified: str | None = None
+    instead_of: str | None = None
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def paints_no_face(self) -> bool:
+        """Whether the face is left as a hole, marked or only toned: the result counts as abstained."""
+        return self.strategy in ("abstain", "colorize")
 
 
 @dataclass(frozen=True)
@@ -85,4 +100,4 @@ class Restoration:
 
     @property
     def abstained(self) -> bool:
-        return self.decision.strategy == "abstain"
+        return self.decision.paints_no_face

@@ -96,7 +96,7 @@ def build_report(
         verdict = verdicts[index] if index < len(verdicts) else None
         rows.append(face_report(face, candidates[index] if index < len(candidates) else (), verdict))
     report = {
-        "status": "abstained" if decision.strategy == "abstain" else "restored",
+        "status": "abstained" if decision.paints_no_face else "restored",
         "decision": decision,
         "faces": rows,
         "notices": list(notices),

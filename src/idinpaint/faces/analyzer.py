@@ -22,7 +22,7 @@ from idinpaint.faces.alignment import (
     warp_to_crop,
 )
 from idinpaint.faces.detection import ROTATIONS, SEARCH_SIDE, YUNET_FILE, Detection, detect_faces
-from idinpaint.faces.features import coverage, face_coverage, feature_regions, identity_visible
+from idinpaint.faces.features import FEATURE_WEIGHTS, coverage, face_coverage, feature_regions, identity_visible
 from idinpaint.faces.identity import hide
 from idinpaint.faces.landmarks import LandmarkPredictor
 from idinpaint.types import CROP_SIZE, FaceAnalysis, InputError
@@ -77,6 +77,7 @@ class FaceAnalyzer:
         self, landmarker: LandmarkPredictor, parser: Any = None, identity: Any = None, store: Any = None
     ) -> None:
         self.landmarker, self.parser, self.identity, self.store = landmarker, parser, identity, store
+        self.weights = FEATURE_WEIGHTS  # of the features in the coverage of a face
 
     def analyze(
         self,
@@ -225,7 +226,7 @@ class FaceAnalyzer:
             landmark_confidence=face.confidence,
             regions=regions,
             coverage=shares,
-            face_coverage=face_coverage(shares),
+            face_coverage=face_coverage(shares, self.weights),
             id_embed=id_embed,
         )
 
