@@ -111,7 +111,7 @@ class Denoiser(nn.Module):
         clean = window.alpha * noisy[window.rows] - window.sigma * velocity[window.rows]  # v-prediction's x0
         y, x = window.corner
         latents = (window.prior_latents + clean * window.scale)[..., y : y + window.size, x : x + window.size]
-        return velocity, self.autoencoder.decode(latents, window.masked_image, window.mask)
+        return velocity, self.autoencoder(latents, window.masked_image, window.mask)
 
 
 def make_scheduler() -> DDIMScheduler:

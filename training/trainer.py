@@ -74,6 +74,12 @@ class Trainer:
         # The loop itself accumulates; a number in accelerate's own config must not divide the loss a second time.
         plugin = GradientAccumulationPlugin(num_steps=1)
         self.accelerator = Accelerator(mixed_precision=config.mixed_precision, gradient_accumulation_plugin=plugin)
+        if asked := missing_processes():
+            print(
+                f"warning: accelerate launch was asked for {asked} processes and started one (with --cpu it always "
+                f"does); for {asked}: ACCELERATE_USE_CPU=true torchrun --nproc_per_node {asked} {sys.argv[0]} ...",
+                file=sys.stderr,
+            )
         self.device = self.accelerator.device
         self.parts = self.accelerator.num_processes * config.gradient_accumulation_steps
         self.batch_size = self.parts * config.train_batch_size
@@ -92,14 +98,9 @@ class Trainer:
         self.ema = Ema(self.model) if config.use_ema else None
         self.start = self._resume(path) if path else 0
         self.last = path
-        main = self.accelerator.is_main_process
-        self.log = RunLog(config, self.accelerator, self.start, self.batch_size) if main else None
-        if main and (asked := missing_processes()):
-            print(
-                f"warning: accelerate launch was asked for {asked} processes and started one (with --cpu it always "
-                f"does); use: ACCELERATE_USE_CPU=true torchrun --nproc_per_node {asked} {sys.argv[0]} ...",
-                file=sys.stderr,
-            )
+        self.log = (
+            RunLog(config, self.accelerator, self.start, self.batch_size) if self.accelerator.is_main_process else None
+        )
 
     def _resume(self, path: Path) -> int:
         weights, optimizers, info = Checkpoints.load(path)
@@ -114,15 +115,8 @@ class Trainer:
         except (KeyError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{path}: not a checkpoint of this model ({reason}); choose another output_dir") from error
-        free = (
-            "output_dir",
-            "train_data_dir",
-            "splits_dir",
-            "resume_from_checkpoint",
-            "log_steps",
-            "threads",
-            "report_to",
-        )
+        free = {"output_dir", "train_data_dir", "splits_dir", "resume_from_checkpoint", "log_steps", "threads"}
+        free |= {"report_to", "checkpointing_steps", "checkpoints_total_limit", "validation_steps"}
         now = {**asdict(self.config), "whole batch": self.batch_size}
         changed = [
             f"{key} {old} -> {now[key]}"
