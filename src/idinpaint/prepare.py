@@ -1,8 +1,8 @@
 """`idinpaint prepare SOURCE OUT`: any portrait data set -> Parquet shards of aligned faces, ready for training.
 
 Each shard is made by one worker from a list that is fixed at the start, and appears whole: a run that is killed
-goes on with the shards that are missing, and they come out the same. Memory holds one batch a worker, whatever the
-number of photos.
+goes on with the shards that are missing, and they come out the same. Memory holds the networks, one full-size photo
+and one batch of crops a worker, whatever the number of photos; only CelebA's list of people is read whole.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
@@ -122,9 +121,12 @@ def _work(job: Job, shards: list[str], workers: int, meter: _Meter) -> None:
     if not shards:
         return
     if workers == 1:
-        with _start_worker(job):
+        _start_worker(job)
+        try:
             for shard in shards:
                 _make(shard, meter)
+        finally:
+            _worker.clear()
         return
     with ProcessPoolExecutor(workers, get_context("spawn"), _enter_worker, (job,)) as pool:
         futures = [pool.submit(_make, shard) for shard in shards]
@@ -143,30 +145,22 @@ def _work(job: Job, shards: list[str], workers: int, meter: _Meter) -> None:
 _worker: dict[str, Any] = {}  # of this process: its job and reader
 
 
-@contextmanager
-def _start_worker(job: Job) -> Iterator[None]:
-    """Load the networks for this process, and give them back at the end."""
+def _start_worker(job: Job) -> None:
+    """Load the networks for this process."""
     import torch
 
     from idinpaint.bundle import load_faces, pick_device
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(min(threads, job.threads))  # OMP_NUM_THREADS may ask for fewer
+    torch.set_num_threads(min(torch.get_num_threads(), job.threads))  # OMP_NUM_THREADS may ask for fewer
     store = WeightStore()
-    reader = FaceReader(Path(job.source), store, *load_faces(store, pick_device(job.device)))
-    _worker.update(job=job, reader=reader)
-    try:
-        yield
-    finally:
-        _worker.clear()
-        torch.set_num_threads(threads)
+    _worker.update(job=job, reader=FaceReader(Path(job.source), store, *load_faces(store, pick_device(job.device))))
 
 
 def _enter_worker(job: Job) -> None:
     """Start of a worker process; it ends itself when its parent is killed."""
     parent = parent_process()
     threading.Thread(target=lambda: (connection.wait([parent.sentinel]), os._exit(1)), daemon=True).start()
-    _start_worker(job).__enter__()
+    _start_worker(job)
 
 
 def _make(shard: str, progress: Callable[[int], None] | None = None) -> tuple[int, float]:

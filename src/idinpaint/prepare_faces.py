@@ -141,7 +141,7 @@ class FaceReader:
             raise Drop("cut off", f"{100 * best.outside.mean():.0f} % of the face crop lies beyond the photo's edge")
         if best.side < MIN_FACE_PX:
             raise Drop("small", f"the face crop has {best.side:.0f} px, at least {MIN_FACE_PX} are needed")
-        crop = _reflected_crop(rgb, best.crop_to_photo)
+        crop = reflected_crop(rgb, best.crop_to_photo)
         size, confidence = (rgb.shape[1], rgb.shape[0]), float(best.confidence.mean())
         return Face(source, crop, best.outside, best.crop_to_photo, size, best.landmarks, confidence, len(found))
 
@@ -195,7 +195,7 @@ def _is_crop(face: Face) -> bool:
     return float(np.sqrt((shift**2).sum(1).mean())) <= ALIGNED_PX
 
 
-def _reflected_crop(rgb: np.ndarray, crop_to_photo: np.ndarray) -> np.ndarray:
+def reflected_crop(rgb: np.ndarray, crop_to_photo: np.ndarray) -> np.ndarray:
     """The crop [256, 256, 3]; beyond its edges the photo is mirrored, as FFHQ does, so that no black is learned."""
     corners = transform_points(crop_to_photo, CORNERS + [[-2, -2], [2, -2], [2, 2], [-2, 2]])
     height, width = rgb.shape[:2]
