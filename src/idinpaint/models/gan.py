@@ -1,0 +1,42 @@
+"""The GAN family by name, and what each generator is given; one place for training and inference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from idinpaint.models.pconv import PConvPrior
+from idinpaint.models.pdgan import PDGANGenerator
+
+SYSTEMS: dict[str, type] = {
+    "pconv": PConvPrior,
+    "pdgan": PDGANGenerator,
+    "pdgan-face": PDGANGenerator,
+}
+
+
+@dataclass
+class GanInputs:
+    """masked_image [B, 3, 256, 256] in [-1, 1], hole zeroed; mask [B, 1, 256, 256], 1 = hole; prior_image like
+    masked_image, and z [B, z_dim], for PD-GAN."""
+
+    masked_image: torch.Tensor
+    mask: torch.Tensor
+    prior_image: torch.Tensor | None = None
+    z: torch.Tensor | None = None
+
+
+def needs_prior(system: str) -> bool:
+    """Whether the generator refines the stage-one prior's picture."""
+    return SYSTEMS[system] is PDGANGenerator
+
+
+def generate(system: str, generator: nn.Module, inputs: GanInputs) -> torch.Tensor:
+    """The generator's picture [B, 3, 256, 256], before compositing. Raises ValueError when an input is missing."""
+    if needs_prior(system):
+        if inputs.prior_image is None or inputs.z is None:
+            raise ValueError(f"{system} needs prior_image and z")
+        return generator(inputs.masked_image, inputs.mask, inputs.prior_image, inputs.z)
+    return generator(inputs.masked_image, inputs.mask)
