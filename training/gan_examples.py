@@ -20,7 +20,9 @@ from train_prior import jitter
 
 from idinpaint.data import list_identity_folders, load_photos, load_training_masks, read_split, training_photos
 from idinpaint.masks import random_mask
-from idinpaint.models.face_maps import FaceMaps
+from idinpaint.models.face_maps import FaceMaps, expected_points
+from idinpaint.models.gan import needs_landmarks, needs_prior
+from idinpaint.models.lafin import landmark_map
 from idinpaint.models.pconv import PConvPrior
 from idinpaint.tensors import to_tensor, to_uint8
 
@@ -40,7 +42,8 @@ class GanConfig(LoopConfig):
     vgg: str = "runs/metric_weights/vgg16_features_torchvision.pth"
     vgg_layers: tuple[int, ...] = (1, 6, 11, 20, 29)
     # generator
-    widths: tuple[int, ...] = (128, 128, 128, 80, 40)
+    widths: tuple[int, ...] | None = None  # None: the network's own
+    blocks: int | None = None  # residual blocks of pconv, encdec and lafin
     modulation_width: int = 32
     modulation_kernel: int = 1
     pyramid: bool = True
@@ -62,6 +65,7 @@ class GanConfig(LoopConfig):
     style_weight: float = 0.0
     tv_weight: float = 0.0
     adversarial_weight: float = 0.0
+    adversarial_kind: str = "hinge"  # or least_squares
     feature_matching_weight: float = 0.0
     diversity_weight: float = 0.0
     diversity_eps: float = 0.1
@@ -79,18 +83,20 @@ def frozen_prior(folder: str, device: torch.device) -> PConvPrior:
 class ExamplePool:
     """Draws batches; holds the current pool on the CPU as uint8."""
 
-    def __init__(self, config: GanConfig, with_prior: bool, device: torch.device) -> None:
+    def __init__(self, config: GanConfig, device: torch.device) -> None:
         self.config, self.device = config, device
         self.photos = load_photos(training_photos(config.train_data_dir, config.splits_dir))
         self.masks = load_training_masks(config.train_data_dir, config.splits_dir)
-        self.prior = frozen_prior(config.prior, device) if with_prior else None
+        self.prior = frozen_prior(config.prior, device) if needs_prior(config.system) else None
+        guided = needs_landmarks(config.system)
+        self.landmarker = load_frozen(FaceMaps(68), config.landmarks, device) if guided else None
         self.parser = load_frozen(FaceMaps(10), config.parsing, device) if config.skin_weight else None
         self.number: int | None = None
         self.examples: dict[str, np.ndarray] = {}
 
     def build(self, photos: np.ndarray, holes: np.ndarray) -> dict[str, np.ndarray]:
-        """photos [N, 256, 256, 3] uint8 and holes [N, 256, 256] bool -> image, mask, and prior, skin where needed."""
-        parts: dict[str, list[np.ndarray]] = {"prior": [], "skin": []}
+        """photos [N, 256, 256, 3] uint8 and holes [N, 256, 256] bool -> image, mask; prior, skin, points if needed."""
+        parts: dict[str, list[np.ndarray]] = {"prior": [], "skin": [], "points": []}
         autocast = torch.autocast(self.device.type, torch.bfloat16, self.config.mixed_precision == "bf16")
         for start in range(0, len(photos), 8):
             image = to_tensor(photos[start : start + 8]).to(self.device)
@@ -98,6 +104,9 @@ class ExamplePool:
             with torch.no_grad(), autocast:
                 if self.prior is not None:
                     parts["prior"].append(to_uint8(self.prior(image * (1 - mask), mask)))
+                if self.landmarker is not None:
+                    points, _ = expected_points(self.landmarker(image * (1 - mask), mask))
+                    parts["points"].append(points.cpu().numpy() * 4 + 1.5)  # cells of 4 px -> crop px
                 if self.parser is not None:
                     labels = self.parser(image, torch.zeros_like(mask)).float().argmax(1, keepdim=True)
                     skin = F.interpolate((labels == SKIN).float(), scale_factor=4, mode="nearest")
@@ -106,7 +115,7 @@ class ExamplePool:
         return {"image": photos, "mask": holes, **done}
 
     def batch(self, rng: np.random.Generator, step: int) -> dict[str, torch.Tensor]:
-        """image, prior [B, 3, 256, 256], mask, skin [B, 1, 256, 256], corner [B, 2] (y, x) of each window."""
+        """image, prior [B, 3, 256, 256], mask, skin, landmarks [B, 1, 256, 256], corner [B, 2] (y, x) of windows."""
         config = self.config
         size = config.train_batch_size
         number = step // max(1, config.pool_size * config.pool_passes // size)
@@ -125,6 +134,8 @@ class ExamplePool:
         for name in ("mask", "skin"):
             if name in examples:
                 batch[name] = torch.from_numpy(examples[name][:, None]).float()
+        if "points" in examples:
+            batch["landmarks"] = landmark_map(torch.from_numpy(examples["points"]))
         corners = []
         for hole in examples["mask"]:
             ys, xs = np.nonzero(hole)

@@ -10,12 +10,15 @@ from torch import nn
 
 from idinpaint.losses import AlexFeatures, hole_l1, perceptual_loss
 from idinpaint.losses_gan import (
+    Scores,
     VGGFeatures,
     feature_l1,
     feature_matching,
     heatmap_loss,
     hinge_discriminator,
     hinge_generator,
+    least_squares_discriminator,
+    least_squares_generator,
     perceptual_diversity,
     skin_l1,
     style_loss,
@@ -35,11 +38,11 @@ class GanLosses:
         self.landmarker = load_frozen(FaceMaps(68), config.landmarks, device) if config.heatmap_weight else None
 
     def of_discriminator(self, discriminator: nn.Module, looked_at: list[torch.Tensor]) -> torch.Tensor:
-        """looked_at: inpainted, image and mask windows."""
-        inpainted, image, mask = looked_at
-        both = torch.cat([torch.cat([image, inpainted.detach()]), torch.cat([mask, mask]) * 2 - 1], 1)
-        real, fake = _halves(discriminator(both))
-        return hinge_discriminator(real, fake)
+        """looked_at: windows of the inpainted and the true picture, and of the condition (mask in -1, 1; landmarks)."""
+        inpainted, image, condition = looked_at
+        real, fake = _judge(discriminator, image, inpainted.detach(), condition)
+        kind = least_squares_discriminator if self.config.adversarial_kind == "least_squares" else hinge_discriminator
+        return kind(real, fake)
 
     def of_generator(
         self,
@@ -53,7 +56,7 @@ class GanLosses:
         config = self.config
         image, mask = batch["image"], batch["mask"]
         terms = {"l1": (config.l1_weight, hole_l1(painted[: len(image)], image, mask, config.known_weight))}
-        seen, true, hole = looked_at
+        seen, true, condition = looked_at
         if config.perceptual_weight:
             terms["perceptual"] = (config.perceptual_weight, perceptual_loss(self.alex, seen, true))
         if self.vgg is not None:
@@ -63,11 +66,11 @@ class GanLosses:
             terms["vgg"] = (config.vgg_weight, feature_l1(features, goal))
             terms["style"] = (config.style_weight, style_loss(features, goal))
         if config.tv_weight:
-            terms["tv"] = (config.tv_weight, total_variation(seen, hole))
+            terms["tv"] = (config.tv_weight, total_variation(seen, (condition[:, :1] + 1) / 2))
         if config.adversarial_weight:
-            both = torch.cat([torch.cat([true, seen]), torch.cat([hole, hole]) * 2 - 1], 1)
-            real, fake = _halves(discriminator(both))
-            terms["adversarial"] = (config.adversarial_weight, hinge_generator(fake))
+            real, fake = _judge(discriminator, true, seen, condition)
+            kind = least_squares_generator if config.adversarial_kind == "least_squares" else hinge_generator
+            terms["adversarial"] = (config.adversarial_weight, kind(fake))
             terms["matching"] = (config.feature_matching_weight, feature_matching(real, fake))
         if config.diversity_weight:
             terms["diversity"] = (config.diversity_weight, self._diversity(batch, painted))
@@ -108,8 +111,10 @@ class GanLosses:
         return {"val_perceptual": float(sum(values) / len(image))}
 
 
-def _halves(outputs: list[list[torch.Tensor]]) -> tuple[list[list[torch.Tensor]], list[list[torch.Tensor]]]:
-    """Scores of [real, fake] -> (of real, of fake)."""
-    real = [[f[: len(f) // 2] for f in scale] for scale in outputs]
-    fake = [[f[len(f) // 2 :] for f in scale] for scale in outputs]
-    return real, fake
+def _judge(
+    discriminator: nn.Module, real: torch.Tensor, fake: torch.Tensor, condition: torch.Tensor
+) -> tuple[Scores, Scores]:
+    """The discriminator's outputs for the real and for the fake pictures, seen in one batch."""
+    outputs = discriminator(torch.cat([torch.cat([real, fake]), torch.cat([condition, condition])], 1))
+    half = len(real)
+    return [[f[:half] for f in scale] for scale in outputs], [[f[half:] for f in scale] for scale in outputs]

@@ -17,25 +17,24 @@ from torch import nn
 from train_prior import hole_psnr
 
 from idinpaint.models.discriminator import Discriminator
-from idinpaint.models.gan import SYSTEMS, GanInputs, generate, needs_prior
+from idinpaint.models.gan import SYSTEMS, GanInputs, generate, needs_landmarks, needs_prior
 from idinpaint.types import InputError
+
+EXTRA_INPUTS = {"prior": "prior_image", "landmarks": "landmarks"}  # of a batch -> of GanInputs
 
 
 def build_generator(config: GanConfig) -> nn.Module:
     """The untrained generator of `config.system`. Raises InputError for an unknown name."""
     if config.system not in SYSTEMS:
         raise InputError(f"system {config.system}: use one of {', '.join(SYSTEMS)}")
-    kind = SYSTEMS[config.system]
+    options: dict[str, Any] = {} if config.widths is None else {"widths": config.widths}
     if needs_prior(config.system):
-        return kind(
-            variant="face" if config.system == "pdgan-face" else "plain",
-            widths=config.widths,
-            modulation_width=config.modulation_width,
-            modulation_kernel=config.modulation_kernel,
-            pyramid=config.pyramid,
-            residual=config.residual,
-        )
-    return kind(widths=config.widths)
+        options["variant"] = "face" if config.system == "pdgan-face" else "plain"
+        names = ("modulation_width", "modulation_kernel", "pyramid", "residual")
+        options |= {name: getattr(config, name) for name in names}
+    elif config.blocks is not None:
+        options["blocks"] = config.blocks
+    return SYSTEMS[config.system](**options)
 
 
 def rate(config: GanConfig, step: int) -> float:
@@ -83,7 +82,8 @@ class Trainer:
             load_initial(self.generator, config.init_from)
         self.ema.load_state_dict(self.generator.state_dict())
         self.ema.requires_grad_(False).eval().to(self.device)
-        self.discriminator = Discriminator(in_channels=4, width=config.discriminator_width)
+        channels = 5 if needs_landmarks(config.system) else 4
+        self.discriminator = Discriminator(channels, config.discriminator_width)
         self.optimizers = Optimizers(config, self.generator, self.discriminator)
         self.pair = nn.ModuleDict({"generator": self.generator, "discriminator": self.discriminator})
         self.checkpoints = Checkpoints(self.folder)
@@ -93,15 +93,14 @@ class Trainer:
         )
         self.generator, self.discriminator, self.optimizers.generator, self.optimizers.discriminator = prepared
         self.losses = GanLosses(config, self.device)
-        self.pool = ExamplePool(config, needs_prior(config.system), self.device)
+        self.pool = ExamplePool(config, self.device)
         self.held = {k: v.to(self.device) for k, v in self.pool.held_out().items()}
 
     def paint(self, generator: nn.Module, batch: Batch, copies: slice, z: torch.Tensor) -> torch.Tensor:
         """The generator's pictures of the batch, then once more of its `copies`; z has a row for each."""
         image, mask = batch["image"], batch["mask"]
         parts = {"masked_image": image * (1 - mask), "mask": mask}
-        if "prior" in batch:
-            parts["prior_image"] = batch["prior"]
+        parts |= {to: batch[name] for name, to in EXTRA_INPUTS.items() if name in batch}
         inputs = {name: torch.cat([value, value[copies]]) for name, value in parts.items()}
         return generate(self.config.system, generator, GanInputs(**inputs, z=z))
 
@@ -114,7 +113,8 @@ class Trainer:
         with accelerator.autocast():
             painted = self.paint(self.generator, batch, slice(0, second), z)
         inpainted = batch["image"] * (1 - batch["mask"]) + painted[: len(batch["image"])] * batch["mask"]
-        looked_at = [windows(x, batch["corner"], config.window) for x in (inpainted, batch["image"], batch["mask"])]
+        condition = torch.cat([batch["mask"] * 2 - 1, *([batch["landmarks"]] if "landmarks" in batch else [])], 1)
+        looked_at = [windows(x, batch["corner"], config.window) for x in (inpainted, batch["image"], condition)]
         terms, loss_d = {}, None
         if config.adversarial_weight:
             with accelerator.autocast():

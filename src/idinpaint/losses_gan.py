@@ -26,6 +26,17 @@ def hinge_generator(fake: Scores) -> torch.Tensor:
     return -torch.stack([f[-1].float().mean() for f in fake]).mean()
 
 
+def least_squares_discriminator(real: Scores, fake: Scores) -> torch.Tensor:
+    """Mean over scales of E[(D(real) - 1)^2] + E[D(fake)^2] (Mao et al. 2017, arXiv:1611.04076; LaFIn)."""
+    pairs = zip(real, fake, strict=True)
+    return torch.stack([(r[-1].float() - 1).square().mean() + f[-1].float().square().mean() for r, f in pairs]).mean()
+
+
+def least_squares_generator(fake: Scores) -> torch.Tensor:
+    """Mean over scales of E[(D(fake) - 1)^2]."""
+    return torch.stack([(f[-1].float() - 1).square().mean() for f in fake]).mean()
+
+
 def feature_matching(real: Scores, fake: Scores) -> torch.Tensor:
     """Mean over scales of the sum over layers of mean |D_l(fake) - D_l(real)| (pix2pixHD, equation 4)."""
     terms = [
