@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from idinpaint.data import list_identity_folders, load_training_masks, read_split, training_photos
@@ -63,7 +64,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(shared, tmp_path):
     assert all(torch.allclose(first[k].float(), second[k].float(), atol=1e-6) for k in first)
     rows = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
     assert [r["step"] for r in rows if "l1" in r] == [1, 2, 3, 4] and all(r["loss"] > 0 for r in rows if "loss" in r)
-    assert json.loads((tmp_path / "whole" / "run.json").read_text())["config"]["resolution"] == 64
+    assert yaml.safe_load((tmp_path / "whole" / "config.yaml").read_text())["resolution"] == 64
 
 
 def test_diffusion_training_writes_a_pipeline_that_restores(shared, tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -15,12 +16,20 @@ from idinpaint.losses import identity_loss
 from idinpaint.models.face_maps import FaceMaps, expected_points
 from idinpaint.models.id_encoder import IdentityNet
 from idinpaint.models.teachers import load_mobilefacenet
+from idinpaint.types import InputError
 
 
 def load_frozen(net: nn.Module, path: str | Path, device: torch.device) -> nn.Module:
-    """The network with the weights of a safetensors file, in eval mode, without gradients of its own."""
-    state = {key: value.float() if value.is_floating_point() else value for key, value in load_file(path).items()}
-    net.load_state_dict(state)
+    """The network with the weights of a safetensors file, in eval mode, without gradients of its own.
+
+    Raises InputError when the file is missing or holds another network.
+    """
+    try:
+        state = {key: value.float() if value.is_floating_point() else value for key, value in load_file(path).items()}
+        net.load_state_dict(state)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: not weights of {type(net).__name__} ({reason}); check the recipe's paths") from error
     return net.eval().requires_grad_(False).to(device)
 
 

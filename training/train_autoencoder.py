@@ -7,13 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from engine import Batch, LoopConfig, run_script, save_weights, train
+from engine import Batch, Draw, LoopConfig, Terms, main_process, run_script, save_weights, train
+from run_log import picture_grid
+from sampling import standard_normal
 from train_prior import hole_psnr, jitter
 
 from idinpaint.data import list_identity_folders, load_photos, load_training_masks, read_split, training_photos
 from idinpaint.losses import AlexFeatures, perceptual_loss
 from idinpaint.masks import random_mask
-from idinpaint.models.autoencoder import FaceAutoencoder
+from idinpaint.models.autoencoder import PATCH, FaceAutoencoder
 from idinpaint.tensors import to_tensor
 
 
@@ -43,28 +45,34 @@ def main(config: AutoencoderConfig) -> None:
         print("encoder keeps", round(model.fit_encoder(to_tensor(photos[::8])), 2), "dB", flush=True)
         return model
 
-    def make_batch(rng: np.random.Generator, step: int) -> Batch:
-        images, holes = [], []
-        for i in rng.integers(0, len(photos), config.train_batch_size):
+    def make_batch(draw: Draw) -> Batch:
+        images, holes, generators = [], [], draw.generators()
+        for rng in generators:
+            i = rng.integers(len(photos))
             y, x = rng.integers(0, 256 - config.crop + 1, 2)
             window = (slice(y, y + config.crop), slice(x, x + config.crop))
             images.append(jitter(rng, photos[i])[window])
             whole = np.ones((256, 256), bool) if rng.random() < config.unmasked_share else random_mask(rng, 256, masks)
             holes.append(whole[window])
-        return {"image": to_tensor(np.stack(images)), "mask": torch.from_numpy(np.stack(holes)[:, None]).float()}
+        level = torch.tensor([rng.random() * config.max_latent_noise for rng in generators]).float()
+        side = config.crop // PATCH
+        noise = standard_normal(generators, (config.latent_channels, side, side))
+        return {
+            "image": to_tensor(np.stack(images)),
+            "mask": torch.from_numpy(np.stack(holes)[:, None]).float(),
+            "noise": level.view(-1, 1, 1, 1) * noise,
+        }
 
-    def loss_function(model: torch.nn.Module, batch: Batch, step: int) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss_function(model: torch.nn.Module, batch: Batch, step: int) -> tuple[torch.Tensor, Terms]:
         image, mask = batch["image"], batch["mask"]
         plain = getattr(model, "module", model)
         with torch.no_grad():
             latents = plain.encode(image).float()
-            touched = F.max_pool2d(mask, 8)
-            level = torch.rand(len(image), 1, 1, 1, device=image.device) * config.max_latent_noise
-            latents = latents + touched * level * torch.randn_like(latents)
-        decoded = plain.decode(latents, image * (1 - mask), mask).float()
-        l1 = ((decoded - image).abs() * (mask + 0.1)).sum() / (3 * (mask + 0.1).sum())
+            latents = latents + F.max_pool2d(mask, PATCH) * batch["noise"]
+        decoded = model(latents, image * (1 - mask), mask).float()
+        l1 = ((decoded - image).abs() * (mask + 0.1)).mean() / (batch["mean_mask"] + 0.1)
         perceptual = perceptual_loss(features.to(image.device), image * (1 - mask) + decoded * mask, image)
-        return l1 + config.perceptual_weight * perceptual, {"l1": l1.item(), "perceptual": perceptual.item()}
+        return l1 + config.perceptual_weight * perceptual, {"l1": l1, "perceptual": perceptual}
 
     @torch.no_grad()
     def validate(model: torch.nn.Module) -> dict[str, float]:
@@ -77,8 +85,15 @@ def main(config: AutoencoderConfig) -> None:
             "val_perceptual": float(perceptual_loss(features.to(image.device), decoded, image)),
         }
 
-    ema = train(config, build, make_batch, loss_function, validate)
-    save_weights(ema, f"{config.output_dir}/autoencoder.safetensors")
+    @torch.no_grad()
+    def picture(model: torch.nn.Module) -> np.ndarray:
+        image = held_images[:6].to(next(model.parameters()).device)
+        latents = model.encode(image)
+        return picture_grid([image, model.synthesis(latents), model.decode(latents)])
+
+    ema = train(config, build, make_batch, loss_function, validate, picture, batch_means=("mask",))
+    if main_process():
+        save_weights(ema, f"{config.output_dir}/autoencoder.safetensors")
 
 
 if __name__ == "__main__":

@@ -15,23 +15,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers import DDIMScheduler, UNet2DConditionModel
-from engine import Batch, LoopConfig, run_script, save_weights, train
-from identity_terms import IdentityTerm, align_faces, load_frozen
+from engine import Batch, Draw, LoopConfig, Terms, main_process, run_script, save_weights, train, training_device
+from example_pool import ExamplePool
+from identity_terms import IdentityTerm
+from run_log import picture_grid
+from sampling import standard_normal
 from torch import nn
-from train_prior import jitter
+from train_prior import hole_psnr
 
-from idinpaint.data import PhotoEntry, load_photos, load_training_masks, training_photos
+from idinpaint.data import list_identity_folders, load_photos, read_split, training_photos
 from idinpaint.diffusion_pipeline import IdentityInpaintPipeline
 from idinpaint.losses import AlexFeatures, hole_l1, min_snr_weight, perceptual_loss
-from idinpaint.masks import random_mask
 from idinpaint.models.autoencoder import FaceAutoencoder
-from idinpaint.models.conditioning import build_conditions
-from idinpaint.models.face_maps import FaceMaps, expected_points
-from idinpaint.models.id_encoder import IdentityNet
 from idinpaint.models.id_tokens import IdentityTokens
-from idinpaint.models.pconv import PConvPrior
 from idinpaint.tensors import draw_heatmaps, to_tensor
 
 
@@ -54,7 +51,7 @@ class DiffusionConfig(LoopConfig):
     pool_passes: int = 4
     max_ratio: float = 0.5
     pixel_weight: float = 1.0  # on the decoded one-step prediction of a window; trains the decoder too
-    pixel_samples: int = 8
+    pixel_samples: int = 8  # of the whole batch
     pixel_window: int = 128  # px
     residual_std: tuple[float, ...] = ()  # a later phase keeps its first phase's; empty: measured
     few_step_timesteps: tuple[int, ...] = ()  # where the decoded samples are noised to; empty: anywhere
@@ -66,8 +63,9 @@ class DiffusionConfig(LoopConfig):
 
 @dataclass
 class Window:
-    """What the decoded one-step prediction of a part of the picture needs; corner and size in latent cells."""
+    """What the decoded one-step prediction of a part of n pictures needs; corner and size in latent cells."""
 
+    rows: torch.Tensor  # [n], the samples of the batch that are decoded
     alpha: torch.Tensor  # [n, 1, 1, 1], square root of alphas_cumprod
     sigma: torch.Tensor
     prior_latents: torch.Tensor  # [n, C, h, w]
@@ -108,10 +106,9 @@ class Denoiser(nn.Module):
     def forward(
         self, noisy: torch.Tensor, maps: torch.Tensor, timesteps: torch.Tensor, id_embed: torch.Tensor, window: Window
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Velocity [B, C, h, w], and the decoded window of the one-step prediction of the first n samples."""
+        """Velocity [B, C, h, w], and the decoded window of the one-step prediction of n samples."""
         velocity = self.unet(torch.cat([noisy, maps], 1), timesteps, self.id_tokens(id_embed)).sample
-        n = len(window.alpha)
-        clean = window.alpha * noisy[:n] - window.sigma * velocity[:n]  # v-prediction's x0
+        clean = window.alpha * noisy[window.rows] - window.sigma * velocity[window.rows]  # v-prediction's x0
         y, x = window.corner
         latents = (window.prior_latents + clean * window.scale)[..., y : y + window.size, x : x + window.size]
         return velocity, self.autoencoder.decode(latents, window.masked_image, window.mask)
@@ -125,144 +122,104 @@ def make_scheduler() -> DDIMScheduler:
     )  # fmt: skip
 
 
-KEYS = ("residual", "channels", "touched", "points", "id_embed", "image", "mask")
-
-
-class ExamplePool:
-    """Frozen networks and the examples that they make of photos and masks."""
-
-    def __init__(
-        self, config: DiffusionConfig, entries: list[PhotoEntry], photos: np.ndarray, device: torch.device
-    ) -> None:
-        self.config, self.photos, self.device = config, photos, device
-        self.masks = load_training_masks(config.train_data_dir, config.splits_dir)
-        self.autoencoder = load_frozen(FaceAutoencoder(), config.autoencoder, device)
-        self.prior = load_frozen(PConvPrior(blocks=config.prior_blocks), config.prior, device)
-        self.landmarker = load_frozen(FaceMaps(68), config.landmarks, device)
-        self.identity = load_frozen(IdentityNet(), config.identity, device)
-        self.same_person: list[list[int]] = []
-        groups: dict[str, list[int]] = {}
-        for index, entry in enumerate(entries):
-            if entry.person:
-                groups.setdefault(entry.person, []).append(index)
-        for index, entry in enumerate(entries):
-            self.same_person.append([i for i in groups.get(entry.person, []) if i != index])
-        empty = torch.zeros(len(photos), 1, 256, 256)[:1]
-        self.embeddings = torch.cat(
-            [self._embed(to_tensor(photos[i : i + 32]), empty.expand(len(photos[i : i + 32]), -1, -1, -1))[0]
-             for i in range(0, len(photos), 32)]
-        )  # fmt: skip
-        self.number, self.examples = -1, {}
-        if config.residual_std:
-            self.residual_std = torch.tensor(config.residual_std)
-        else:
-            self.residual_std = self.build(np.random.default_rng([config.seed, 999]), 256, None)["std"]
-
-    @torch.no_grad()
-    def _embed(self, image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Predicted landmarks [B, 68, 2] in crop px and the identity of the visible part [B, D]."""
-        image = image.to(self.device) * (1 - mask.to(self.device))
-        with torch.autocast(self.device.type, torch.bfloat16):
-            points = expected_points(self.landmarker(image, mask.to(self.device)))[0].float() * 4 + 1.5
-            return self.identity(align_faces(image, points)).float().cpu(), points.cpu()
-
-    @torch.no_grad()
-    def build(self, rng: np.random.Generator, count: int, std: torch.Tensor | None) -> dict[str, torch.Tensor]:
-        """Make `count` examples; `std` scales the residual (None: measure it)."""
-        parts: dict[str, list[torch.Tensor]] = {k: [] for k in KEYS}
-        for _ in range(0, count, 16):
-            index = rng.integers(0, len(self.photos), 16)
-            image = to_tensor(np.stack([jitter(rng, self.photos[i]) for i in index])).to(self.device)
-            holes = np.stack([random_mask(rng, 256, self.masks, self.config.max_ratio) for _ in index])
-            mask = torch.from_numpy(holes[:, None]).float().to(self.device)
-            with torch.autocast(self.device.type, torch.bfloat16):
-                made = build_conditions(self.autoencoder, self.prior, image * (1 - mask), mask)
-                target = self.autoencoder.encode(image)
-            visible, points = self._embed(image, mask)
-            embeds = torch.stack([self._identity(rng, i, v) for i, v in zip(index, visible, strict=True)])
-            residual = target.float() - made.prior_latents.float()
-            values = (residual, made.channels, made.touched, points, embeds, image, mask)
-            for key, value in zip(KEYS, values, strict=True):
-                parts[key].append(value.half().cpu())
-        out = {key: torch.cat(values) for key, values in parts.items()}
-        if std is None:
-            hole = out["touched"].float()
-            out["std"] = ((out["residual"].float().square() * hole).sum((0, 2, 3)) / hole.sum()).sqrt()
-        else:
-            out["residual"] = (out["residual"].float() / std.view(1, -1, 1, 1)).half()
-        return out
-
-    def _identity(self, rng: np.random.Generator, index: int, visible: torch.Tensor) -> torch.Tensor:
-        """Other photos of the person (1-5, mean), else the visible part, else nothing (zeros)."""
-        draw, others = rng.random(), self.same_person[index]
-        if draw < 0.5 and others:
-            chosen = rng.choice(others, min(len(others), int(rng.integers(1, 6))), replace=False)
-            return F.normalize(self.embeddings[torch.from_numpy(chosen)].mean(0), dim=-1)
-        return visible if draw < 0.85 else torch.zeros_like(visible)
-
-    def batch(self, rng: np.random.Generator, number: int) -> dict[str, torch.Tensor]:
-        """Draw a batch from pool `number`, which is a function of (seed, number)."""
-        if number != self.number:
-            pool_rng = np.random.default_rng([self.config.seed, 1000 + number])
-            self.examples, self.number = self.build(pool_rng, self.config.pool_size, self.residual_std), number
-        index = torch.from_numpy(rng.integers(0, len(self.examples["residual"]), self.config.train_batch_size))
-        return {key: value[index].float() for key, value in self.examples.items()}
-
-
-def save_pipeline(denoiser: Denoiser, pool: ExamplePool, folder: Path) -> None:
-    """Write the whole pipeline in diffusers' layout, fp16 safetensors."""
-    pipeline = IdentityInpaintPipeline(
+def make_pipeline(denoiser: Denoiser, pool: ExamplePool) -> IdentityInpaintPipeline:
+    """The whole system as `from_pretrained` will read it; it holds the given networks, not copies."""
+    return IdentityInpaintPipeline(
         denoiser.unet, make_scheduler(), denoiser.autoencoder, pool.prior, denoiser.id_tokens,
         [round(float(s), 5) for s in pool.residual_std],
     )  # fmt: skip
-    pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+
+
+def draw_batch(config: DiffusionConfig, pool: ExamplePool, draw: Draw) -> Batch:
+    """Examples of the pool, heatmaps dropped at random, timesteps, noise, and the windows that are decoded."""
+    generators = draw.generators()
+    batch = pool.batch(generators, draw.step, draw.total)
+    heatmaps = torch.from_numpy(draw_heatmaps(batch.pop("points").numpy(), 32))
+    keep = torch.tensor([float(rng.random() >= config.drop_heatmaps) for rng in generators]).view(-1, 1, 1, 1)
+    batch["maps"] = torch.cat([batch.pop("channels"), heatmaps * keep], 1)
+    batch["timesteps"] = torch.tensor([int(rng.integers(1000)) for rng in generators])
+    batch["rows"] = draw.chosen(config.pixel_samples, "pixel_samples")
+    if config.few_step_timesteps:
+        for row in batch["rows"].tolist():
+            batch["timesteps"][row] = int(generators[row].choice(config.few_step_timesteps))
+    batch["noise"] = standard_normal(generators, tuple(batch["residual"].shape[1:]))
+    size = config.pixel_window // 8
+    y, x = (int(v) for v in draw.common().integers(0, 32 - size + 1, 2))
+    area = (batch["rows"], slice(None), slice(8 * y, 8 * (y + size)), slice(8 * x, 8 * (x + size)))
+    batch["corner"] = torch.tensor([y, x])
+    batch["window_image"], batch["window_mask"] = batch.pop("image")[area], batch.pop("mask")[area]
+    return batch
+
+
+def make_window(batch: Batch, alphas: torch.Tensor, residual_std: torch.Tensor) -> Window:
+    """The decoded part of the samples in `rows`; its image and mask lie in the batch."""
+    image, mask, rows = batch["window_image"], batch["window_mask"], batch["rows"]
+    kept = alphas.to(image.device)[batch["timesteps"][rows]].view(-1, 1, 1, 1)
+    channels = batch["residual"].shape[1]
+    std = residual_std.to(image.device).view(1, -1, 1, 1)
+    y, x = batch["corner"].tolist()
+    prior_latents = batch["maps"][rows, channels : 2 * channels]
+    return Window(
+        rows, kept.sqrt(), (1 - kept).sqrt(), prior_latents, std * batch["touched"][rows],
+        image * (1 - mask), mask, (y, x), image.shape[-1] // 8,
+    )  # fmt: skip
+
+
+class Validation:
+    """Held-out people under fixed masks and noise, restored in one step as the default of inference does."""
+
+    def __init__(self, config: DiffusionConfig, pool: ExamplePool, features: AlexFeatures, count: int = 8) -> None:
+        people = set(read_split(f"{config.splits_dir}/celeba_id256_val.txt"))
+        entries = list_identity_folders(f"{config.train_data_dir}/celeba_id256")
+        held = [e for e in entries if e.person in people][::6][:count]
+        self.pool, self.features = pool, features.to(pool.device)
+        self.examples = pool.held_examples(to_tensor(load_photos(held)))
+
+    @torch.no_grad()
+    def restore(self, model: Denoiser) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(restored, image, mask) of the held photos on the device."""
+        image, mask, points, id_embed = (value.to(self.pool.device) for value in self.examples)
+        pipeline = make_pipeline(model, self.pool).to(self.pool.device)
+        pipeline.set_progress_bar_config(disable=True)
+        heatmaps = torch.from_numpy(draw_heatmaps(points.cpu().numpy(), 32))
+        noise = torch.Generator().manual_seed(0)
+        out = pipeline(image * (1 - mask), mask, heatmaps, id_embed, num_inference_steps=1, generator=noise)
+        return out.images.float(), image, mask
+
+    def figures(self, model: Denoiser) -> dict[str, float]:
+        """Hole PSNR in dB and perceptual distance."""
+        restored, image, mask = self.restore(model)
+        perceptual = perceptual_loss(self.features, restored, image)
+        return {"val_hole_psnr": hole_psnr(restored, image, mask), "val_perceptual": float(perceptual)}
+
+    def picture(self, model: Denoiser) -> np.ndarray:
+        """Columns: masked, restored, original."""
+        restored, image, mask = self.restore(model)
+        return picture_grid([image * (1 - mask), restored, image])
 
 
 def main(config: DiffusionConfig) -> None:
     """Load, train, write the pipeline folder."""
     torch.set_num_threads(max(1, config.threads))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = training_device()
+    features = AlexFeatures(config.perceptual_features)
     entries = training_photos(config.train_data_dir, config.splits_dir)
     pool = ExamplePool(config, entries, load_photos(entries), device)
-    print(json.dumps({"residual_std": [round(float(s), 4) for s in pool.residual_std]}), flush=True)
+    if main_process():
+        print(json.dumps({"residual_std": [round(float(s), 4) for s in pool.residual_std]}), flush=True)
     scheduler = make_scheduler()
     alphas = scheduler.alphas_cumprod
-    features = AlexFeatures(config.perceptual_features)
     identity_of = None
     if config.identity_weight:
         identity_of = IdentityTerm(config.landmarks, config.identity, config.identity_teacher, device)
-    steps_a_pool = config.pool_size * config.pool_passes // config.train_batch_size
 
-    def make_batch(rng: np.random.Generator, step: int) -> Batch:
-        batch = pool.batch(rng, step // steps_a_pool)
-        heatmaps = torch.from_numpy(draw_heatmaps(batch["points"].numpy(), 32))
-        keep = torch.from_numpy(rng.random((len(heatmaps), 1, 1, 1)) >= config.drop_heatmaps).float()
-        batch["maps"] = torch.cat([batch.pop("channels"), heatmaps * keep], 1)
-        batch["timesteps"] = torch.from_numpy(rng.integers(0, 1000, len(heatmaps)))
-        if config.few_step_timesteps:
-            few = rng.choice(config.few_step_timesteps, config.pixel_samples)
-            batch["timesteps"][: config.pixel_samples] = torch.from_numpy(few)
-        batch["noise"] = torch.randn_like(batch["residual"])
-        return batch
+    def make_batch(draw: Draw) -> Batch:
+        return draw_batch(config, pool, draw)
 
-    def make_window(batch: Batch, step: int) -> tuple[Window, torch.Tensor]:
-        n, size = config.pixel_samples, config.pixel_window // 8
-        y, x = np.random.default_rng([config.seed, step, 1]).integers(0, 32 - size + 1, 2)
-        area = (slice(None, n), slice(None), slice(8 * y, 8 * (y + size)), slice(8 * x, 8 * (x + size)))
-        image, mask = batch["image"][area], batch["mask"][area]
-        kept = alphas.to(image.device)[batch["timesteps"][:n]].view(-1, 1, 1, 1)
-        channels = batch["residual"].shape[1]
-        std = pool.residual_std.to(image.device).view(1, -1, 1, 1)
-        window = Window(
-            kept.sqrt(), (1 - kept).sqrt(), batch["maps"][:n, channels : 2 * channels], std * batch["touched"][:n],
-            image * (1 - mask), mask, (int(y), int(x)), size,
-        )  # fmt: skip
-        return window, image
-
-    def loss_function(model: nn.Module, batch: Batch, step: int) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss_function(model: nn.Module, batch: Batch, step: int) -> tuple[torch.Tensor, Terms]:
         noisy = scheduler.add_noise(batch["residual"], batch["noise"], batch["timesteps"])
         velocity = scheduler.get_velocity(batch["residual"], batch["noise"], batch["timesteps"])
-        window, image = make_window(batch, step)
+        window, image = make_window(batch, alphas, pool.residual_std), batch["window_image"]
         predicted, pixels = model(noisy, batch["maps"], batch["timesteps"], batch["id_embed"], window)
         predicted, pixels = predicted.float(), pixels.float()
         weight = batch["touched"] + config.known_weight * (1 - batch["touched"])
@@ -271,31 +228,31 @@ def main(config: DiffusionConfig) -> None:
         if config.snr_gamma is not None:
             scale = min_snr_weight(alphas, config.snr_gamma, "v_prediction").to(error.device)[batch["timesteps"]]
         inpainted = image * (1 - window.mask) + pixels * window.mask
-        l1 = hole_l1(pixels, image, window.mask)
+        l1 = hole_l1(pixels, image, window.mask, hole_share=batch["mean_window_mask"])
         perceptual = perceptual_loss(features.to(image.device), inpainted, image)
         loss = (error * scale).mean() + config.pixel_weight * (l1 + config.perceptual_weight * perceptual)
-        if identity_of is not None:
-            identity = identity_of(inpainted, image)
-            loss = loss + config.identity_weight * identity
-        else:
-            identity = torch.zeros(())
         high = (batch["timesteps"] >= 800).float()
-        at_800 = (error.detach() * high).sum() / high.sum().clamp(min=1)
         terms = {
             "diffusion": error.mean(),
-            "diffusion_t800": at_800,
+            "diffusion_t800": (error * high).sum() / high.sum().clamp(min=1),
             "l1": l1,
             "perceptual": perceptual,
-            "identity": identity,
         }
-        return loss, {name: float(value.detach()) for name, value in terms.items()}
+        if identity_of is not None:
+            terms["identity"] = identity_of(inpainted, image)
+            loss = loss + config.identity_weight * terms["identity"]
+        return loss, terms
 
     def build() -> Denoiser:
         return Denoiser(config, pool.autoencoder, pool.embeddings.shape[1])
 
-    ema = train(config, build, make_batch, loss_function)
-    save_weights(ema, Path(config.output_dir) / "denoiser.safetensors")
-    save_pipeline(ema, pool, Path(config.output_dir) / "pipeline")
+    held = Validation(config, pool, features)
+    ema = train(config, build, make_batch, loss_function, held.figures, held.picture, ("window_mask",))
+    if main_process():
+        save_weights(ema, Path(config.output_dir) / "denoiser.safetensors")
+        make_pipeline(ema, pool).to(torch.float16).save_pretrained(
+            Path(config.output_dir) / "pipeline", safe_serialization=True
+        )
 
 
 if __name__ == "__main__":

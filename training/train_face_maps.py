@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from engine import Batch, LoopConfig, run_script, save_weights, train
+from engine import Batch, Draw, LoopConfig, Terms, main_process, run_script, save_weights, train
 from PIL import Image
+from run_log import picture_grid
 
 from idinpaint.data import (
     PhotoEntry,
@@ -120,10 +122,12 @@ def main(config: FaceMapsConfig) -> None:
     held_photos, held_targets = load_examples(config, held_out=True)
     landmarks = config.task == "landmarks"
 
-    def assemble(rng: np.random.Generator, index: np.ndarray, source: np.ndarray, goals: list[np.ndarray]) -> Batch:
-        pairs = [augment(rng, config, source[i], goals[i]) for i in index]
+    def assemble(
+        generators: Sequence[np.random.Generator], index: Sequence[int], source: np.ndarray, goals: list[np.ndarray]
+    ) -> Batch:
+        pairs = [augment(rng, config, source[i], goals[i]) for rng, i in zip(generators, index, strict=True)]
         empty = np.zeros((256, 256), bool)
-        holes = [random_mask(rng, 256, masks) if rng.random() < config.masked_share else empty for _ in index]
+        holes = [random_mask(r, 256, masks) if r.random() < config.masked_share else empty for r in generators]
         target = np.stack([p[1] for p in pairs])
         return {
             "image": to_tensor(np.stack([p[0] for p in pairs])),
@@ -134,10 +138,11 @@ def main(config: FaceMapsConfig) -> None:
             else torch.from_numpy(target.astype(np.int64)),
         }
 
-    def make_batch(rng: np.random.Generator, step: int) -> Batch:
-        return assemble(rng, rng.integers(0, len(photos), config.train_batch_size), photos, targets)
+    def make_batch(draw: Draw) -> Batch:
+        generators = draw.generators()
+        return assemble(generators, [int(rng.integers(len(photos))) for rng in generators], photos, targets)
 
-    def loss_function(model: torch.nn.Module, batch: Batch, step: int) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss_function(model: torch.nn.Module, batch: Batch, step: int) -> tuple[torch.Tensor, Terms]:
         logits = model(batch["image"], batch["mask"])
         if not landmarks:  # at the crop's own pixels, as FaceParser reads the maps
             return F.cross_entropy(upsample(logits.float()), batch["target"]), {}
@@ -145,9 +150,10 @@ def main(config: FaceMapsConfig) -> None:
         points, _ = expected_points(logits)
         inside = ((batch["target"] >= 0) & (batch["target"] <= 63)).all(-1, keepdim=True)
         distance = ((points - batch["target"]).abs() * inside).mean()
-        return cross_entropy + config.point_weight * distance, {"cells": distance.item()}
+        return cross_entropy + config.point_weight * distance, {"cells": distance}
 
-    held = assemble(np.random.default_rng(7), np.arange(len(held_photos))[:96], held_photos, held_targets)
+    count = min(96, len(held_photos))
+    held = assemble([np.random.default_rng(7)] * count, range(count), held_photos, held_targets)
 
     @torch.no_grad()
     def validate(model: torch.nn.Module) -> dict[str, float]:
@@ -165,9 +171,22 @@ def main(config: FaceMapsConfig) -> None:
             scores[f"iou_{name}"] = round(float(both / either.clamp(min=1)), 4)
         return scores
 
+    @torch.no_grad()
+    def picture(model: torch.nn.Module) -> np.ndarray:
+        image, mask = (held[key][:6].to(next(model.parameters()).device) for key in ("image", "mask"))
+        logits = model(image, mask)
+        if landmarks:
+            maps = logits.flatten(2).softmax(-1).view_as(logits)
+            shown = (maps / maps.amax((2, 3), keepdim=True)).amax(1, keepdim=True)  # every point's peak is white
+        else:
+            shown = logits.argmax(1, keepdim=True).float() / (len(PARSING_CLASSES) - 1)
+        shown = F.interpolate(shown, size=image.shape[-2:]).expand_as(image) * 2 - 1
+        return picture_grid([image, image * (1 - mask), shown])
+
     outputs = 68 if landmarks else len(PARSING_CLASSES)
-    ema = train(config, lambda: FaceMaps(outputs), make_batch, loss_function, validate)
-    save_weights(ema, f"{config.output_dir}/{config.task}.safetensors")
+    ema = train(config, lambda: FaceMaps(outputs), make_batch, loss_function, validate, picture)
+    if main_process():
+        save_weights(ema, f"{config.output_dir}/{config.task}.safetensors")
 
 
 if __name__ == "__main__":

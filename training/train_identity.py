@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from engine import Batch, LoopConfig, run_script, save_weights, train
+from engine import Batch, Draw, LoopConfig, Terms, main_process, run_script, save_weights, train
 
 from idinpaint.data import (
     list_identity_folders,
@@ -108,18 +108,19 @@ def main(config: IdentityConfig) -> None:
     targets = teacher_embeddings(faces, config)
     masks = load_training_masks(config.train_data_dir, config.splits_dir, size=128)
 
-    def make_batch(rng: np.random.Generator, step: int) -> Batch:
-        index = rng.integers(0, len(faces), config.train_batch_size)
+    def make_batch(draw: Draw) -> Batch:
+        generators = draw.generators()
+        index = np.array([rng.integers(len(faces)) for rng in generators])
         empty = np.zeros((112, 112), bool)
         holes = [
             random_mask(rng, 112, masks, config.max_ratio) if rng.random() < config.masked_share else empty
-            for _ in index
+            for rng in generators
         ]
         known = 1 - torch.from_numpy(np.stack(holes)[:, None]).float()
-        images = to_tensor(np.stack([augment_face(rng, faces[i]) for i in index]))
+        images = to_tensor(np.stack([augment_face(rng, faces[i]) for rng, i in zip(generators, index, strict=True)]))
         return {"image": images * known, "target": targets[torch.from_numpy(index)]}
 
-    def loss_function(model: torch.nn.Module, batch: Batch, step: int) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss_function(model: torch.nn.Module, batch: Batch, step: int) -> tuple[torch.Tensor, Terms]:
         return identity_loss(model(batch["image"]), batch["target"]), {}
 
     held = list_identity_folders(f"{config.train_data_dir}/celeba_id256")
@@ -145,7 +146,8 @@ def main(config: IdentityConfig) -> None:
         }
 
     ema = train(config, IdentityNet, make_batch, loss_function, validate)
-    save_weights(ema, f"{config.output_dir}/identity.safetensors")
+    if main_process():
+        save_weights(ema, f"{config.output_dir}/identity.safetensors")
 
 
 if __name__ == "__main__":

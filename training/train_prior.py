@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from engine import Batch, LoopConfig, run_script, save_weights, train
+from engine import Batch, Draw, LoopConfig, Terms, main_process, run_script, save_weights, train, training_device
 from identity_terms import IdentityTerm
+from run_log import picture_grid
 
 from idinpaint.data import list_identity_folders, load_photos, load_training_masks, read_split, training_photos
 from idinpaint.losses import AlexFeatures, hole_l1, perceptual_loss
@@ -25,7 +26,7 @@ class PriorConfig(LoopConfig):
     perceptual_crop: int = 128
     blocks: int = 0  # residual blocks a level; see PConvPrior
     identity_weight: float = 0.0  # 1 - cosine between the faces of the filled and the true photo
-    identity_samples: int = 4  # of each batch, for its cost
+    identity_samples: int = 4  # of the whole batch, for its cost
     landmarks: str = "runs/landmarks/landmarks.safetensors"
     identity: str = "runs/identity-masked-2/identity.safetensors"
     identity_teacher: str = "../shared/models/mobilefacenet_foamliu_arcface.pt"
@@ -65,34 +66,34 @@ def main(config: PriorConfig) -> None:
     features = AlexFeatures(config.perceptual_features)
     identity_of = None
     if config.identity_weight:
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        identity_of = IdentityTerm(config.landmarks, config.identity, config.identity_teacher, device)
+        identity_of = IdentityTerm(config.landmarks, config.identity, config.identity_teacher, training_device())
 
-    def make_batch(rng: np.random.Generator, step: int) -> Batch:
-        index = rng.integers(0, len(photos), config.train_batch_size)
-        images = np.stack([jitter(rng, photos[i]) for i in index])
-        holes = np.stack([random_mask(rng, config.resolution, masks) for _ in index])
-        corner = rng.integers(0, config.resolution - config.perceptual_crop + 1, 2)
+    def make_batch(draw: Draw) -> Batch:
+        generators = draw.generators()
+        images = np.stack([jitter(rng, photos[rng.integers(len(photos))]) for rng in generators])
+        holes = np.stack([random_mask(rng, config.resolution, masks) for rng in generators])
+        corner = draw.common().integers(0, config.resolution - config.perceptual_crop + 1, 2)
         return {
             "image": to_tensor(images),
             "mask": torch.from_numpy(holes[:, None]).float(),
             "corner": torch.from_numpy(corner),
+            "identity_rows": draw.chosen(config.identity_samples, "identity_samples"),
         }
 
-    def loss_function(model: torch.nn.Module, batch: Batch, step: int) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss_function(model: torch.nn.Module, batch: Batch, step: int) -> tuple[torch.Tensor, Terms]:
         image, mask = batch["image"], batch["mask"]
         predicted = model(image * (1 - mask), mask)
-        reconstruction = hole_l1(predicted, image, mask)
+        reconstruction = hole_l1(predicted, image, mask, hole_share=batch["mean_mask"])
         inpainted = image * (1 - mask) + predicted * mask
         y, x = (int(v) for v in batch["corner"])
         window = (..., slice(y, y + config.perceptual_crop), slice(x, x + config.perceptual_crop))
         perceptual = perceptual_loss(features.to(image.device), inpainted[window], image[window])
         loss = reconstruction + config.perceptual_weight * perceptual
-        terms = {"l1": reconstruction.item(), "perceptual": perceptual.item()}
+        terms = {"l1": reconstruction, "perceptual": perceptual}
         if identity_of is not None:
-            n = config.identity_samples
-            identity = identity_of(inpainted[:n], image[:n])
-            loss, terms["identity"] = loss + config.identity_weight * identity, identity.item()
+            rows = batch["identity_rows"]
+            identity = identity_of(inpainted[rows], image[rows])
+            loss, terms["identity"] = loss + config.identity_weight * identity, identity
         return loss, terms
 
     @torch.no_grad()
@@ -104,8 +105,19 @@ def main(config: PriorConfig) -> None:
         perceptual = perceptual_loss(features.to(device), inpainted, image)
         return {"val_hole_psnr": hole_psnr(predicted, image, mask), "val_perceptual": float(perceptual)}
 
-    ema = train(config, lambda: PConvPrior(blocks=config.blocks), make_batch, loss_function, validate)
-    save_weights(ema, f"{config.output_dir}/prior.safetensors")
+    @torch.no_grad()
+    def picture(model: torch.nn.Module) -> np.ndarray:
+        device = next(model.parameters()).device
+        image, mask = held_images[:6].to(device), held_mask[:6].to(device)
+        predicted = model(image * (1 - mask), mask)
+        return picture_grid([image * (1 - mask), image * (1 - mask) + predicted * mask, image])
+
+    def build() -> PConvPrior:
+        return PConvPrior(blocks=config.blocks)
+
+    ema = train(config, build, make_batch, loss_function, validate, picture, batch_means=("mask",))
+    if main_process():
+        save_weights(ema, f"{config.output_dir}/prior.safetensors")
 
 
 if __name__ == "__main__":

@@ -10,19 +10,29 @@ from torch import nn
 
 
 def hole_l1(
-    predicted: torch.Tensor, target: torch.Tensor, mask: torch.Tensor, known_weight: float = 0.1
+    predicted: torch.Tensor,
+    target: torch.Tensor,
+    mask: torch.Tensor,
+    known_weight: float = 0.1,
+    hole_share: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Mean |p - t| over hole pixels + known_weight * the same over known pixels (PConv, L_hole and L_valid)."""
+    """Mean |p - t| over hole pixels + known_weight * the same over known pixels (PConv, L_hole and L_valid).
+
+    hole_share: mean of the mask over the whole batch when this is a part of it (else the mask's own mean), so that
+    the mean over the parts is the loss of the whole batch.
+    """
     error = (predicted - target).abs()
-    known = 1 - mask
-    hole = (error * mask).sum() / (3 * mask.sum()).clamp(min=1)
-    return hole + known_weight * (error * known).sum() / (3 * known.sum()).clamp(min=1)
+    share = mask.mean() if hole_share is None else hole_share
+    one = 1 / mask.numel()  # a batch without a hole (or without known pixels) divides by one pixel, not by zero
+    hole = (error * mask).mean() / share.clamp(min=one)
+    return hole + known_weight * (error * (1 - mask)).mean() / (1 - share).clamp(min=one)
 
 
 def heatmap_cross_entropy(logits: torch.Tensor, points: torch.Tensor, sigma: float = 1.0) -> torch.Tensor:
     """Cross entropy between softmax maps and Gaussians of `sigma` cells round the points.
 
-    logits: [B, K, h, w]; points: [B, K, 2] (x, y) in cells. Points outside the map are left out.
+    logits: [B, K, h, w]; points: [B, K, 2] (x, y) in cells -> mean over B and K, points outside the map giving 0
+    (not a mean over the points inside: their number differs between the parts of a split batch).
     """
     b, k, h, w = logits.shape
     xs = torch.arange(w, device=logits.device)
@@ -33,7 +43,7 @@ def heatmap_cross_entropy(logits: torch.Tensor, points: torch.Tensor, sigma: flo
     total = target.sum(-1, keepdim=True)
     inside = (points >= 0).all(-1) & (points[..., 0] <= w - 1) & (points[..., 1] <= h - 1)
     loss = -(target / total.clamp(min=1e-6) * logits.flatten(2).float().log_softmax(-1)).sum(-1)
-    return (loss * inside).sum() / inside.sum().clamp(min=1)
+    return (loss * inside).mean()
 
 
 def identity_loss(embed: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

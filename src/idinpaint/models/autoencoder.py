@@ -71,6 +71,10 @@ class FaceAutoencoder(ModelMixin, ConfigMixin):
         """[B, 3, H, W] -> [B, C, H/8, W/8]."""
         return self.analysis(image)
 
+    def forward(self, latents: torch.Tensor, masked_image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """What training calls: DistributedDataParallel sees only `forward`. The same as `decode`."""
+        return self.decode(latents, masked_image, mask)
+
     def decode(
         self, latents: torch.Tensor, masked_image: torch.Tensor | None = None, mask: torch.Tensor | None = None
     ) -> torch.Tensor:

@@ -1,0 +1,208 @@
+"""Weights and checkpoints on disk, and the moving average of the weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator, DistributedType
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from idinpaint.types import InputError
+
+State = dict[str, torch.Tensor]
+
+
+def save_state(state: Mapping[str, torch.Tensor], path: str | Path) -> None:
+    """Write tensors as safetensors through a temporary file."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, temporary)
+    os.replace(temporary, path)
+
+
+def save_weights(model: torch.nn.Module, path: str | Path, dtype: torch.dtype | None = None) -> None:
+    """Write a module's state dict as safetensors, its floating-point tensors as `dtype`."""
+    state = model.state_dict()
+    if dtype is not None:
+        state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in state.items()}
+    save_state(state, path)
+
+
+def load_initial(model: torch.nn.Module, path: str) -> None:
+    """Load a state dict. Parts that the file lacks keep their initialisation; each is named in the log.
+
+    Raises InputError when the file is missing, or holds something that the model lacks, or of another shape.
+    """
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: cannot read the initial weights ({error}); change init_from") from error
+    state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+    try:
+        missing, unexpected = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        raise InputError(f"{path}: not weights of this model ({str(error).splitlines()[-1].strip()})") from error
+    if unexpected:
+        raise InputError(f"{path}: not weights of this model (it has {unexpected[0]}); change init_from")
+    if missing:
+        print(json.dumps({"init_from": path, "new": sorted({key.rsplit(".", 1)[0] for key in missing})}), flush=True)
+
+
+class Ema:
+    """Moving average of a module's parameters (its buffers are used as they are); sharded parameters stay sharded."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.shadow = [p.detach().clone() for p in model.parameters()]
+
+    @torch.no_grad()
+    def update(self, model: torch.nn.Module, decay: float) -> None:
+        """shadow = decay * shadow + (1 - decay) * parameters."""
+        torch._foreach_lerp_(self.shadow, [p.detach() for p in model.parameters()], 1 - decay)
+
+    @torch.no_grad()
+    def _swap(self, model: torch.nn.Module) -> None:
+        for shadow, parameter in zip(self.shadow, model.parameters(), strict=True):
+            kept = parameter.detach().clone()
+            parameter.copy_(shadow)
+            shadow.copy_(kept)
+
+    @contextmanager
+    def applied(self, model: torch.nn.Module) -> Iterator[None]:
+        """Within it, the module's parameters are the average."""
+        self._swap(model)
+        try:
+            yield
+        finally:
+            self._swap(model)
+
+
+def _whole() -> Any:
+    from torch.distributed.checkpoint.state_dict import StateDictOptions
+
+    return StateDictOptions(full_state_dict=True, cpu_offload=True)
+
+
+def gather_model(accelerator: Accelerator, model: torch.nn.Module) -> State:
+    """A copy of the whole state dict on the CPU; every process must call it (under FSDP only the first gets it)."""
+    return {key: value.detach().cpu().clone() for key, value in accelerator.get_state_dict(model).items()}
+
+
+def scatter_model(accelerator: Accelerator, model: torch.nn.Module, state: State) -> None:
+    """The reverse of gather_model; every process gives the whole state."""
+    if accelerator.distributed_type == DistributedType.FSDP:
+        from torch.distributed.checkpoint.state_dict import set_model_state_dict
+
+        set_model_state_dict(model, state, options=_whole())
+    else:
+        accelerator.unwrap_model(model).load_state_dict(state)
+
+
+def gather_optimizer(accelerator: Accelerator, model: torch.nn.Module, optimizer: Any) -> dict[str, Any]:
+    """The whole state of a prepared optimizer; every process must call it."""
+    if accelerator.distributed_type == DistributedType.FSDP:
+        from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
+
+        return get_optimizer_state_dict(model, optimizer.optimizer, options=_whole())
+    return optimizer.state_dict()
+
+
+def scatter_optimizer(accelerator: Accelerator, model: torch.nn.Module, optimizer: Any, state: dict[str, Any]) -> None:
+    """The reverse of gather_optimizer."""
+    if accelerator.distributed_type == DistributedType.FSDP:
+        from torch.distributed.checkpoint.state_dict import set_optimizer_state_dict
+
+        set_optimizer_state_dict(model, optimizer.optimizer, state, options=_whole())
+    else:
+        optimizer.load_state_dict(state)
+
+
+class Checkpoints:
+    """`folder/checkpoint-N`: NAME.safetensors for each state, NAME.bin for each optimizer, state.json.
+
+    Written whole or not at all; the newest `total_limit` are kept (None: all).
+    """
+
+    def __init__(self, folder: str | Path, total_limit: int | None = 2) -> None:
+        if total_limit is not None and total_limit < 1:
+            raise InputError(
+                f"checkpoints_total_limit: {total_limit} keeps nothing to resume from; set 1 or more, or null"
+            )
+        self.folder, self.total_limit = Path(folder), total_limit
+
+    def all(self) -> list[Path]:
+        """Complete checkpoints, oldest first."""
+        return sorted(self.folder.glob("checkpoint-*[0-9]"), key=step_of)
+
+    def find(self, resume_from: str | None) -> Path | None:
+        """The checkpoint that `resume_from` means: "latest" (None when there is none), a path, or None to start anew.
+
+        Raises InputError when the path is no checkpoint, or when the folder holds later ones than the run will start
+        from: rotation could not tell them from the new ones.
+        """
+        found = self.all()
+        if resume_from == "latest":
+            return found[-1] if found else None
+        path = None
+        if resume_from not in (None, "none"):
+            path = Path(resume_from) if Path(resume_from).is_dir() else self.folder / str(resume_from)
+            if not (path / "state.json").is_file():
+                raise InputError(
+                    f"{resume_from}: no such checkpoint; set resume_from_checkpoint to latest, none or a folder"
+                )
+        if found and step_of(found[-1]) > (step_of(path) if path else 0):
+            raise InputError(
+                f"{found[-1]}: lies after the step to start from; set resume_from_checkpoint=latest to go on from it, "
+                "move it away, or choose another output_dir"
+            )
+        return path
+
+    def save(
+        self, step: int, weights: Mapping[str, State], optimizers: Mapping[str, dict[str, Any]], info: dict[str, Any]
+    ) -> None:
+        """Write checkpoint-`step` and remove what is beyond the limit. `info` goes into state.json."""
+        temporary = self.folder / f"checkpoint-{step}.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        for name, state in weights.items():
+            save_state(state, temporary / f"{name}.safetensors")
+        for name, state in optimizers.items():
+            torch.save(state, temporary / f"{name}.bin")
+        (temporary / "state.json").write_text(json.dumps({"step": step, **info}, indent=1))
+        target = self.folder / f"checkpoint-{step}"
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(temporary, target)
+        for old in self.all()[: -self.total_limit] if self.total_limit else []:
+            doomed = old.with_name(old.name + ".tmp")  # a kill here must not leave half a checkpoint under its name
+            os.replace(old, doomed)
+            shutil.rmtree(doomed)
+
+    @staticmethod
+    def load(path: Path, device: str = "cpu") -> tuple[dict[str, State], dict[str, dict[str, Any]], dict[str, Any]]:
+        """(states by name, optimizers by name, info) of a checkpoint. Raises InputError when it cannot be read."""
+        try:
+            info = json.loads((path / "state.json").read_text())
+            weights = {file.stem: load_file(file, device) for file in sorted(path.glob("*.safetensors"))}
+            optimizers = {
+                file.stem: torch.load(file, map_location=device, weights_only=True)
+                for file in sorted(path.glob("*.bin"))
+            }
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise InputError(
+                f"{path}: not a readable checkpoint ({error}); remove it to resume from the one before"
+            ) from error
+        return weights, optimizers, info
+
+
+def step_of(path: Path) -> int:
+    """checkpoint-120 -> 120."""
+    digits = path.name.rpartition("-")[2]
+    return int(digits) if digits.isdigit() else 0
