@@ -219,7 +219,7 @@ def test_discriminator_scales_and_bounded_layers():
     assert outputs[0][-1].shape == (2, 1, 8, 8)
     for _ in range(30):  # power iterations
         net(x)
-    weight = net.nets[0].score.weight.flatten(1)
+    weight = net.nets[0].convs[1].weight.flatten(1)
     assert float(torch.linalg.matrix_norm(weight.detach(), 2)) == pytest.approx(1, abs=0.05)
 
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from engine import LoopConfig
+from engine import Draw, LoopConfig
 from identity_terms import load_frozen
-from torch import nn
+from sampling import MEASURE, POOL, stream
 from train_prior import jitter
 
 from idinpaint.data import list_identity_folders, load_photos, load_training_masks, read_split, training_photos
@@ -26,6 +25,7 @@ from idinpaint.models.lafin import landmark_map
 from idinpaint.models.pconv import PConvPrior
 from idinpaint.tensors import to_tensor, to_uint8
 
+Z_DIM = 128
 SKIN = 1  # index of skin among the parser's ten classes
 BUNDLED = "src/idinpaint/weights_bundled"
 
@@ -57,6 +57,7 @@ class GanConfig(LoopConfig):
     pool_size: int = 192
     pool_passes: int = 3
     max_hole: float = 0.6
+    validation_photos: int = 32
     # losses
     l1_weight: float = 1.0
     known_weight: float = 0.1
@@ -114,34 +115,38 @@ class ExamplePool:
         done = {name: np.concatenate(values) for name, values in parts.items() if values}
         return {"image": photos, "mask": holes, **done}
 
-    def batch(self, rng: np.random.Generator, step: int) -> dict[str, torch.Tensor]:
-        """image, prior [B, 3, 256, 256], mask, skin, landmarks [B, 1, 256, 256], corner [B, 2] (y, x) of windows."""
+    def batch(self, draw: Draw) -> dict[str, torch.Tensor]:
+        """image, prior [B, 3, 256, 256], mask, skin, landmarks [B, 1, 256, 256], corner [B, 2] (y, x) of windows,
+        z [2, B, 128]."""
         config = self.config
-        size = config.train_batch_size
-        number = step // max(1, config.pool_size * config.pool_passes // size)
+        number = draw.step // max(1, config.pool_size * config.pool_passes // draw.total)
         if number != self.number:
-            pool_rng = np.random.default_rng([config.seed, 1000 + number])
-            index = pool_rng.integers(0, len(self.photos), config.pool_size)
-            photos = np.stack([jitter(pool_rng, self.photos[i]) for i in index])
-            holes = np.stack([random_mask(pool_rng, 256, self.masks, config.max_hole) for _ in index])
+            rng = stream(config.seed, POOL, number)
+            index = rng.integers(0, len(self.photos), config.pool_size)
+            photos = np.stack([jitter(rng, self.photos[i]) for i in index])
+            holes = np.stack([random_mask(rng, 256, self.masks, config.max_hole) for _ in index])
             self.examples, self.number = self.build(photos, holes), number
-        index = rng.integers(0, config.pool_size, size)
-        return self.tensors({name: values[index] for name, values in self.examples.items()}, rng)
+        generators = draw.generators()
+        index = [int(rng.integers(config.pool_size)) for rng in generators]
+        return self.tensors({name: values[index] for name, values in self.examples.items()}, generators)
 
-    def tensors(self, examples: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, torch.Tensor]:
-        """uint8 arrays -> tensors, and for each a window that holds a random pixel of its hole."""
+    def tensors(
+        self, examples: dict[str, np.ndarray], generators: list[np.random.Generator]
+    ) -> dict[str, torch.Tensor]:
+        """uint8 arrays -> tensors; for each example two latents, and a window that holds a random pixel of its hole."""
         batch = {name: to_tensor(examples[name]) for name in ("image", "prior") if name in examples}
         for name in ("mask", "skin"):
             if name in examples:
                 batch[name] = torch.from_numpy(examples[name][:, None]).float()
         if "points" in examples:
             batch["landmarks"] = landmark_map(torch.from_numpy(examples["points"]))
-        corners = []
-        for hole in examples["mask"]:
+        batch["z"] = torch.from_numpy(np.stack([g.standard_normal((2, Z_DIM)) for g in generators], 1)).float()
+        size, corners = self.config.window, []
+        for rng, hole in zip(generators, examples["mask"], strict=True):
             ys, xs = np.nonzero(hole)
             pick = int(rng.integers(len(ys)))
-            centre = np.array([ys[pick], xs[pick]]) + rng.integers(-self.config.window // 4, self.config.window // 4, 2)
-            corners.append(np.clip(centre - self.config.window // 2, 0, 256 - self.config.window))
+            centre = np.array([ys[pick], xs[pick]]) + rng.integers(-size // 4, size // 4, 2)
+            corners.append(np.clip(centre - size // 2, 0, 256 - size))
         return batch | {"corner": torch.from_numpy(np.stack(corners))}
 
     def held_out(self, count: int = 32) -> dict[str, torch.Tensor]:
@@ -151,7 +156,8 @@ class ExamplePool:
         entries = [e for e in list_identity_folders(data / "celeba_id256") if e.person in people][::3][:count]
         rng = np.random.default_rng(1)
         holes = np.stack([random_mask(rng, 256, self.masks, max_ratio=0.35) for _ in entries])
-        return self.tensors(self.build(load_photos(entries), holes), rng)
+        generators = [stream(0, MEASURE, place) for place in range(len(entries))]
+        return self.tensors(self.build(load_photos(entries), holes), generators)
 
 
 def windows(images: torch.Tensor, corners: torch.Tensor, size: int) -> torch.Tensor:
@@ -159,19 +165,3 @@ def windows(images: torch.Tensor, corners: torch.Tensor, size: int) -> torch.Ten
     if images.shape[-1] == size:
         return images
     return torch.stack([i[:, y : y + size, x : x + size] for i, (y, x) in zip(images, corners.tolist(), strict=True)])
-
-
-def write_picture(path: Path, columns: list[torch.Tensor]) -> None:
-    """A grid: one column a stage ([N, 3, H, W] in [-1, 1]), one row an example."""
-    grid = np.concatenate([np.concatenate(list(to_uint8(column)), 0) for column in columns], 1)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), grid[..., ::-1])
-
-
-@torch.no_grad()
-def update_ema(ema: nn.Module, model: nn.Module, decay: float) -> None:
-    """ema <- decay ema + (1 - decay) model; buffers (running means) are copied."""
-    for old, new in zip(ema.parameters(), model.parameters(), strict=True):
-        old.lerp_(new, 1 - decay)
-    for old, new in zip(ema.buffers(), model.buffers(), strict=True):
-        old.copy_(new)

@@ -103,12 +103,16 @@ class GanLosses:
             goal = maps(image)
         return heatmap_loss(maps(inpainted), goal)
 
+    def second_samples(self) -> int:
+        """How many examples of a batch are painted from a second latent."""
+        return self.config.diversity_samples if self.config.diversity_weight else 0
+
     @torch.no_grad()
-    def scores(self, inpainted: torch.Tensor, image: torch.Tensor) -> dict[str, float]:
-        """Validation: AlexNet distance of the whole pictures."""
+    def distance(self, inpainted: torch.Tensor, image: torch.Tensor) -> float:
+        """AlexNet distance of whole pictures, mean over them; for the validation."""
         pairs = zip(inpainted.split(8), image.split(8), strict=True)
         values = [perceptual_loss(self.alex, a, b) * len(a) for a, b in pairs]
-        return {"val_perceptual": float(sum(values) / len(image))}
+        return float(sum(values) / len(image))
 
 
 def _judge(

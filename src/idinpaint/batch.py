@@ -35,8 +35,8 @@ COLUMNS = (
 class Models:
     """Loads the Restorer at its first use, so that bad input is told before torch is imported."""
 
-    def __init__(self, model: str, device: str, progress: Progress) -> None:
-        self.model, self.device, self.progress = model, device, progress
+    def __init__(self, model: str, device: str, progress: Progress, gan: str | None = None) -> None:
+        self.model, self.device, self.progress, self.gan = model, device, progress, gan
         self._restorer: Any = None
 
     def restorer(self) -> Any:
@@ -49,7 +49,7 @@ class Models:
                     warnings.simplefilter("ignore")  # of the libraries, to their developers
                     from idinpaint.restorer import Restorer
 
-                    self._restorer = Restorer.from_pretrained(self.model, device=self.device)
+                    self._restorer = Restorer.from_pretrained(self.model, device=self.device, gan=self.gan)
             except ImportError as error:
                 raise InputError(f"a package cannot be loaded: {error}; see idinpaint doctor") from error
         return self._restorer
@@ -120,7 +120,7 @@ def _run(
     if not args.image.is_dir():
         job = plan_single(args.image, args.mask, output, report, picture, inputs)
         progress = Progress(plain=work is restore_one)
-        models = Models(args.model, args.device, progress)
+        models = Models(args.model, args.device, progress, getattr(args, "gan", None))
         row = work(job, args, models, progress)
         if as_json:
             print(json.dumps(to_plain(row), indent=2))
@@ -128,7 +128,7 @@ def _run(
     jobs, notices = plan_folder(args.image, args.mask, output, report, picture)
     progress = Progress(len(jobs), plain=work is restore_one)
     warn(notices, progress)
-    models = Models(args.model, args.device, progress)
+    models = Models(args.model, args.device, progress, getattr(args, "gan", None))
     rows: list[dict[str, Any]] = []
     try:
         for number, job in enumerate(jobs, 1):

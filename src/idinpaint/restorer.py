@@ -22,7 +22,7 @@ from idinpaint.references import References, check_against_face, read_references
 from idinpaint.types import CROP_SIZE, Candidate, Decision, FaceAnalysis, InputError, Restoration
 from idinpaint.verify import Verdict, build_report, similarity, verdict_for
 
-CAUTION = ("telea", "prior", "diffusion", "abstain")  # from the least to the most cautious decision
+CAUTION = ("telea", "prior", "gan", "diffusion", "abstain")  # from the least to the most cautious decision
 NO_FACE = (
     "no face found under the mask; if it hides one, give --face-box x,y,w,h, since otherwise it is filled as background"
 )
@@ -43,15 +43,18 @@ class Restorer:
         device: str = "auto",
         landmarks: str = "bundled",
         identity: str = "bundled",
+        gan: str | None = None,
     ) -> Restorer:
         """The bundled model, a model or pipeline folder, or a hub id. Raises InputError when it cannot be loaded.
 
         landmarks: bundled or face-alignment; identity: bundled or insightface:PACK. A model trained on the bundled
         encoder paints only with that one; another encoder serves `verify`, or a model trained with it.
+        gan: a generator's name (pconv, pdgan, pdgan-face, encdec, lafin) or folder for the strategy `gan`.
         """
         from idinpaint.bundle import load_bundle, pick_device
         from idinpaint.faces.analyzer import FaceAnalyzer
         from idinpaint.inpainters.diffusion import DiffusionInpainter, PriorInpainter
+        from idinpaint.inpainters.gan import find_gan, load_gan
 
         device = pick_device(device)
         bundle = load_bundle(name_or_path, device, landmarks, identity)
@@ -60,6 +63,9 @@ class Restorer:
             "prior": PriorInpainter(bundle.pipeline),
             "diffusion": DiffusionInpainter(bundle.pipeline),
         }
+        folder = find_gan(bundle.store.folder, gan)
+        if folder is not None:
+            inpainters["gan"] = load_gan(folder, bundle.pipeline.prior, device)
         return cls(bundle, analyzer, inpainters, device)
 
     def __call__(
@@ -78,7 +84,7 @@ class Restorer:
         """Restore one photo.
 
         image, references: path, PIL image or uint8 array [H, W, 3]; mask: path, PIL image or array [H, W],
-        1 = hole. strategy: auto, telea, prior or diffusion. Abstaining is a result: `.abstained`, with the hole
+        1 = hole. strategy: auto, telea, prior, gan or diffusion. Abstaining is a result: `.abstained`, with the hole
         left marked. Raises InputError for input that cannot be used.
         """
         self._check(strategy, num_samples, steps)

@@ -11,21 +11,27 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 
 class PatchDiscriminator(nn.Module):
-    """picture -> features of every layer, the last being one score a patch."""
+    """picture -> features of every layer, the last being one score a patch.
+
+    The layers between the first and the scores are normalised twice, as in SPADE (Park et al. 2019): spectral
+    normalisation alone lets the scores of so few channels shrink towards 0.
+    """
 
     def __init__(self, in_channels: int, width: int, layers: int) -> None:
         super().__init__()
         widths = [min(width << i, 4 * width) for i in range(layers)]
-        pairs = zip([in_channels, *widths], widths, strict=False)
-        convs = [spectral_norm(nn.Conv2d(i, o, 4, 2, 1)) for i, o in pairs]
-        convs += [spectral_norm(nn.Conv2d(widths[-1], widths[-1], 3, 1, 1))]
+        pairs = list(zip(widths, widths[1:], strict=False))
+        convs = [nn.Conv2d(in_channels, width, 4, 2, 1)]
+        convs += [spectral_norm(nn.Conv2d(i, o, 4, 2, 1, bias=False)) for i, o in pairs]
+        convs += [spectral_norm(nn.Conv2d(widths[-1], widths[-1], 3, 1, 1, bias=False))]
         self.convs = nn.ModuleList(convs)
-        self.score = spectral_norm(nn.Conv2d(widths[-1], 1, 3, 1, 1))
+        self.norms = nn.ModuleList([nn.Identity(), *(nn.InstanceNorm2d(c.out_channels) for c in convs[1:])])
+        self.score = nn.Conv2d(widths[-1], 1, 3, 1, 1)
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         features = []
-        for conv in self.convs:
-            x = F.leaky_relu(conv(x), 0.2)
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = F.leaky_relu(norm(conv(x)), 0.2)
             features.append(x)
         return [*features, self.score(x)]
 
