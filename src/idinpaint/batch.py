@@ -36,8 +36,10 @@ COLUMNS = (
 class Models:
     """Loads the Restorer at its first use, so that bad input is told before torch is imported."""
 
-    def __init__(self, model: str, device: str, progress: Progress, controller: Path | None = None) -> None:
-        self.model, self.device, self.progress, self.controller = model, device, progress, controller
+    def __init__(
+        self, model: str, device: str, progress: Progress, controller: Path | None = None, gan: str | None = None
+    ) -> None:
+        self.model, self.device, self.progress, self.controller, self.gan = model, device, progress, controller, gan
         if controller is not None:
             load_controller(controller)  # told now, not after the loading of the models
         self._restorer: Any = None
@@ -52,7 +54,7 @@ class Models:
                     warnings.simplefilter("ignore")  # of the libraries, to their developers
                     from idinpaint.restorer import Restorer
 
-                    self._restorer = Restorer.from_pretrained(self.model, device=self.device)
+                    self._restorer = Restorer.from_pretrained(self.model, device=self.device, gan=self.gan)
                 if self.controller is not None:
                     self._restorer.use_controller(self.controller)
             except ImportError as error:
@@ -125,7 +127,7 @@ def _run(
     if not args.image.is_dir():
         job = plan_single(args.image, args.mask, output, report, picture, inputs)
         progress = Progress(plain=work is restore_one)
-        models = Models(args.model, args.device, progress, args.controller)
+        models = Models(args.model, args.device, progress, args.controller, getattr(args, "gan", None))
         row = work(job, args, models, progress)
         if as_json:
             print(json.dumps(to_plain(row), indent=2))
@@ -133,7 +135,7 @@ def _run(
     jobs, notices = plan_folder(args.image, args.mask, output, report, picture)
     progress = Progress(len(jobs), plain=work is restore_one)
     warn(notices, progress)
-    models = Models(args.model, args.device, progress, args.controller)
+    models = Models(args.model, args.device, progress, args.controller, getattr(args, "gan", None))
     rows: list[dict[str, Any]] = []
     try:
         for number, job in enumerate(jobs, 1):

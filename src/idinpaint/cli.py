@@ -121,6 +121,7 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
         "--reference", type=file_path, action="append", default=[], metavar="PHOTO", help="same person; may be repeated"
     )
     parser.add_argument("--strategy", choices=STRATEGIES, default="auto", help="auto decides by what is hidden")
+    parser.add_argument("--gan", metavar="NAME_OR_PATH", help="generator of the strategy gan; pdgan-face by default")
     parser.add_argument(
         "--num-samples", type=whole_number(1, 64), default=4, metavar="N", help="candidates, the best is kept (4)"
     )

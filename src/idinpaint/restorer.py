@@ -51,16 +51,19 @@ class Restorer:
         device: str = "auto",
         landmarks: str = "bundled",
         identity: str = "bundled",
+        gan: str | None = None,
     ) -> Restorer:
         """The bundled model, a model or pipeline folder, or a hub id. Raises InputError when it cannot be loaded.
 
         landmarks: bundled or face-alignment; identity: bundled or insightface:PACK. A model trained on the bundled
         encoder paints only with that one; another encoder serves `verify`, or a model trained with it.
+        gan: a generator's name (pconv, pdgan, pdgan-face, encdec, lafin) or folder for the strategy `gan`.
         """
         from idinpaint.bundle import load_bundle, pick_device
         from idinpaint.faces.analyzer import FaceAnalyzer
         from idinpaint.inpainters.colorize import ColorizeInpainter
         from idinpaint.inpainters.diffusion import DiffusionInpainter, PriorInpainter
+        from idinpaint.inpainters.gan import find_gan, load_gan
 
         device = pick_device(device)
         bundle = load_bundle(name_or_path, device, landmarks, identity)
@@ -70,6 +73,9 @@ class Restorer:
             "diffusion": DiffusionInpainter(bundle.pipeline),
             "colorize": ColorizeInpainter(),
         }
+        folder = find_gan(bundle.store.folder, gan)
+        if folder is not None:
+            inpainters["gan"] = load_gan(folder, bundle.pipeline.prior, device)
         return cls(bundle, analyzer, inpainters, device)
 
     def __call__(

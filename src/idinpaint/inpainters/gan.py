@@ -1,0 +1,90 @@
+"""The GAN family behind one inpainter: one pass, so the fast path; N samples are N latents."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from idinpaint.inpainters.base import FillRequest
+from idinpaint.inpainters.diffusion import crop_tensors
+from idinpaint.models.gan import SYSTEMS, GanInputs, generate, needs_landmarks, needs_prior
+from idinpaint.models.lafin import landmark_map
+from idinpaint.tensors import to_uint8
+from idinpaint.types import InputError
+
+DEFAULT_GAN = "pdgan-face"
+
+
+class GanInpainter:
+    """Samples from seeds seed, seed + 1, ...: a sample depends on its own seed only.
+
+    A system without a latent (pconv, encdec, lafin) knows one answer and returns one sample. prior: the pipeline's
+    stage-one network, which PD-GAN refines.
+    """
+
+    name = "gan"
+
+    def __init__(self, system: str, generator: Any, prior: Any, device: str = "cpu") -> None:
+        self.system, self.device = system, device
+        self.generator, self.prior = generator.eval().to(device), prior
+
+    @torch.inference_mode()
+    def fill(self, request: FillRequest) -> list[np.ndarray]:
+        """See Inpainter."""
+        masked_image, mask = (t.to(self.device) for t in crop_tensors(request))
+        inputs = GanInputs(masked_image, mask)
+        if needs_prior(self.system):
+            dtype = self.prior.dtype
+            fill = self.prior(masked_image.to(dtype), mask.to(dtype)).float().clamp(-1, 1)
+            count, width = request.num_samples, self.generator.config.z_dim
+            # One generator a sample, on the CPU: the same seed gives the same latent on every device.
+            seeds = [torch.Generator().manual_seed(request.seed + i) for i in range(count)]
+            z = torch.cat([torch.randn(1, width, generator=g) for g in seeds]).to(self.device)
+            parts = [t.expand(count, -1, -1, -1) for t in (masked_image, mask, fill)]
+            inputs = GanInputs(*parts, z=z)
+        elif needs_landmarks(self.system):
+            points = torch.from_numpy(request.face.landmarks[None]).float()
+            inputs.landmarks = landmark_map(points).to(self.device)
+        return list(to_uint8(generate(self.system, self.generator, inputs)))
+
+
+def find_gan(model_folder: Path, name: str | None) -> Path | None:
+    """Folder of a generator: a system's name in the model folder's gan/, or a folder that training wrote.
+
+    None takes the default one, and gives None where the model has none. Raises InputError for one that is not there.
+    """
+    folder = model_folder / "gan" / (name or DEFAULT_GAN)
+    if not (folder / "config.json").is_file() and name is not None:
+        folder = Path(name)
+    if (folder / "config.json").is_file():
+        return folder
+    if name is None:
+        return None
+    there = ", ".join(sorted(p.parent.name for p in (model_folder / "gan").glob("*/config.json"))) or "none"
+    raise InputError(f"--gan {name}: neither a generator of this model (it has: {there}) nor a generator's folder")
+
+
+def load_gan(folder: Path, prior: Any, device: str = "cpu") -> GanInpainter:
+    """The inpainter of a folder in diffusers' layout; config.json says which system it is. Raises InputError."""
+    from diffusers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        system = system_of(config)
+        generator = SYSTEMS[system].from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{folder}: not a loadable generator ({reason}); restore the folder") from error
+    return GanInpainter(system, generator.float(), prior, device)
+
+
+def system_of(config: dict[str, Any]) -> str:
+    """The system's name of a generator's config.json. Raises KeyError for a class that is none of them."""
+    kinds = {kind.__name__: name for name, kind in SYSTEMS.items() if name != "pdgan-face"}
+    name = kinds[config["_class_name"]]
+    return "pdgan-face" if name == "pdgan" and config["variant"] == "face" else name

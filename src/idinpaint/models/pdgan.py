@@ -1,0 +1,127 @@
+"""PD-GAN (Liu et al. 2021, arXiv:2105.02201) and its face variant: a latent vector, grown under the prior's picture."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import nn
+
+from idinpaint.models.spdnorm import SPDNormBlock, counted_hard_map, known_at, plain_hard_map
+
+
+class TransposedUp(nn.Module):
+    """Twice the side by a transposed convolution, as published for PD-GAN."""
+
+    def __init__(self, i: int, o: int) -> None:
+        super().__init__()
+        self.conv = nn.ConvTranspose2d(i, o, 4, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x)
+
+
+class ShuffleUp(nn.Module):
+    """Twice the side by two convolutions and PixelShuffle (Shi et al. 2016), as in the face variant.
+
+    The second convolution starts with the same filter for the four pixels of a cell (Aitken et al. 2017,
+    arXiv:1707.02937), so that there is no checkerboard to unlearn.
+    """
+
+    def __init__(self, i: int, o: int) -> None:
+        super().__init__()
+        self.narrow = nn.Conv2d(i, o, 3, padding=1)
+        self.widen = nn.Conv2d(o, 4 * o, 3, padding=1)
+        with torch.no_grad():
+            self.widen.weight.copy_(self.widen.weight[::4].repeat_interleave(4, 0))
+            self.widen.bias.copy_(self.widen.bias[::4].repeat_interleave(4, 0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.pixel_shuffle(self.widen(F.leaky_relu(self.narrow(x), 0.2)), 2)
+
+
+class PriorPyramid(nn.Module):
+    """Features of prior and mask at every level, from full resolution down; nothing is resampled away."""
+
+    def __init__(self, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        finest_first = widths[::-1]
+        self.stem = nn.Conv2d(4 * 4, finest_first[0], 3, padding=1)
+        self.down = nn.ModuleList(
+            nn.Conv2d(i, o, 3, 2, 1) for i, o in zip(finest_first, finest_first[1:], strict=False)
+        )
+
+    def forward(self, context: torch.Tensor) -> list[torch.Tensor]:
+        """[B, 4, H, W] -> [B, C_l, h_l, w_l] a level, coarsest first; the finest has half of H."""
+        x = F.leaky_relu(self.stem(F.pixel_unshuffle(context, 2)), 0.2)
+        levels = [x]
+        for conv in self.down:
+            x = F.leaky_relu(conv(x), 0.2)
+            levels.append(x)
+        return levels[::-1]
+
+
+class PDGANGenerator(ModelMixin, ConfigMixin):
+    """z [B, z_dim] + prior picture + mask -> picture. Level l works at H / 2 ** (len(widths) - l).
+
+    variant: `plain`, hard map 1/k^i and transposed convolutions; `face`, count-normalised hard map whose
+    neighbourhood grows with the level, and two convolutions + PixelShuffle. pyramid: the blocks see learnt features
+    of the full-resolution prior and mask; False: the resized pictures themselves, as published. residual: the
+    output is the prior + a correction that starts at zero; False: tanh, as published.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        variant: str = "face",
+        z_dim: int = 128,
+        seed_width: int = 48,
+        widths: tuple[int, ...] = (128, 128, 128, 80, 40),
+        modulation_width: int = 32,
+        modulation_kernel: int = 1,
+        pyramid: bool = True,
+        residual: bool = True,
+    ) -> None:
+        super().__init__()
+        if variant not in ("plain", "face"):
+            raise ValueError(f"variant is {variant!r}; use plain or face")
+        self.coarsest = 256 >> len(widths)
+        self.seed = nn.Linear(z_dim, seed_width * self.coarsest**2)
+        self.widen = nn.Conv2d(seed_width, widths[0], 1)
+        self.context = PriorPyramid(widths) if pyramid else None
+        contexts = widths if pyramid else (4,) * len(widths)
+        self.blocks = nn.ModuleList(
+            SPDNormBlock(w, c, modulation_width, modulation_kernel) for w, c in zip(widths, contexts, strict=True)
+        )
+        up = TransposedUp if variant == "plain" else ShuffleUp
+        self.ups = nn.ModuleList(up(i, o) for i, o in zip(widths, (*widths[1:], 16), strict=True))
+        self.out = nn.Sequential(nn.Conv2d(16 + 4, 16, 3, padding=1), nn.LeakyReLU(0.2), nn.Conv2d(16, 3, 3, padding=1))
+        if residual:
+            nn.init.zeros_(self.out[-1].weight)
+            nn.init.zeros_(self.out[-1].bias)
+
+    def hard_map(self, known: torch.Tensor, level: int) -> torch.Tensor:
+        """known [B, 1, h, w] -> D [B, 1, h, w]; rings 2, 3, ... from the coarsest level, as published."""
+        if self.config.variant == "plain":
+            return plain_hard_map(known, level + 2, 3 if level < 4 else 5)
+        return counted_hard_map(known, level + 2, 3 if level < 3 else 2 * level - 1)
+
+    def forward(
+        self, masked_image: torch.Tensor, mask: torch.Tensor, prior_image: torch.Tensor, z: torch.Tensor
+    ) -> torch.Tensor:
+        """masked_image, prior_image: [B, 3, 256, 256] in [-1, 1]; mask: [B, 1, 256, 256], 1 = hole;
+        z: [B, z_dim] standard normal -> [B, 3, 256, 256]. What lies under the mask is zeroed here too."""
+        prior_image = masked_image * (1 - mask) + prior_image * mask
+        context = torch.cat([prior_image, mask * 2 - 1], 1)  # (B, 4, 256, 256)
+        sides = [self.coarsest << level for level in range(len(self.blocks))]
+        if self.context is not None:
+            contexts = self.context(context)
+        else:
+            contexts = [F.adaptive_avg_pool2d(context, side) for side in sides]
+        x = self.widen(self.seed(z).view(len(z), -1, self.coarsest, self.coarsest))
+        for level, (block, up) in enumerate(zip(self.blocks, self.ups, strict=True)):
+            known = known_at(mask, sides[level])
+            x = up(block(x, contexts[level], known, self.hard_map(known, level)))  # (B, C_{l+1}, 2 side, 2 side)
+        x = self.out(torch.cat([F.leaky_relu(x, 0.2), context.to(x.dtype)], 1)).float()
+        return prior_image + x if self.config.residual else torch.tanh(x)

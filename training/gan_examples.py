@@ -1,0 +1,167 @@
+"""What the GAN training feeds on: photos under random holes, with the frozen prior's fill and the skin's pixels.
+
+The prior costs more than the generator, so examples are made in pools and each is used a few times, with other
+windows and latents. A pool is a pure function of (seed, number), and so is every batch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from engine import Draw, LoopConfig
+from identity_terms import load_frozen
+from sampling import MEASURE, POOL, stream
+from train_prior import jitter
+
+from idinpaint.data import list_identity_folders, load_photos, load_training_masks, read_split, training_photos
+from idinpaint.masks import random_mask
+from idinpaint.models.face_maps import FaceMaps, expected_points
+from idinpaint.models.gan import needs_landmarks, needs_prior
+from idinpaint.models.lafin import landmark_map
+from idinpaint.models.pconv import PConvPrior
+from idinpaint.tensors import to_tensor, to_uint8
+
+Z_DIM = 128
+SKIN = 1  # index of skin among the parser's ten classes
+BUNDLED = "src/idinpaint/weights_bundled"
+
+
+@dataclass
+class GanConfig(LoopConfig):
+    """Settings of the GAN recipes; a weight of 0 leaves a term out."""
+
+    system: str = "pdgan-face"
+    prior: str = f"{BUNDLED}/pipeline/prior"  # folder of the frozen stage-one prior
+    landmarks: str = f"{BUNDLED}/landmarks.safetensors"
+    parsing: str = f"{BUNDLED}/parsing.safetensors"
+    alex: str = "../shared/models/alexnet_features_torchvision.pth"
+    vgg: str = "runs/metric_weights/vgg16_features_torchvision.pth"
+    vgg_layers: tuple[int, ...] = (1, 6, 11, 20, 29)
+    # generator
+    widths: tuple[int, ...] | None = None  # None: the network's own
+    blocks: int | None = None  # residual blocks of pconv, encdec and lafin
+    modulation_width: int = 32
+    modulation_kernel: int = 1
+    pyramid: bool = True
+    residual: bool = True
+    # loop
+    lr_decay: str = "cosine"  # or linear, as published
+    beta1: float = 0.5
+    discriminator_lr_factor: float = 1.0
+    discriminator_width: int = 32
+    window: int = 128  # px, of the discriminator and of the perceptual terms; 256 = the whole picture
+    pool_size: int = 192
+    pool_passes: int = 3
+    max_hole: float = 0.6
+    validation_photos: int = 32
+    # losses
+    l1_weight: float = 1.0
+    known_weight: float = 0.1
+    perceptual_weight: float = 0.0  # AlexNet
+    vgg_weight: float = 0.0
+    style_weight: float = 0.0
+    tv_weight: float = 0.0
+    adversarial_weight: float = 0.0
+    adversarial_kind: str = "hinge"  # or least_squares
+    feature_matching_weight: float = 0.0
+    diversity_weight: float = 0.0
+    diversity_eps: float = 0.1
+    diversity_samples: int = 2  # of each batch get a second latent, for its cost
+    skin_weight: float = 0.0
+    heatmap_weight: float = 0.0
+    heatmap_samples: int = 4  # of each batch, for its cost
+
+
+def frozen_prior(folder: str, device: torch.device) -> PConvPrior:
+    """The stage-one prior of a pipeline folder, in eval mode without gradients."""
+    return PConvPrior.from_pretrained(folder, local_files_only=True).eval().requires_grad_(False).float().to(device)
+
+
+class ExamplePool:
+    """Draws batches; holds the current pool on the CPU as uint8."""
+
+    def __init__(self, config: GanConfig, device: torch.device) -> None:
+        self.config, self.device = config, device
+        self.photos = load_photos(training_photos(config.train_data_dir, config.splits_dir))
+        self.masks = load_training_masks(config.train_data_dir, config.splits_dir)
+        self.prior = frozen_prior(config.prior, device) if needs_prior(config.system) else None
+        guided = needs_landmarks(config.system)
+        self.landmarker = load_frozen(FaceMaps(68), config.landmarks, device) if guided else None
+        self.parser = load_frozen(FaceMaps(10), config.parsing, device) if config.skin_weight else None
+        self.number: int | None = None
+        self.examples: dict[str, np.ndarray] = {}
+
+    def build(self, photos: np.ndarray, holes: np.ndarray) -> dict[str, np.ndarray]:
+        """photos [N, 256, 256, 3] uint8 and holes [N, 256, 256] bool -> image, mask; prior, skin, points if needed."""
+        parts: dict[str, list[np.ndarray]] = {"prior": [], "skin": [], "points": []}
+        autocast = torch.autocast(self.device.type, torch.bfloat16, self.config.mixed_precision == "bf16")
+        for start in range(0, len(photos), 8):
+            image = to_tensor(photos[start : start + 8]).to(self.device)
+            mask = torch.from_numpy(holes[start : start + 8, None]).float().to(self.device)
+            with torch.no_grad(), autocast:
+                if self.prior is not None:
+                    parts["prior"].append(to_uint8(self.prior(image * (1 - mask), mask)))
+                if self.landmarker is not None:
+                    points, _ = expected_points(self.landmarker(image * (1 - mask), mask))
+                    parts["points"].append(points.cpu().numpy() * 4 + 1.5)  # cells of 4 px -> crop px
+                if self.parser is not None:
+                    labels = self.parser(image, torch.zeros_like(mask)).float().argmax(1, keepdim=True)
+                    skin = F.interpolate((labels == SKIN).float(), scale_factor=4, mode="nearest")
+                    parts["skin"].append(skin[:, 0].bool().cpu().numpy())
+        done = {name: np.concatenate(values) for name, values in parts.items() if values}
+        return {"image": photos, "mask": holes, **done}
+
+    def batch(self, draw: Draw) -> dict[str, torch.Tensor]:
+        """image, prior [B, 3, 256, 256], mask, skin, landmarks [B, 1, 256, 256], corner [B, 2] (y, x) of windows,
+        z [2, B, 128]."""
+        config = self.config
+        number = draw.step // max(1, config.pool_size * config.pool_passes // draw.total)
+        if number != self.number:
+            rng = stream(config.seed, POOL, number)
+            index = rng.integers(0, len(self.photos), config.pool_size)
+            photos = np.stack([jitter(rng, self.photos[i]) for i in index])
+            holes = np.stack([random_mask(rng, 256, self.masks, config.max_hole) for _ in index])
+            self.examples, self.number = self.build(photos, holes), number
+        generators = draw.generators()
+        index = [int(rng.integers(config.pool_size)) for rng in generators]
+        return self.tensors({name: values[index] for name, values in self.examples.items()}, generators)
+
+    def tensors(
+        self, examples: dict[str, np.ndarray], generators: list[np.random.Generator]
+    ) -> dict[str, torch.Tensor]:
+        """uint8 arrays -> tensors; for each example two latents, and a window that holds a random pixel of its hole."""
+        batch = {name: to_tensor(examples[name]) for name in ("image", "prior") if name in examples}
+        for name in ("mask", "skin"):
+            if name in examples:
+                batch[name] = torch.from_numpy(examples[name][:, None]).float()
+        if "points" in examples:
+            batch["landmarks"] = landmark_map(torch.from_numpy(examples["points"]))
+        batch["z"] = torch.from_numpy(np.stack([g.standard_normal((2, Z_DIM)) for g in generators], 1)).float()
+        size, corners = self.config.window, []
+        for rng, hole in zip(generators, examples["mask"], strict=True):
+            ys, xs = np.nonzero(hole)
+            pick = int(rng.integers(len(ys)))
+            centre = np.array([ys[pick], xs[pick]]) + rng.integers(-size // 4, size // 4, 2)
+            corners.append(np.clip(centre - size // 2, 0, 256 - size))
+        return batch | {"corner": torch.from_numpy(np.stack(corners))}
+
+    def held_out(self, count: int = 32) -> dict[str, torch.Tensor]:
+        """Photos of the validation people under fixed holes up to 35 %: the same as the prior's validation."""
+        data, splits = Path(self.config.train_data_dir), Path(self.config.splits_dir)
+        people = set(read_split(splits / "celeba_id256_val.txt"))
+        entries = [e for e in list_identity_folders(data / "celeba_id256") if e.person in people][::3][:count]
+        rng = np.random.default_rng(1)
+        holes = np.stack([random_mask(rng, 256, self.masks, max_ratio=0.35) for _ in entries])
+        generators = [stream(0, MEASURE, place) for place in range(len(entries))]
+        return self.tensors(self.build(load_photos(entries), holes), generators)
+
+
+def windows(images: torch.Tensor, corners: torch.Tensor, size: int) -> torch.Tensor:
+    """[B, C, H, W], corners [B, 2] (y, x) -> [B, C, size, size]; differentiable."""
+    if images.shape[-1] == size:
+        return images
+    return torch.stack([i[:, y : y + size, x : x + size] for i, (y, x) in zip(images, corners.tolist(), strict=True)])

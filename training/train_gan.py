@@ -1,0 +1,74 @@
+"""Train any system of the GAN family: pconv, pdgan, pdgan-face, encdec, lafin. See configs/pdgan-face.yaml."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from engine import run_script, save_weights
+from gan_examples import ExamplePool, GanConfig
+from gan_losses import GanLosses
+from gan_trainer import GanTrainer, paint
+from run_log import picture_grid
+from torch import nn
+from train_prior import hole_psnr
+
+from idinpaint.models.gan import SYSTEMS, needs_prior
+from idinpaint.types import InputError
+
+
+def build_generator(config: GanConfig) -> nn.Module:
+    """The untrained generator of `config.system`. Raises InputError for an unknown name."""
+    if config.system not in SYSTEMS:
+        raise InputError(f"system {config.system}: use one of {', '.join(SYSTEMS)}")
+    options: dict[str, Any] = {} if config.widths is None else {"widths": config.widths}
+    if needs_prior(config.system):
+        options["variant"] = "face" if config.system == "pdgan-face" else "plain"
+        names = ("modulation_width", "modulation_kernel", "pyramid", "residual")
+        options |= {name: getattr(config, name) for name in names}
+    elif config.blocks is not None:
+        options["blocks"] = config.blocks
+    return SYSTEMS[config.system](**options)
+
+
+class Validation:
+    """The same photos of the validation people under the same holes and latents, whatever the step."""
+
+    def __init__(self, config: GanConfig, pool: ExamplePool, losses: GanLosses, device: torch.device) -> None:
+        self.config, self.losses = config, losses
+        self.held = {name: value.to(device) for name, value in pool.held_out(config.validation_photos).items()}
+
+    @torch.no_grad()
+    def __call__(self, generator: nn.Module) -> tuple[dict[str, float], np.ndarray]:
+        """Figures, the prior's beside the generator's; and a grid: masked, (prior), painted, true."""
+        image, mask, count = self.held["image"], self.held["mask"], len(self.held["image"])
+        parts = []
+        for index in torch.arange(count, device=image.device).split(8):
+            batch = {name: value[:, index] if name == "z" else value[index] for name, value in self.held.items()}
+            parts.append(paint(self.config.system, generator, batch, 0).clamp(-1, 1))
+        masked = image * (1 - mask)
+        predicted = {"val": torch.cat(parts)} | ({"prior": self.held["prior"]} if "prior" in self.held else {})
+        columns, figures = [masked], {}
+        for name, pictures in sorted(predicted.items()):
+            inpainted = masked + pictures * mask
+            figures[f"{name}_hole_psnr"] = hole_psnr(pictures, image, mask)
+            figures[f"{name}_perceptual"] = self.losses.distance(inpainted, image)
+            columns.append(inpainted)
+        return figures, picture_grid([c[:6] for c in (*columns, image)])
+
+
+def main(config: GanConfig) -> None:
+    """Train, write the generator's average as a diffusers folder (`generator/`) and as generator.safetensors."""
+    trainer = GanTrainer(config, lambda: build_generator(config))
+    losses = GanLosses(config, trainer.device)
+    pool = ExamplePool(config, trainer.device)
+    validation = Validation(config, pool, losses, trainer.device)
+    generator = trainer.run(pool.batch, losses, validation)
+    if trainer.accelerator.is_main_process:
+        save_weights(generator, f"{config.output_dir}/generator.safetensors")
+        generator.to("cpu").save_pretrained(f"{config.output_dir}/generator", safe_serialization=True)
+
+
+if __name__ == "__main__":
+    run_script(main, GanConfig)
