@@ -20,6 +20,7 @@ from idinpaint.cli import build_parser, main
 from idinpaint.compositing import coarse_fill, mark_hole
 from idinpaint.controller import decide
 from idinpaint.types import Candidate, FaceAnalysis, InputError, Restoration
+from idinpaint.verify import build_report, face_report, versions
 
 HOLE = np.zeros((60, 80), bool)
 HOLE[10:30, 20:50] = True
@@ -55,7 +56,11 @@ class StandIn:
         decision = decide(face.coverage, face.face_coverage, float(mask.mean()), False, force=options["force"])
         result = mark_hole(image, mask) if decision.strategy == "abstain" else coarse_fill(image, mask)
         made = [Candidate(np.full((256, 256, 3), 60 * i, np.uint8), i, 0.5 - i / 10) for i in range(3)]
-        return Restoration(result, [made], decision, {"decision": decision, "notices": ["a notice"]}, [face])
+        rows = [face_report(face, decision, made)]
+        extra = {"seed": options["seed"], "hole_ratio": float(mask.mean()), "references": [], "versions": versions()}
+        report = build_report(decision, rows, "plausible", ["a notice"], **extra)
+        invented = np.where(mask, 40, 0).astype(np.uint8)
+        return Restoration(result, [made], decision, report, [face], invented)
 
     def analyze(self, image, mask, face_box=None):
         face = a_face(int(image[0, 0, 0]) / 100)
@@ -95,6 +100,7 @@ def test_restore_writes_photo_report_and_comparison(files, capsys):
     photo, mask, folder = files
     out = folder / "new" / "o.png"
     sides = ["--report", str(folder / "r.json"), "--comparison", str(folder / "c.png")]
+    sides += ["--report-html", str(folder / "r.html"), "--invented", str(folder / "i.png"), "--max-coverage", "40%"]
     command = ["restore", photo, "--mask", mask, "-o", str(out), "--seed", "7", "--steps", "3", "--num-samples", "2"]
     assert main([*command, *sides, "--face-box", "1,2,30,40", "--reference", photo]) == 0
     before, after = np.asarray(Image.open(photo)), np.asarray(Image.open(out))
@@ -109,7 +115,46 @@ def test_restore_writes_photo_report_and_comparison(files, capsys):
     printed = capsys.readouterr()
     assert "painting the face ..." in printed.out and "restored (gan)" in printed.out
     assert printed.err == "idinpaint: warning: a notice\n"
-    assert sorted(os.listdir(folder)) == ["a.png", "c.png", "m.png", "new", "r.json"]
+    assert sorted(os.listdir(folder)) == ["a.png", "c.png", "i.png", "m.png", "new", "r.html", "r.json"]
+    assert options["max_coverage"] == 0.4 and report["schema_version"]
+    assert set(np.unique(np.asarray(Image.open(folder / "i.png"))[HOLE])) == {40}
+    page = (folder / "r.html").read_text()
+    assert page.count("data:image/png;base64,") == 3 and "http" not in page.split("<details>")[0]
+    assert "face 1: 10.0 %" in printed.out and "face 1: 10.0 %" in page
+
+
+@pytest.mark.parametrize("name", ["o.png", "o.jpg", "o.webp", "o.tif"])
+def test_the_output_says_what_was_done_to_it(files, name):
+    photo, mask, folder = files
+    assert main(["restore", photo, "--mask", mask, "-o", str(folder / name), "--seed", "5"]) == 0
+    data = (folder / name).read_bytes()
+    assert b"compositeWithTrainedAlgorithmicMedia" in data and b"&quot;" not in data
+    assert b'"strategy": "gan"' in data and b'"seed": 5' in data and b'"verdict": "plausible"' in data
+    assert data.count(b"<x:xmpmeta") == 1 and np.asarray(Image.open(folder / name)).shape == (60, 80, 3)
+
+
+def test_the_page_escapes_what_comes_from_outside(tmp_path):
+    photo, mask = picture(tmp_path / "<b>x.png"), mask_file(tmp_path / "m.png")
+    command = [
+        "restore",
+        photo,
+        "--mask",
+        mask,
+        "-o",
+        str(tmp_path / "o.png"),
+        "--report-html",
+        str(tmp_path / "r.html"),
+    ]
+    assert main(command) == 0
+    assert "<b>x.png" not in (tmp_path / "r.html").read_text()
+
+
+def test_a_wrong_controller_file_is_told_before_anything_is_loaded(files, capsys):
+    photo, mask, folder = files
+    (folder / "c.yaml").write_text("stopp: 0.3")
+    command = ["restore", photo, "--mask", mask, "-o", str(folder / "o.png"), "--controller", str(folder / "c.yaml")]
+    assert main(command) == 2 and not StandIn.calls
+    assert "did you mean `stop`" in capsys.readouterr().err
 
 
 def test_abstention_is_status_3_with_the_hole_marked(files, capsys):
@@ -290,6 +335,7 @@ def test_doctor_names_missing_packages(monkeypatch):
         (["--face-box", "1,2,0,5"], "--face-box"),
         (["--face-box", "900,2,5,5"], "outside of the 80x60 photo"),
         (["--device", "tpu"], "--device"),
+        (["--max-coverage", "120"], "--max-coverage"),
         (["--unknown"], "--unknown"),
         (["--model", "broken"], "sha256 differs"),
     ],

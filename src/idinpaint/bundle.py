@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from idinpaint.types import InputError
-from idinpaint.weights import WeightStore
+from idinpaint.weights import DOWNLOADS, SFACE_FILE, WeightStore
 
 PIPELINE = "pipeline"
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -24,6 +24,7 @@ class Bundle:
     identity: Any
     pipeline: Any
     weights: dict[str, str]  # file -> sha256
+    independent: Any = None  # an encoder that neither conditions nor trains: judges the result
 
 
 def pick_device(name: str) -> str:
@@ -88,6 +89,7 @@ def load_bundle(
         identity=encoder,
         pipeline=load_pipeline(pipeline_folder, device),
         weights={name: entry["sha256"] for name, entry in store.manifest.items()},
+        independent=load_judge(store),
     )
 
 
@@ -116,10 +118,19 @@ def load_faces(
         Landmarker(build(FaceMaps, "landmarks.safetensors"), device) if own else FaceAlignmentLandmarker(device)
     )
     if kind == "bundled":
-        encoder = BundledEncoder(*build(IdentityNet, "identity.safetensors"), device)
+        digest = store.manifest["identity.safetensors"]["sha256"]
+        encoder = BundledEncoder(*build(IdentityNet, "identity.safetensors"), device, digest)
     else:
         encoder = InsightFaceEncoder(pack or "buffalo_l", device)
     return landmarker, FaceParser(build(FaceMaps, "parsing.safetensors"), device), encoder
+
+
+def load_judge(store: WeightStore) -> Any:
+    """SFace, where its file lies in the model's or the user's folder; None otherwise."""
+    from idinpaint.faces.identity import SFaceEncoder
+
+    path = store.find(SFACE_FILE)
+    return None if path is None else SFaceEncoder(path, DOWNLOADS[SFACE_FILE][1])
 
 
 def load_pipeline(folder: Path, device: str = "cpu"):

@@ -130,6 +130,10 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
         "--seed", type=whole_number(0, 2**32 - 1), default=0, metavar="N", help="same seed, same result (0)"
     )
     parser.add_argument("--report", type=file_path, metavar="R.json", help="what was decided and why; or a folder")
+    parser.add_argument("--report-html", type=file_path, metavar="R.html", help="the report as a page; or a folder")
+    parser.add_argument(
+        "--invented", type=file_path, metavar="MAP.png", help="where the candidates disagree; or a folder"
+    )
     parser.add_argument("--comparison", type=file_path, metavar="C.png", help="input beside result; or a folder")
     parser.add_argument(
         "--force", action="store_true", help="paint even where restore would abstain; the report says so"

@@ -15,6 +15,8 @@ from PIL import Image, TiffImagePlugin
 
 from idinpaint.types import InputError
 
+XMP_KEYWORD = "XML:com.adobe.xmp"  # of the PNG text chunk that holds it
+
 # Extension -> Pillow's format name.
 FORMATS = {
     ".png": "PNG",
@@ -77,7 +79,9 @@ def write_atomic(path: str | Path, write: Callable[[BinaryIO], None]) -> None:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
-def write_png16(file: BinaryIO, samples: np.ndarray, icc: bytes | None, exif: bytes | None) -> None:
+def write_png16(
+    file: BinaryIO, samples: np.ndarray, icc: bytes | None, exif: bytes | None, xmp: bytes | None = None
+) -> None:
     """uint16 [H, W, C], C = 1 grey, 2 grey + alpha, 3 RGB, 4 RGBA. exif: TIFF bytes without the "Exif" prefix."""
     height, width, channels = samples.shape
     colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
@@ -92,6 +96,8 @@ def write_png16(file: BinaryIO, samples: np.ndarray, icc: bytes | None, exif: by
         _chunk(file, b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc))
     if exif:
         _chunk(file, b"eXIf", exif)
+    if xmp:
+        _chunk(file, b"iTXt", XMP_KEYWORD.encode() + b"\0\0\0\0\0" + xmp)
     _chunk(file, b"IDAT", zlib.compress(filtered, 4))
     _chunk(file, b"IEND", b"")
 
@@ -107,6 +113,7 @@ def write_tiff(
     exif: Image.Exif | None = None,
     dpi: tuple[float, float] | None = None,
     cmyk: bool = False,
+    xmp: bytes | None = None,
 ) -> None:
     """uint8 or uint16 [H, W, C], C as in write_png16 (4 = CMYK when `cmyk`); uncompressed, one strip.
 
@@ -134,6 +141,9 @@ def write_tiff(
     if icc:
         ifd.tagtype[TiffImagePlugin.ICCPROFILE] = 7  # undefined bytes
         ifd[TiffImagePlugin.ICCPROFILE] = icc
+    if xmp:
+        ifd.tagtype[700] = 1  # bytes
+        ifd[700] = xmp
     file.seek(ifd.save(file))
     file.write(data.data)
 

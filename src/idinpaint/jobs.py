@@ -23,6 +23,8 @@ class Job:
     report: Path | None = None
     picture: Path | None = None  # the comparison of restore, the overlay of analyze
     error: str | None = None
+    html: Path | None = None
+    invented: Path | None = None  # picture of where the candidates disagree
 
 
 def plan_single(
@@ -32,35 +34,46 @@ def plan_single(
     report: Path | None,
     picture: Path | None,
     inputs: tuple[Path, ...] = (),
+    html: Path | None = None,
+    invented: Path | None = None,
 ) -> Job:
     """One photo. inputs: further files that are read. InputError when a path will not do."""
     mask = _mask_for(image, mask) if mask.is_dir() else mask
     for path in (image, mask):
         if not path.exists():
             raise InputError(f"{path}: no such file")
-    for path in (output, picture):
+    for path in (output, picture, invented):
         if path is not None:
             check_output(path)
-    if report is not None:
-        check_writable(report)
-    _check_distinct([image, mask, *inputs], [path for path in (output, report, picture) if path is not None])
-    return Job(image, mask, output, report, picture)
+    for path in (report, html):
+        if path is not None:
+            check_writable(path)
+    written = [path for path in (output, report, picture, html, invented) if path is not None]
+    _check_distinct([image, mask, *inputs], written)
+    return Job(image, mask, output, report, picture, html=html, invented=invented)
 
 
 def plan_folder(
-    images: Path, mask: Path, output: Path | None, report: Path | None, picture: Path | None
+    images: Path,
+    mask: Path,
+    output: Path | None,
+    report: Path | None,
+    picture: Path | None,
+    html: Path | None = None,
+    invented: Path | None = None,
 ) -> tuple[list[Job], list[str]]:
-    """A job for every picture in a folder, sorted by name, and notices. output, report and picture are folders.
+    """A job for every picture in a folder, sorted by name, and notices. All that is written goes into folders.
 
     mask: a folder whose files are paired by stem, or one file for all. A photo without its mask becomes a job
     with an error; InputError when the folders themselves will not do.
     """
     if not mask.exists():
         raise InputError(f"{mask}: no such file or folder")
-    for option, folder in (("-o", output), ("--report", report), ("the picture", picture)):
+    sides = (("--report", report), ("--report-html", html), ("--invented", invented), ("the picture", picture))
+    for option, folder in (("-o", output), *sides):
         if folder is None:
             continue
-        if folder.suffix.lower() in {*FORMATS, ".json"} or folder.is_file():
+        if folder.suffix.lower() in {*FORMATS, ".json", ".html"} or folder.is_file():
             raise InputError(f"{folder}: {images} is a folder, so {option} must name a folder too")
         if folder.resolve() in (images.resolve(), mask.resolve()):
             raise InputError(f"{folder}: is the folder of the input, name another one for {option}")
@@ -91,6 +104,8 @@ def plan_folder(
                 output / f"{stem}{suffix}" if output else None,
                 report / f"{stem}.json" if report else None,
                 picture / f"{stem}.png" if picture else None,
+                html=html / f"{stem}.html" if html else None,
+                invented=invented / f"{stem}.png" if invented else None,
             )
         )
     return jobs, notices

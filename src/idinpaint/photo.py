@@ -14,9 +14,17 @@ from typing import BinaryIO
 
 import cv2
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms, PngImagePlugin, UnidentifiedImageError
 
-from idinpaint.encoders import check_output, output_format, photo_tags, write_atomic, write_png16, write_tiff
+from idinpaint.encoders import (
+    XMP_KEYWORD,
+    check_output,
+    output_format,
+    photo_tags,
+    write_atomic,
+    write_png16,
+    write_tiff,
+)
 from idinpaint.types import InputError
 
 __all__ = ["Photo", "check_output", "load_photo", "open_image", "save_photo"]
@@ -207,11 +215,14 @@ def _turn_upright(photo: Photo, orientation: int) -> None:
         photo.dpi = photo.dpi[::-1]
 
 
-def save_photo(photo: Photo, rgb: np.ndarray, mask: np.ndarray, path: str | Path) -> list[str]:
+def save_photo(
+    photo: Photo, rgb: np.ndarray, mask: np.ndarray, path: str | Path, xmp: bytes | None = None
+) -> list[str]:
     """Writes `photo` with the pixels under the mask taken from `rgb`; returns notices of what was converted.
 
     rgb: uint8 [H, W, 3]; mask: bool [H, W]. The format follows the extension; depth, colour mode, alpha, ICC
-    and EXIF (orientation reset) are kept where the format has them. All or nothing; InputError when it fails.
+    and EXIF (orientation reset) are kept where the format has them; xmp is written where the format has it.
+    All or nothing; InputError when it fails.
     """
     kind = output_format(path)
     if rgb.shape != photo.rgb.shape or mask.shape != rgb.shape[:2]:
@@ -231,7 +242,7 @@ def save_photo(photo: Photo, rgb: np.ndarray, mask: np.ndarray, path: str | Path
         alpha = None
     if alpha is not None:
         samples = np.dstack([samples, alpha])
-    write_atomic(path, lambda file: _encode(file, kind, samples, space, icc, photo))
+    write_atomic(path, lambda file: _encode(file, kind, samples, space, icc, photo, xmp))
     return notices
 
 
@@ -252,15 +263,17 @@ def _to_native(photo: Photo, pixels: np.ndarray) -> np.ndarray:
     return pixels.astype(np.uint16) * 257 if photo.samples.dtype == np.uint16 else pixels
 
 
-def _encode(file: BinaryIO, kind: str, samples: np.ndarray, space: str, icc: bytes | None, photo: Photo) -> None:
-    """Writes [H, W, C] samples (alpha last) as `kind`, with ICC and EXIF."""
+def _encode(
+    file: BinaryIO, kind: str, samples: np.ndarray, space: str, icc: bytes | None, photo: Photo, xmp: bytes | None
+) -> None:
+    """Writes [H, W, C] samples (alpha last) as `kind`, with ICC, EXIF and XMP."""
     exif = photo.exif
     if kind == "TIFF":
         rgba = samples[..., [0, 0, 0, 1]] if samples.shape[2] == 2 else samples  # few programs read grey + alpha
-        write_tiff(file, rgba, icc, exif, photo.dpi, cmyk=space == "cmyk")
+        write_tiff(file, rgba, icc, exif, photo.dpi, cmyk=space == "cmyk", xmp=xmp)
         return
     if samples.dtype == np.uint16:
-        write_png16(file, samples, icc, exif.tobytes().removeprefix(b"Exif\0\0") if exif else None)
+        write_png16(file, samples, icc, exif.tobytes().removeprefix(b"Exif\0\0") if exif else None, xmp)
         return
     mode = "CMYK" if space == "cmyk" else {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[samples.shape[2]]
     size = samples.shape[1::-1]
@@ -276,4 +289,9 @@ def _encode(file: BinaryIO, kind: str, samples: np.ndarray, space: str, icc: byt
         options |= {"lossless": True, "exact": True}
     elif kind == "PNG":
         options["compress_level"] = 4
+        if xmp:
+            options["pnginfo"] = PngImagePlugin.PngInfo()
+            options["pnginfo"].add_itxt(XMP_KEYWORD, xmp.decode())
+    if xmp and kind in ("JPEG", "WEBP"):
+        options["xmp"] = xmp
     image.save(file, kind, **options)

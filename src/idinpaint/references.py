@@ -1,63 +1,172 @@
-"""Reference photos: read, embedded, and checked against each other and against the visible part of the face."""
+"""Reference photos: how good each is, which of them agree, one identity vector of all, and the damaged face's own."""
 
 from __future__ import annotations
 
+import hashlib
+from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from idinpaint.faces.quality import FaceQuality, aligned_face, face_quality
 from idinpaint.types import FaceAnalysis, InputError
 from idinpaint.verify import similarity
+
+CACHED = 64  # reference photos whose vectors are kept: a folder of damaged photos often shares them
+CLEARLY = 0.10  # of two readings of "the right person", the nearer one must be nearer by this
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One photo. embed: [D] unit vector; aligned: [112, 112, 3] uint8 for other encoders; weight in (0, 1].
+
+    likeness: cosine to the mean of the other photos, None for a single one; used: False for an outlier.
+    """
+
+    name: str
+    embed: np.ndarray
+    aligned: np.ndarray
+    quality: FaceQuality
+    faces: int = 1
+    likeness: float | None = None
+    used: bool = True
+
+    @property
+    def weight(self) -> float:
+        return self.quality.weight
 
 
 @dataclass(frozen=True)
 class References:
-    """embeds: [D] unit vectors, one a photo; mean: their normalised mean [D]; notices in words."""
+    """items: every photo given; mean: quality-weighted, normalised mean [D] of those used; notices in words."""
 
-    embeds: list[np.ndarray]
-    mean: np.ndarray | None
-    notices: list[str]
+    items: list[Reference] = field(default_factory=list)
+    mean: np.ndarray | None = None
+    notices: list[str] = field(default_factory=list)
+
+    @property
+    def used(self) -> list[Reference]:
+        return [item for item in self.items if item.used]
+
+    @property
+    def embeds(self) -> list[np.ndarray]:
+        return [item.embed for item in self.used]
+
+    def __bool__(self) -> bool:
+        return self.mean is not None
 
 
-def read_references(analyzer: Any, photos: Sequence[tuple[str, np.ndarray]], threshold: float) -> References:
-    """photos: (name, [H, W, 3] uint8 RGB). Raises InputError for a photo without a readable face.
+class ReferenceReader:
+    """Reads photos with an analyzer and keeps what it read, by the photo's pixels."""
 
-    Of several faces the largest is taken, with a notice; photos that disagree among themselves are named.
-    """
-    embeds: list[np.ndarray] = []
-    notices: list[str] = []
-    for name, rgb in photos:
-        faces = [f for f in analyzer.analyze(rgb, None) if f.id_embed is not None]
-        if not faces:
-            raise InputError(f"{name}: no face found in the reference photo; give one that shows the person's face")
-        if len(faces) > 1:
+    def __init__(self, analyzer: Any) -> None:
+        self.analyzer = analyzer
+        self._cache: OrderedDict[bytes, Reference] = OrderedDict()
+
+    def read_one(self, name: str, rgb: np.ndarray) -> Reference:
+        """[H, W, 3] uint8 RGB; of several faces the largest. InputError for a photo without a readable face."""
+        digest = hashlib.sha256(f"{rgb.shape} {id(self.analyzer.identity)}".encode() + rgb.tobytes()).digest()
+        if digest not in self._cache:
+            faces = [f for f in self.analyzer.analyze(rgb, None) if f.id_embed is not None]
+            if not faces:
+                raise InputError(f"{name}: no face found in the reference photo; give one that shows the person's face")
+            aligned = aligned_face(rgb, faces[0])
+            quality = face_quality(faces[0], aligned)
+            self._cache[digest] = Reference(name, faces[0].id_embed, aligned, quality, len(faces))
+            if len(self._cache) > CACHED:
+                self._cache.popitem(last=False)
+        self._cache.move_to_end(digest)
+        return replace(self._cache[digest], name=name)
+
+    def read(
+        self, photos: Sequence[tuple[str, np.ndarray]], threshold: float, visible: np.ndarray | None = None
+    ) -> References:
+        """photos: (name, [H, W, 3] uint8 RGB). threshold: cosine from which two photos count as one person.
+
+        visible: [D] vector of the damaged face's visible part, which tells whom to believe when the photos show two
+        people and neither is in the majority. Raises InputError for a photo without a readable face.
+        """
+        return combine([self.read_one(name, rgb) for name, rgb in photos], threshold, visible)
+
+
+def combine(items: Sequence[Reference], threshold: float, visible: np.ndarray | None = None) -> References:
+    """Outliers set aside, the rest fused by quality, everything odd said in the notices."""
+    notices = []
+    for item in items:
+        if item.faces > 1:
             notices.append(
-                f"{name}: {len(faces)} faces in the reference photo; the largest is taken, crop the photo if wrong"
+                f"{item.name}: {item.faces} faces in the reference photo; the largest is taken, crop the photo if wrong"
             )
-        embeds.append(faces[0].id_embed)
-    for index, embed in enumerate(embeds):
-        others = [e for i, e in enumerate(embeds) if i != index]
-        if others:
-            value = similarity(embed, np.mean(others, axis=0))
-            if value < threshold:
-                name = photos[index][0]
-                notices.append(f"{name}: unlike the other reference photos (similarity {value:.2f}); another person?")
-    mean = None
-    if embeds:
-        mean = np.mean(embeds, axis=0)
-        mean = mean / max(float(np.linalg.norm(mean)), 1e-9)
-    return References(embeds, mean, notices)
+        if item.quality.remarks:
+            notices.append(f"{item.name}: the face is {', '.join(item.quality.remarks)}; it counts for less")
+    kept, undecided = _one_person(items, threshold, visible)
+    judged = []
+    for index, item in enumerate(items):
+        others = [other.embed for i, other in enumerate(items) if i != index and (i in kept or index not in kept)]
+        likeness = similarity(item.embed, np.mean(others, axis=0)) if others else None
+        judged.append(replace(item, likeness=likeness, used=index in kept))
+        if index not in kept:
+            notices.append(
+                f"{item.name}: unlike the other reference photos (similarity {likeness:.2f}); another person? Left out"
+            )
+    if undecided:
+        names = ", ".join(item.name for item in items)
+        notices.append(f"the reference photos seem to show different persons ({names}); leave out the wrong ones")
+    return References(judged, fuse([item for item in judged if item.used]), notices)
 
 
-def check_against_face(references: References, face: FaceAnalysis, threshold: float) -> list[str]:
-    """A notice when the references are evidently not the person whose visible part was read."""
+def fuse(items: Sequence[Reference]) -> np.ndarray | None:
+    """Unit vector [D]: the mean of the photos' vectors, weighted by quality; None without any."""
+    if not items:
+        return None
+    mean = np.average([item.embed for item in items], axis=0, weights=[item.weight for item in items])
+    return mean / max(float(np.linalg.norm(mean)), 1e-9)
+
+
+def _one_person(items: Sequence[Reference], threshold: float, visible: np.ndarray | None) -> tuple[set[int], bool]:
+    """(indices of the photos that show the person, whether that stayed undecided).
+
+    Photos linked by a cosine of at least `threshold` form groups; the largest is the person. Of equally large ones
+    the one nearer to the visible part of the damaged face; when that does not tell, all are kept.
+    """
+    groups: list[set[int]] = []
+    for index, item in enumerate(items):
+        linked = [g for g in groups if any(similarity(item.embed, items[i].embed) >= threshold for i in g)]
+        groups = [g for g in groups if not any(g is other for other in linked)] + [{index}.union(*linked)]
+    most = max(map(len, groups), default=0)
+    largest = [g for g in groups if len(g) == most]
+    if len(largest) <= 1:
+        return (largest[0] if largest else set()), False
+    if visible is not None:
+        near = sorted(
+            ((similarity(fuse([items[i] for i in g]), visible), n) for n, g in enumerate(largest)), reverse=True
+        )
+        if near[0][0] - near[1][0] >= CLEARLY:
+            return largest[near[0][1]], False
+    return set(range(len(items))), True
+
+
+def check_against_face(references: References, face: FaceAnalysis, limit: float) -> list[str]:
+    """A notice when the references are less like the face's visible part than `limit`: evidently another person."""
     if references.mean is None or face.id_embed is None:
         return []
     value = similarity(references.mean, face.id_embed)
-    # The visible part of a damaged face says less than a whole face: warn well below the threshold.
-    limit = threshold * (1 - face.face_coverage) - 0.05
     if value >= limit:
         return []
     return [f"the reference photos look like another person than the damaged face (similarity {value:.2f}); check them"]
+
+
+def reference_rows(references: References) -> list[dict[str, Any]]:
+    """What the report says of each photo."""
+    return [
+        {
+            "name": item.name,
+            "used": item.used,
+            "weight": item.weight,
+            "quality": item.quality,
+            "similarity_to_others": item.likeness,
+        }
+        for item in references.items
+    ]

@@ -10,18 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from idinpaint import __version__
+from idinpaint.calibration import load_calibration
 from idinpaint.coerce import as_mask, as_rgb
 from idinpaint.compositing import coarse_fill, composite, harmonize, mark_hole, paste_crop
 from idinpaint.controller import ControllerConfig, decide, load_controller
-from idinpaint.faces.alignment import arcface_matrix, transform_points, warp_to_crop
+from idinpaint.faces.alignment import transform_points, warp_to_crop
 from idinpaint.faces.features import FEATURE_WEIGHTS
-from idinpaint.faces.identity import hide
 from idinpaint.inpainters.base import FillRequest, Inpainter
 from idinpaint.masks import hole_ratio
-from idinpaint.references import References, check_against_face, read_references
+from idinpaint.ranking import disagreement, disagreement_picture, rank
+from idinpaint.references import ReferenceReader, References, check_against_face, reference_rows
 from idinpaint.types import CROP_SIZE, Candidate, Decision, FaceAnalysis, InputError, Restoration
-from idinpaint.verify import Verdict, build_report, similarity, verdict_for
+from idinpaint.verification import Verification, Verifier, aligned_crop, near_threshold, overall_verdict, withhold
+from idinpaint.verify import build_report, face_report, similarity, verdict_for, versions
 
 CAUTION = ("telea", "prior", "gan", "diffusion", "colorize", "abstain")  # from the least to the most cautious decision
 NO_FACE = (
@@ -35,6 +36,10 @@ class Restorer:
     def __init__(self, bundle: Any, analyzer: Any, inpainters: dict[str, Inpainter], device: str) -> None:
         self.bundle, self.analyzer, self.inpainters, self.device = bundle, analyzer, inpainters, device
         self.identity = bundle.identity
+        self.references = ReferenceReader(analyzer)
+        judge, calibration = getattr(bundle, "independent", None), load_calibration()
+        self.verifier = Verifier(self.identity, judge, calibration)
+        self.calibration_notices = self.verifier.differences(bundle.weights)
         self.available = ("telea", "abstain", *inpainters)  # strategies
         self.use_controller(None)
 
@@ -110,31 +115,40 @@ class Restorer:
         notices = [] if faces else [NO_FACE]
         with clock("reading references"):
             photos = [(_name(photo, i), as_rgb(photo)) for i, photo in enumerate(references)]
-            refs = read_references(self.analyzer, photos, self.identity.threshold)
+            visible = next((face.id_embed for face in faces if face.id_embed is not None), None)
+            refs = self.references.read(photos, self.identity.threshold, visible)
             notices += refs.notices
         decisions = [self._decide(face, hole, refs, strategy, force, max_coverage) for face in faces]
         with clock("filling the background"):
             result = coarse_fill(known, hole)
         candidates: list[list[Candidate]] = []
-        verdicts: list[Verdict | None] = []
+        verifications: list[Verification] = []
+        invented = None
         for index, face in enumerate(faces):
-            notices += check_against_face(refs, face, self.identity.threshold)
+            notices += check_against_face(refs, face, self.verifier.reference_limit(face))
             with clock("painting the face"):
                 made = self._paint(face, decisions[index], refs, num_samples, steps, seed)
             candidates.append(made)
-            verdicts.append(self._verdict(made, refs))
-            decisions[index] = self._withhold(decisions[index], verdicts[-1])
+            with clock("verifying"):
+                crop = made[0].image if made else warp_to_crop(result, None, face.crop_to_photo)[0]
+                verifications.append(self.verifier.check(crop, face, refs, decisions[index]))
+                decisions[index], verifications[index] = withhold(decisions[index], verifications[index])
+            notices += near_threshold(face, self.controller)
             result = self._deliver(result, hole, face, decisions[index], made)
+            if not decisions[index].paints_no_face:
+                invented = _add_disagreement(invented, hole, face, made)
         result = composite(result, rgb, hole)
         overrides = _overrides(strategy=strategy, force=force, max_coverage=max_coverage, controller=self.ladder)
         decision = replace(self._overall(decisions, hole, strategy), overrides=overrides)
+        rows = [face_report(*of_face) for of_face in zip(faces, decisions, candidates, verifications)]
+        verdict = overall_verdict(verifications)
         report = build_report(
-            decision, faces, candidates, verdicts, notices, clock.seconds,
-            face_decisions=decisions, hole_ratio=hole_ratio(hole), seed=seed, num_samples=num_samples,
-            references=len(refs.embeds), encoder=self.identity.name, threshold=self.identity.threshold,
-            device=self.device, version=__version__, weights=self.bundle.weights,
+            decision, rows, verdict, notices + self.calibration_notices, clock.seconds,
+            hole_ratio=hole_ratio(hole), seed=seed, num_samples=num_samples, steps=steps,
+            references=reference_rows(refs), encoders=self.verifier.encoders(), device=self.device,
+            versions=versions(), weights=self.bundle.weights, calibration=self.verifier.made(),
         )  # fmt: skip
-        return Restoration(result, candidates, decision, report, faces)
+        return Restoration(result, candidates, decision, report, faces, invented)
 
     def analyze(
         self, image: Any, mask: Any, face_box: tuple[float, float, float, float] | None = None
@@ -143,7 +157,7 @@ class Restorer:
         rgb = as_rgb(image)
         hole = as_mask(mask, rgb.shape[:2])
         faces = self.analyzer.analyze(rgb, hole, face_box)
-        decisions = [self._decide(face, hole, References([], None, [])) for face in faces]
+        decisions = [self._decide(face, hole, References()) for face in faces]
         return faces, self._overall(decisions, hole, "auto")
 
     def verify(self, photo_a: Any, photo_b: Any) -> dict[str, Any]:
@@ -151,7 +165,7 @@ class Restorer:
         embeds = []
         for index, photo in enumerate((photo_a, photo_b)):
             name = _name(photo, index)
-            embeds += read_references(self.analyzer, [(name, as_rgb(photo))], self.identity.threshold).embeds
+            embeds.append(self.references.read_one(name, as_rgb(photo)).embed)
         verdict = verdict_for(similarity(*embeds), self.identity.threshold)
         return {**verdict.__dict__, "encoder": self.identity.name}
 
@@ -190,7 +204,7 @@ class Restorer:
     def _paint(
         self, face: FaceAnalysis, decision: Decision, refs: References, num_samples: int, steps: int | None, seed: int
     ) -> list[Candidate]:
-        """Candidates, best identity first; none where nothing is painted or Telea's fill stays."""
+        """Candidates, best first by `ranking.rank`; none where nothing is painted or Telea's fill stays."""
         inpainter = self.inpainters.get(decision.strategy)
         if inpainter is None or decision.strategy == "colorize":
             return []
@@ -200,15 +214,13 @@ class Restorer:
         for index, predicted in enumerate(crops):
             crop = harmonize(predicted, face.crop, face.crop_mask)
             made.append(Candidate(crop, seed + index, self._likeness(face, crop, embed)))
-        return sorted(made, key=lambda c: -(c.identity_similarity or 0.0))
+        return rank(made, face, self.bundle.landmarker)
 
     def _likeness(self, face: FaceAnalysis, crop: np.ndarray, embed: np.ndarray | None) -> float | None:
         """Cosine of a filled crop to an identity vector."""
         if embed is None:
             return None
-        nothing = np.zeros((CROP_SIZE, CROP_SIZE), bool)
-        aligned, _, outside = warp_to_crop(crop, nothing, arcface_matrix(face.landmarks), 112)
-        return similarity(self.identity.embed([hide(aligned, outside)])[0], embed)
+        return similarity(self.identity.embed([aligned_crop(crop, face)])[0], embed)
 
     def _deliver(
         self, result: np.ndarray, hole: np.ndarray, face: FaceAnalysis, decision: Decision, made: list[Candidate]
@@ -222,24 +234,22 @@ class Restorer:
             crop = self.inpainters["colorize"].fill(FillRequest(face))[0]
         return result if crop is None else paste_crop(result, hole, crop, face.crop_to_photo)
 
-    def _verdict(self, made: list[Candidate], refs: References) -> Verdict | None:
-        if not made or refs.mean is None or made[0].identity_similarity is None:
-            return None
-        return verdict_for(made[0].identity_similarity, self.identity.threshold)
-
-    def _withhold(self, decision: Decision, verdict: Verdict | None) -> Decision:
-        """Abstain (or only tone) after all when the rule delivers only verified faces and this one is not."""
-        if decision.unless_verified is None or (verdict is not None and verdict.same):
-            return decision
-        said = verdict.text if verdict else "nothing to verify with"
-        reason = f"painted, but not verified against the references: {said}"
-        return replace(decision, strategy=decision.unless_verified, reason=reason)
-
     def _overall(self, decisions: list[Decision], hole: np.ndarray, strategy: str) -> Decision:
         if decisions:
             return max(decisions, key=lambda d: CAUTION.index(d.strategy))
         decision = decide({}, 0.0, hole_ratio(hole), False, self.controller)
         return decision if strategy == "auto" else replace(decision, rule="user", reason=f"no face; {decision.reason}")
+
+
+def _add_disagreement(
+    picture: np.ndarray | None, hole: np.ndarray, face: FaceAnalysis, made: list[Candidate]
+) -> np.ndarray | None:
+    """The map of what was invented, [H, W] uint8, with this face's part added."""
+    spread = disagreement(made, face.crop_mask)
+    if spread is None:
+        return picture
+    so_far = np.zeros((*hole.shape, 3), np.uint8) if picture is None else np.repeat(picture[..., None], 3, 2)
+    return paste_crop(so_far, hole, disagreement_picture(spread), face.crop_to_photo)[..., 0]
 
 
 def _overrides(**given: Any) -> dict[str, Any]:

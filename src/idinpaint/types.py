@@ -33,6 +33,7 @@ class FaceAnalysis:
     regions: feature name (FEATURES and "hair") -> [256, 256] bool, the hidden part estimated.
     coverage: feature name -> masked share in [0, 1]; face_coverage: their weighted mean in [0, 1].
     id_embed: [D] unit vector of the visible part, or None when too little of the face is visible.
+    coverage_interval: 5th and 95th percentile of face_coverage when the landmarks move by their own error.
     """
 
     box: tuple[float, float, float, float]
@@ -45,6 +46,7 @@ class FaceAnalysis:
     coverage: dict[str, float]
     face_coverage: float
     id_embed: np.ndarray | None
+    coverage_interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -76,11 +78,18 @@ class Decision:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One filled face crop, [256, 256, 3] uint8, known pixels kept. identity_similarity in [-1, 1] or None."""
+    """One filled face crop, [256, 256, 3] uint8, known pixels kept. identity_similarity in [-1, 1] or None.
+
+    seam: step across the hole's edge over that of its surroundings; landmark_shift: per cent of the outer eye
+    distance; reason: why it has its rank. See ranking.py.
+    """
 
     image: np.ndarray
     seed: int
     identity_similarity: float | None = None
+    seam: float | None = None
+    landmark_shift: float | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,7 +98,8 @@ class Restoration:
 
     image: [H, W, 3] uint8 RGB, equal to the input outside the mask.
     candidates: per face, best first. decision: the most cautious decision over the faces (or the
-    background's). report: JSON-ready dict.
+    background's). report: JSON-ready dict. invented: [H, W] uint8, how much the candidates disagree about each
+    pixel (0 outside the mask, and where nothing was painted twice), None when no face was painted twice.
     """
 
     image: np.ndarray
@@ -97,6 +107,7 @@ class Restoration:
     decision: Decision
     report: dict[str, Any] = field(default_factory=dict)
     faces: list[FaceAnalysis] = field(default_factory=list)
+    invented: np.ndarray | None = None
 
     @property
     def abstained(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
@@ -10,8 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from idinpaint import __version__
+from idinpaint.ranking import disagreement
 from idinpaint.types import Candidate, Decision, FaceAnalysis
 
+SCHEMA_VERSION = "1.0"  # of report.schema.json: the first number changes when a reader must
+MOSTLY = 0.5  # of a feature under the mask: what is painted there is invented
 UNCERTAIN_MARGIN = 0.05  # similarities this near to the threshold decide nothing
 
 
@@ -62,48 +67,96 @@ def best_reference(embed: np.ndarray, references: Sequence[np.ndarray]) -> float
 
 
 def face_report(
-    face: FaceAnalysis, candidates: Sequence[Candidate] = (), verdict: Verdict | None = None
+    face: FaceAnalysis,
+    decision: Decision | None = None,
+    candidates: Sequence[Candidate] = (),
+    verification: Any = None,
 ) -> dict[str, Any]:
-    """What the report says of one face; candidates best first."""
+    """What the report says of one face; candidates best first, verification a Verification or None."""
+    painted = decision is not None and not decision.paints_no_face and bool(candidates) and face.crop_mask.any()
+    spread = disagreement(candidates, face.crop_mask) if painted else None
+    hidden = [name for name, share in face.coverage.items() if share >= MOSTLY]
     return {
         "box": [float(v) for v in face.box],
         "coverage": dict(face.coverage),
         "face_coverage": face.face_coverage,
+        "face_coverage_interval": face.coverage_interval,
         "landmark_confidence": float(np.mean(face.landmark_confidence)),
         "identity_readable": face.id_embed is not None,
-        "candidates": [{"seed": c.seed, "identity_similarity": c.identity_similarity} for c in candidates],
-        "verdict": verdict,
+        "decision": decision,
+        "candidates": [_candidate_row(c) for c in candidates],
+        "invented": {
+            "features": hidden if painted else [],
+            "disagreement_mean": None if spread is None else float(spread[face.crop_mask].mean()),
+            "disagreement_max": None if spread is None else float(spread.max()),
+        },
+        "verification": verification,
     }
+
+
+def _candidate_row(candidate: Candidate) -> dict[str, Any]:
+    names = ("seed", "identity_similarity", "seam", "landmark_shift", "reason")
+    return {name: getattr(candidate, name) for name in names}
 
 
 def build_report(
     decision: Decision,
-    faces: Sequence[FaceAnalysis] = (),
-    candidates: Sequence[Sequence[Candidate]] = (),
-    verdicts: Sequence[Verdict | None] = (),
+    rows: Sequence[Mapping[str, Any]] = (),
+    verdict: str | None = None,
     notices: Sequence[str] = (),
     seconds: Mapping[str, float] | None = None,
     **extra: Any,
 ) -> dict[str, Any]:
-    """The restoration's report: JSON-ready.
+    """The restoration's report, JSON-ready; report.schema.json describes it.
 
-    verdicts and candidates go face by face (missing ones: none). status is restored or abstained. seconds: stage
-    name -> time. extra: further top-level entries (input names, seed, versions); arrays, paths and dataclasses are
-    turned into plain values.
+    rows: `face_report` of each face. verdict: the most cautious one over the faces, None without a face. status is
+    restored or abstained. seconds: stage name -> time. extra: further top-level entries; arrays, paths and
+    dataclasses are turned into plain values.
     """
-    rows = []
-    for index, face in enumerate(faces):
-        verdict = verdicts[index] if index < len(verdicts) else None
-        rows.append(face_report(face, candidates[index] if index < len(candidates) else (), verdict))
     report = {
+        "schema_version": SCHEMA_VERSION,
         "status": "abstained" if decision.paints_no_face else "restored",
+        "verdict": verdict,
         "decision": decision,
-        "faces": rows,
+        "faces": list(rows),
         "notices": list(notices),
         "seconds": dict(seconds or {}),
         **extra,
     }
     return to_plain(report)
+
+
+def versions() -> dict[str, str]:
+    """Of the package, Python and the libraries that the result depends on."""
+    from importlib import metadata
+
+    found = {"idinpaint": __version__, "python": platform.python_version()}
+    for name in ("torch", "diffusers", "numpy", "opencv-python-headless", "opencv-python"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def summary_lines(report: Mapping[str, Any]) -> list[str]:
+    """The report in words, a line a fact, for the terminal."""
+    lines = []
+    for number, face in enumerate(report["faces"], 1):
+        hidden = [f"{n.replace('_', ' ')} {100 * s:.0f} %" for n, s in face["coverage"].items() if s >= 0.005]
+        low, high = face["face_coverage_interval"] or (face["face_coverage"],) * 2
+        share = f"{100 * face['face_coverage']:.1f} % (by landmark error {100 * low:.1f} to {100 * high:.1f})"
+        lines.append(f"face {number}: {share} of the features hidden: {', '.join(hidden) or 'none'}")
+        if face["invented"]["features"]:
+            names = ", ".join(name.replace("_", " ") for name in face["invented"]["features"])
+            spread = face["invented"]["disagreement_mean"]
+            more = "" if spread is None else f"; the candidates differ by {spread:.1f} grey levels on average"
+            lines.append(f"  invented: {names}{more}")
+        if face["candidates"]:
+            lines.append(f"  kept seed {face['candidates'][0]['seed']}: {face['candidates'][0]['reason']}")
+        if face["verification"]:
+            lines.append(f"  {face['verification']['verdict'].replace('_', ' ')}: {face['verification']['text']}")
+    return lines
 
 
 def to_plain(value: Any) -> Any:

@@ -24,7 +24,13 @@ DOWNLOADS = {
         "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
         "MIT",
     ),
+    "face_recognition_sface_2021dec.onnx": (
+        "https://github.com/opencv/opencv_zoo/raw/main/models/face_recognition_sface/face_recognition_sface_2021dec.onnx",
+        "0ba9fbfa01b5270c96627c4ef784da859931e02f04419c829e83484087c34e79",
+        "Apache-2.0",
+    ),
 }
+SFACE_FILE = "face_recognition_sface_2021dec.onnx"
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,14 @@ from idinpaint.faces.alignment import (
     warp_to_crop,
 )
 from idinpaint.faces.detection import ROTATIONS, SEARCH_SIDE, YUNET_FILE, Detection, detect_faces
-from idinpaint.faces.features import FEATURE_WEIGHTS, coverage, face_coverage, feature_regions, identity_visible
+from idinpaint.faces.features import (
+    FEATURE_WEIGHTS,
+    coverage,
+    coverage_interval,
+    face_coverage,
+    feature_regions,
+    identity_visible,
+)
 from idinpaint.faces.identity import hide
 from idinpaint.faces.landmarks import LandmarkPredictor
 from idinpaint.types import CROP_SIZE, FaceAnalysis, InputError
@@ -213,7 +220,12 @@ class FaceAnalyzer:
         """Regions, coverage and identity of an aligned face."""
         labels = None if self.parser is None else self.parser.predict(face.crop, face.crop_mask)
         regions = feature_regions(face.landmarks, labels, ~face.crop_mask)
-        shares = coverage(regions, warp_share(hole, face.crop_to_photo), face.outside)
+        share = warp_share(hole, face.crop_to_photo)
+        shares = coverage(regions, share, face.outside)
+        interval = None
+        if hole.any():
+            crop_mask, outside = face.crop_mask, face.outside
+            interval = coverage_interval(face.landmarks, labels, crop_mask, share, outside, self.weights)
         points = transform_points(face.crop_to_photo, face.landmarks)
         id_embed = self._embed(photo, hole, points) if identity_visible(shares) else None
         low, high = points.min(0), points.max(0)
@@ -228,6 +240,7 @@ class FaceAnalyzer:
             coverage=shares,
             face_coverage=face_coverage(shares, self.weights),
             id_embed=id_embed,
+            coverage_interval=interval,
         )
 
     def _embed(self, photo: np.ndarray, hole: np.ndarray, points: np.ndarray) -> np.ndarray | None:

@@ -26,8 +26,8 @@ class IdentityEncoder(Protocol):
 class BundledEncoder:
     """The package's own network, trained to see through occlusion."""
 
-    def __init__(self, net, threshold: float, device: str = "cpu") -> None:
-        self.net, self.threshold, self.device = net.eval().to(device), threshold, device
+    def __init__(self, net, threshold: float, device: str = "cpu", sha256: str | None = None) -> None:
+        self.net, self.threshold, self.device, self.sha256 = net.eval().to(device), threshold, device, sha256
         self.name = "bundled"
 
     def embed(self, faces: Sequence[np.ndarray]) -> np.ndarray:
@@ -80,6 +80,24 @@ class InsightFaceEncoder:
         # InsightFace takes BGR and swaps it back itself.
         vectors = self.net.get_feat([np.ascontiguousarray(face[..., ::-1]) for face in faces])
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+class SFaceEncoder:
+    """SFace (Zhong et al. 2021) through OpenCV: it neither conditions nor trains anything here, so it may judge."""
+
+    name = "sface"
+    threshold = 0.363  # cosine, OpenCV's own; eval/calibrate.py measures another
+
+    def __init__(self, path: Path, sha256: str | None = None) -> None:
+        import cv2
+
+        self.net, self.sha256 = cv2.FaceRecognizerSF.create(str(path), ""), sha256
+
+    def embed(self, faces: Sequence[np.ndarray]) -> np.ndarray:
+        """See IdentityEncoder; it was not trained on hidden pixels."""
+        # OpenCV wants the other order of colours.
+        vectors = [self.net.feature(np.ascontiguousarray(face[..., ::-1]))[0].copy() for face in faces]
+        return np.stack([v / max(float(np.linalg.norm(v)), 1e-9) for v in np.asarray(vectors, np.float64)])
 
 
 def hide(face: np.ndarray, hidden: np.ndarray) -> np.ndarray:

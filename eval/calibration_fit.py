@@ -1,0 +1,192 @@
+"""The fits behind calibration.json: threshold at a false-accept rate, acceptance against coverage, reliability."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from summary import estimate, resample_weights
+
+GRID = np.round(np.arange(0.0, 0.8001, 0.05), 2)  # coverages at which curves are stored
+BIN = 0.05
+RIDGE = 1e-2  # keeps the logistic fit finite when all cases of a sample go one way
+FALSE_ALARMS = 0.05
+
+
+def column(rows: Sequence[Mapping[str, str]], name: str) -> np.ndarray:
+    """[N] float64."""
+    return np.array([float(row[name]) for row in rows])
+
+
+def threshold_at(genuine: np.ndarray, impostor: np.ndarray, far: float) -> dict[str, Any]:
+    """The lowest cosine at which at most `far` of the impostor pairs pass, and what passes of the genuine ones."""
+    threshold = float(np.nextafter(np.quantile(impostor, 1 - far, method="higher"), 2.0))
+    return {
+        "threshold": round(threshold, 4),
+        "false_accept_rate": far,
+        "genuine_accept_rate": round(float((genuine >= threshold).mean()), 4),
+        "genuine_pairs": int(genuine.size),
+        "impostor_pairs": int(impostor.size),
+    }
+
+
+def fit_logistic(x: np.ndarray, y: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """(intercept, slope) of P(y = 1) = 1 / (1 + exp(-(a + b x))), b <= 0: Newton's method with a ridge on b.
+
+    x: [N] coverages; y: [N] 0 or 1; weights: [N] how often each case counts.
+    """
+    w = np.ones_like(x) if weights is None else weights
+    design, beta = np.column_stack([np.ones_like(x), x]), np.zeros(2)
+    penalty = np.diag([RIDGE, RIDGE])
+    for _ in range(50):
+        p = 1 / (1 + np.exp(-np.clip(design @ beta, -30, 30)))
+        hessian = design.T @ (design * (w * p * (1 - p))[:, None]) + penalty
+        step = np.linalg.solve(hessian, design.T @ (w * (y - p)) - penalty @ beta)
+        beta = beta + np.clip(step, -5, 5)
+        if np.abs(step).max() < 1e-8:
+            break
+    if beta[1] > 0:  # more damage cannot help: the best fit that does not say so is a constant
+        rate = np.clip((w @ y) / max(w.sum(), 1e-9), 1e-3, 1 - 1e-3)
+        beta = np.array([np.log(rate / (1 - rate)), 0.0])
+    return beta
+
+
+def probability(beta: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """P(accepted) at coverages x."""
+    return 1 / (1 + np.exp(-np.clip(beta[0] + beta[1] * np.asarray(x), -30, 30)))
+
+
+def acceptance_curve(rows: Sequence[Mapping[str, str]], threshold: float, draws: int) -> dict[str, Any]:
+    """Acceptance against coverage on GRID up to the largest coverage seen, 95 % intervals over people."""
+    x, y = column(rows, "coverage"), (column(rows, "independent") >= threshold).astype(float)
+    people = [row["person"] for row in rows]
+    grid = GRID[GRID <= max(float(x.max()), BIN) + BIN / 2]
+    fits = [probability(fit_logistic(x, y, w), grid) for w in resample_weights(people, draws)]
+    low, high = np.percentile(fits, [2.5, 97.5], axis=0)
+    beta = fit_logistic(x, y)
+    return {
+        "method": "logistic",
+        "intercept": round(float(beta[0]), 4),
+        "slope": round(float(beta[1]), 4),
+        "images": len(rows),
+        "coverage": grid.tolist(),
+        "probability": np.round(probability(beta, grid), 4).tolist(),
+        "low": np.round(low, 4).tolist(),
+        "high": np.round(high, 4).tolist(),
+    }
+
+
+def bin_rows(rows: Sequence[Mapping[str, str]], threshold: float, draws: int) -> list[dict[str, Any]]:
+    """Similarity to other photos in coverage bins of 5 %: mean with interval, 10th percentile, acceptance."""
+    records = []
+    for method in dict.fromkeys(row["method"] for row in rows):
+        own = [row for row in rows if row["method"] == method]
+        place = np.floor(column(own, "coverage") / BIN).astype(int)
+        for index in sorted(set(place.tolist())):
+            group = [row for row, p in zip(own, place) if p == index]
+            values = column(group, "independent")
+            mean = estimate(values, [row["person"] for row in group], draws)
+            records.append({
+                "method": method, "from": round(index * BIN, 2), "to": round((index + 1) * BIN, 2),
+                "images": len(group),
+                "mean": round(mean.value, 4), "low": round(mean.low, 4), "high": round(mean.high, 4),
+                "percentile_10": round(float(np.percentile(values, 10)), 4),
+                "accepted": round(float((values >= threshold).mean()), 4),
+                "untouched_mean": round(float(column(group, "original").mean()), 4),
+            })  # fmt: skip
+    return records
+
+
+def calibration_error(expected: np.ndarray, accepted: np.ndarray, bins: int = 5) -> float:
+    """Expected calibration error: |mean expectation - share accepted| over bins of equal count, weighted by count."""
+    order = np.argsort(expected, kind="stable")
+    parts = [part for part in np.array_split(order, min(bins, len(order))) if part.size]
+    return float(sum(part.size * abs(expected[part].mean() - accepted[part].mean()) for part in parts) / len(order))
+
+
+def reliability(
+    rows: Sequence[Mapping[str, str]], curves: Mapping[str, Mapping[str, Any]], threshold: float
+) -> list[dict[str, Any]]:
+    """For each curve: how well its probabilities hold on rows, which may be those of other people than it was fit on.
+
+    ece: of the curve given; ece_unseen_people: the curve refit without the person it is asked about.
+    """
+    found = []
+    for strategy, sides in curves.items():
+        for side, curve in sides.items():
+            own = [r for r in rows if r["method"].partition("+")[0] == strategy and side_of(r["method"]) == side]
+            if not own:
+                continue
+            x, y = column(own, "coverage"), (column(own, "independent") >= threshold).astype(float)
+            expected = np.interp(x, curve["coverage"], curve["probability"])
+            people = np.array([row["person"] for row in own])
+            left_out = np.empty_like(x)
+            for name in np.unique(people):
+                inner = people == name
+                left_out[inner] = probability(fit_logistic(x[~inner], y[~inner]), x[inner]) if not inner.all() else 0.5
+            found.append({
+                "strategy": strategy, "references": side, "images": len(own),
+                "ece": round(calibration_error(expected, y), 4),
+                "ece_unseen_people": round(calibration_error(left_out, y), 4),
+                "expected_mean": round(float(expected.mean()), 4), "accepted_mean": round(float(y.mean()), 4),
+            })  # fmt: skip
+    return found
+
+
+def side_of(method: str) -> str:
+    """without_references, with_references or strangers, by the method's name."""
+    _, _, extra = method.partition("+")
+    return "strangers" if extra.startswith("wrong") else "with_references" if extra else "without_references"
+
+
+def wrong_reference(rows: Sequence[Mapping[str, str]], encoder: str) -> dict[str, Any] | None:
+    """When references are another person: the limit of their similarity to the visible part at 5 % false alarms.
+
+    The limit falls with coverage: a line through the genuine similarities (least squares), lowered until
+    FALSE_ALARMS of them lie below it. None without rows of `+wrong` methods.
+    """
+    seen = [row for row in rows if np.isfinite(float(row["visible"]))]
+    strangers = [row for row in seen if side_of(row["method"]) == "strangers"]
+    genuine = {(r["person"], r["photo"], r["mask"]): r for r in seen if side_of(r["method"]) != "strangers"}
+    own = list(genuine.values())
+    if not strangers or len(own) < 5:
+        return None
+    x, y = column(own, "coverage"), column(own, "visible")
+    slope, intercept = np.polyfit(x, y, 1)
+    slope = min(float(slope), 0.0)
+    offset = float(np.quantile(y - slope * x, FALSE_ALARMS))
+    limit = offset + slope * GRID
+    detected = column(strangers, "visible") < offset + slope * column(strangers, "coverage")
+    delivered = [r for r in rows if side_of(r["method"]) == "strangers"]
+    return {
+        "encoder": encoder, "coverage": GRID.tolist(), "limit": np.round(np.clip(limit, -1, 1), 4).tolist(),
+        "false_alarms": FALSE_ALARMS, "detected": round(float(detected.mean()), 4), "trials": len(strangers),
+        "stranger_similarity_independent_mean": round(float(column(delivered, "independent").mean()), 4),
+    }  # fmt: skip
+
+
+def propose(curves: Mapping[str, Mapping[str, Any]], settled: float) -> dict[str, Any]:
+    """Thresholds that follow: the coverage at which the expected acceptance falls under `settled`, by strategy."""
+    crossing = {}
+    for strategy, sides in curves.items():
+        for side, curve in sides.items():
+            a, b = curve["intercept"], curve["slope"]
+            logit = float(np.log(settled / (1 - settled)))
+            if a < logit:
+                value = 0.0
+            else:
+                value = 1.0 if b == 0 else (logit - a) / b
+            seen = curve["coverage"][-1]
+            crossing[f"{strategy} {side}"] = {"coverage": round(min(value, 1.0), 3), "measured_to": seen}
+    telea = crossing.get("telea without_references", {"coverage": 0.02})["coverage"]
+    diffusion = crossing.get("diffusion without_references", {"coverage": 0.25})["coverage"]
+    helped = crossing.get("diffusion with_references", {"coverage": diffusion})["coverage"]
+    stop = float(np.clip(diffusion, 0.0, 1.0))
+    return {
+        "acceptance_falls_under": settled,
+        "at_coverage": crossing,
+        "stop": round(stop, 3),
+        "colour": round(max(stop, float(min(helped, 1.0))), 3),
+        "note": f"telea alone keeps the acceptance up to {telea:.2f}; stop: diffusion without references; colour: with",
+    }

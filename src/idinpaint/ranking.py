@@ -1,0 +1,107 @@
+"""Which candidate is kept: identity first, then how well it fits its surroundings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from idinpaint.types import Candidate, FaceAnalysis
+
+TIE = 0.02  # identity similarities nearer than this say nothing about which candidate is the better likeness
+SHIFT_WEIGHT = 0.25  # one per cent of landmark shift weighs as much as a quarter of the surroundings' gradient
+DISAGREEMENT_SCALE = 8.0  # grey levels on the map for each grey level of standard deviation between candidates
+
+
+def seam_ratio(crop: np.ndarray, mask: np.ndarray) -> float:
+    """Mean step across the hole's edge over the mean step between known neighbours near it; 1 = nothing shows.
+
+    crop: uint8 [H, W, 3]; mask: bool [H, W], True = hole. 0 when no known pixel touches the hole.
+    """
+    values, across, known = crop.astype(np.float32), [], []
+    near = _near(mask)
+    for axis in (0, 1):
+        step = np.abs(np.diff(values, axis=axis)).mean(-1)
+        first, second = (np.delete(mask, -1, axis), np.delete(mask, 0, axis))
+        across.append(step[first != second])
+        close = np.delete(near, -1, axis) & np.delete(near, 0, axis)
+        known.append(step[~first & ~second & close])
+    edge, plain = np.concatenate(across), np.concatenate(known)
+    if not edge.size:
+        return 0.0
+    return float(edge.mean() / (1.0 + (plain.mean() if plain.size else 0.0)))
+
+
+def _near(mask: np.ndarray, px: int = 6) -> np.ndarray:
+    """bool [H, W]: within px of the hole."""
+    import cv2
+
+    return cv2.dilate(mask.astype(np.uint8), np.ones((2 * px + 1, 2 * px + 1), np.uint8)).astype(bool)
+
+
+def landmark_shift(crop: np.ndarray, face: FaceAnalysis, landmarker: Any) -> float:
+    """Mean distance of the landmarks read in a filled crop to those predicted before, % of the outer eye distance."""
+    points, _ = landmarker.predict(crop, np.zeros(face.crop_mask.shape, bool))
+    eyes = max(float(np.hypot(*(face.landmarks[45] - face.landmarks[36]))), 1.0)
+    return float(100 * np.linalg.norm(np.asarray(points) - face.landmarks, axis=1).mean() / eyes)
+
+
+def rank(candidates: Sequence[Candidate], face: FaceAnalysis, landmarker: Any) -> list[Candidate]:
+    """Best first, each with its seam, landmark shift and the reason of its place.
+
+    Identity decides unless similarities lie within TIE of the leader's; among those the better fit wins: the seam
+    ratio plus SHIFT_WEIGHT x landmark shift, lower is better. Without an identity the fit alone decides.
+    """
+    if len(candidates) <= 1:
+        seams = [replace(c, seam=seam_ratio(c.image, face.crop_mask)) for c in candidates]
+        return [replace(c, reason="the only candidate") for c in seams]
+    left = [
+        replace(c, seam=seam_ratio(c.image, face.crop_mask), landmark_shift=landmark_shift(c.image, face, landmarker))
+        for c in candidates
+    ]
+    ranked: list[Candidate] = []
+    while left:
+        leader = max(left, key=_identity)
+        tied = [c for c in left if _identity(leader) - _identity(c) <= TIE]
+        best = min(tied, key=_misfit)
+        ranked.append(replace(best, reason=_reason(best, leader, len(tied))))
+        left = [c for c in left if c is not best]
+    return ranked
+
+
+def _identity(candidate: Candidate) -> float:
+    return -1.0 if candidate.identity_similarity is None else candidate.identity_similarity
+
+
+def _misfit(candidate: Candidate) -> float:
+    return (candidate.seam or 0.0) + SHIFT_WEIGHT * (candidate.landmark_shift or 0.0)
+
+
+def _reason(best: Candidate, leader: Candidate, tied: int) -> str:
+    fit = f"seam {best.seam:.2f} x its surroundings, landmarks shifted {best.landmark_shift:.1f} %"
+    if best.identity_similarity is None:
+        return f"no identity to compare with; best fit of those left: {fit}"
+    if tied == 1:
+        return f"nearest in identity of those left ({best.identity_similarity:.3f}); {fit}"
+    if best is leader:
+        return f"nearest in identity ({best.identity_similarity:.3f}) and best fit of {tied} within {TIE}: {fit}"
+    return f"best fit of {tied} whose identity lies within {TIE} of {leader.identity_similarity:.3f}: {fit}"
+
+
+def disagreement(candidates: Sequence[Candidate], mask: np.ndarray) -> np.ndarray | None:
+    """Standard deviation between the candidates, mean over RGB: float32 [H, W] grey levels, 0 outside the hole.
+
+    None with fewer than two candidates: one alone does not show what it made up.
+    """
+    if len(candidates) < 2:
+        return None
+    spread = np.stack([c.image for c in candidates]).astype(np.float32).std(axis=0).mean(-1)
+    return np.where(mask, spread, 0.0).astype(np.float32)
+
+
+def disagreement_picture(spread: np.ndarray) -> np.ndarray:
+    """[H, W] grey levels -> uint8 [H, W, 3], DISAGREEMENT_SCALE times as bright."""
+    grey = np.clip(np.rint(spread * DISAGREEMENT_SCALE), 0, 255).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=2)

@@ -1,0 +1,184 @@
+"""Is the restored face the person's? An encoder's answer with its error rate, and what is expected at this damage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from idinpaint.calibration import Calibration
+from idinpaint.controller import ControllerConfig
+from idinpaint.faces.alignment import arcface_matrix, warp_to_crop
+from idinpaint.faces.identity import IdentityEncoder, hide
+from idinpaint.references import References
+from idinpaint.types import Decision, FaceAnalysis
+from idinpaint.verify import UNCERTAIN_MARGIN, similarity
+
+VERDICTS = ("verified", "plausible", "not_verified", "abstained")  # from the best to the most cautious
+PLAUSIBLE = 0.80  # expected acceptance from which a face without references counts as plausible
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The verdict on one face and what it stands on; similarities are cosines in [-1, 1].
+
+    evidence: references, visible (the face's own known part) or none. independent: the encoder neither conditioned
+    nor ranked the painting. false_accept_rate: of the threshold, over photos of different persons; None when this
+    encoder was not calibrated. expected_acceptance: probability with a 95 % interval, or None.
+    """
+
+    verdict: str
+    text: str
+    evidence: str
+    encoder: str
+    independent: bool
+    similarity: float | None
+    threshold: float
+    false_accept_rate: float | None
+    per_reference: list[dict[str, Any]]
+    visible_similarity: float | None
+    expected_acceptance: dict[str, float] | None
+
+
+class Verifier:
+    """Judges delivered faces. independent: an encoder that neither conditions nor trains, or None."""
+
+    def __init__(
+        self,
+        identity: IdentityEncoder,
+        independent: IdentityEncoder | None = None,
+        calibration: Calibration | None = None,
+    ) -> None:
+        self.identity, self.encoder, self.calibration = identity, independent or identity, calibration
+        self.independent = independent is not None
+
+    def threshold(self) -> tuple[float, float | None]:
+        """(cosine, its false-accept rate), measured ones when this encoder was calibrated."""
+        measured = self.calibration and self.calibration.encoder(self.encoder.name, _digest(self.encoder))
+        if measured:
+            return float(measured["threshold"]), float(measured["false_accept_rate"])
+        return self.encoder.threshold + UNCERTAIN_MARGIN, None
+
+    def encoders(self) -> dict[str, dict[str, Any]]:
+        """Name -> sha256 and role of the encoders in use."""
+        roles = {self.identity.name: "conditions and ranks"}
+        roles[self.encoder.name] = "verifies" if self.independent else "conditions, ranks and verifies"
+        both = {self.identity.name: self.identity, self.encoder.name: self.encoder}
+        return {name: {"sha256": _digest(both[name]), "role": role} for name, role in roles.items()}
+
+    def differences(self, weights: dict[str, str]) -> list[str]:
+        """A notice when model or encoders are not those of the calibration."""
+        if self.calibration is None:
+            return []
+        digests = {name: entry["sha256"] for name, entry in self.encoders().items()}
+        return self.calibration.differences(digests, weights)
+
+    def made(self) -> dict[str, Any] | None:
+        """Where the calibration comes from."""
+        return self.calibration and self.calibration.values.get("made")
+
+    def reference_limit(self, face: FaceAnalysis) -> float:
+        """Similarity of the references to the visible part of the face below which they look like another person."""
+        share = face.face_coverage
+        measured = None
+        if self.calibration:
+            measured = self.calibration.wrong_reference_limit(share, self.identity.name, _digest(self.identity))
+        # The visible part of a damaged face says less than a whole face: well below the threshold.
+        return self.identity.threshold * (1 - share) - 0.05 if measured is None else measured
+
+    def check(self, crop: np.ndarray, face: FaceAnalysis, references: References, decision: Decision) -> Verification:
+        """Verdict on a filled crop, uint8 [256, 256, 3], aligned as `face` is."""
+        threshold, rate = self.threshold()
+        aligned = aligned_crop(crop, face)
+        vector = self.encoder.embed([aligned])[0]
+        per_reference, value, seen = [], None, None
+        if references:
+            used = references.used
+            vectors = self.encoder.embed([item.aligned for item in used])
+            per_reference = [
+                {"name": item.name, "similarity": similarity(vector, v)} for item, v in zip(used, vectors, strict=True)
+            ]
+            value = similarity(vector, np.average(vectors, axis=0, weights=[item.weight for item in used]))
+        if face.id_embed is not None:
+            # The bundled encoder was trained to read masked faces; another one need not be able to.
+            seen = similarity(self.identity.embed([aligned])[0], face.id_embed)
+        expected = None
+        if self.calibration:
+            expected = self.calibration.expected_acceptance(decision.strategy, bool(references), face.face_coverage)
+        verdict, text = self._judge(decision, value, threshold, seen, expected)
+        return Verification(
+            verdict, text, "references" if references else "none" if seen is None else "visible", self.encoder.name,
+            self.independent, seen if value is None else value, threshold, rate, per_reference, seen, expected,
+        )  # fmt: skip
+
+    def _judge(
+        self,
+        decision: Decision,
+        value: float | None,
+        threshold: float,
+        seen: float | None,
+        expected: dict[str, float] | None,
+    ) -> tuple[str, str]:
+        """(verdict, why in words); value: similarity to the references."""
+        if decision.paints_no_face:
+            return "abstained", "no face was painted"
+        if value is not None:
+            relation = f"similarity {value:.2f} to the references, threshold {threshold:.2f}"
+            own = "" if self.independent else "; by the encoder that also guided the painting"
+            if value >= threshold:
+                return "verified", f"the same person as in the references ({relation}{own})"
+            return "not_verified", f"not recognised as the person in the references ({relation}{own})"
+        if seen is None:
+            return "not_verified", "no reference photo, and too little of the face is visible to compare with"
+        agrees = f"similarity {seen:.2f} to the visible part"
+        if seen < self.identity.threshold:
+            return "not_verified", f"no reference photo, and unlike its own visible part ({agrees})"
+        if expected is None:
+            return "plausible", f"agrees with the visible part of the face ({agrees}); no reference photo"
+        chance = f"accepted as the same person in {100 * expected['probability']:.0f} % of such cases"
+        if expected["probability"] >= PLAUSIBLE:
+            return "plausible", f"{agrees}, {chance}; no reference photo"
+        return "not_verified", f"no reference photo; {agrees}, but only {chance}"
+
+
+def withhold(decision: Decision, verification: Verification) -> tuple[Decision, Verification]:
+    """Abstain (or only tone) after all when the rule delivers only verified faces and this one is not."""
+    if decision.unless_verified is None or verification.verdict == "verified":
+        return decision, verification
+    said = verification.text if verification.evidence == "references" else "nothing to verify with"
+    reason = f"painted, but not verified against the references: {said}"
+    return (
+        replace(decision, strategy=decision.unless_verified, reason=reason),
+        replace(verification, verdict="abstained", text=reason),
+    )
+
+
+def near_threshold(face: FaceAnalysis, ladder: ControllerConfig) -> list[str]:
+    """A notice when the landmarks' own error could move the face to another rung of the ladder."""
+    if face.coverage_interval is None:
+        return []
+    low, high = face.coverage_interval
+    for name in ("low", "stop", "colour"):
+        limit = getattr(ladder, name)
+        if low <= limit <= high:
+            return [
+                f"{100 * face.face_coverage:.1f} % of the features are hidden, by landmark error {100 * low:.1f} to "
+                f"{100 * high:.1f} %: the threshold of {100 * limit:g} % lies between, so the decision is a close one"
+            ]
+    return []
+
+
+def overall_verdict(verifications: list[Verification]) -> str | None:
+    """The most cautious verdict over the faces; None without any."""
+    return max((v.verdict for v in verifications), key=VERDICTS.index, default=None)
+
+
+def aligned_crop(crop: np.ndarray, face: FaceAnalysis) -> np.ndarray:
+    """The crop's face on the 112 px template, grey beyond the crop."""
+    aligned, hidden, _ = warp_to_crop(crop, None, arcface_matrix(face.landmarks), 112)
+    return hide(aligned, hidden)
+
+
+def _digest(encoder: Any) -> str | None:
+    return getattr(encoder, "sha256", None)

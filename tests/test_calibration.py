@@ -1,0 +1,124 @@
+"""The fits of eval/calibrate.py, and how the product reads what they give."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+REPO = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPO / "eval"))
+
+import calibration_fit as fit  # noqa: E402
+
+from idinpaint.calibration import SHIPPED, load_calibration  # noqa: E402
+from idinpaint.types import InputError  # noqa: E402
+
+THRESHOLD = 0.4
+
+
+def rows(count: int, seed: int, method: str = "diffusion", people: int = 40) -> list[dict[str, str]]:
+    """Restorations whose true chance of acceptance is a logistic curve of coverage: 4 - 12 x."""
+    rng = np.random.default_rng(seed)
+    coverage = rng.uniform(0, 0.7, count)
+    accepted = rng.random(count) < 1 / (1 + np.exp(-(4 - 12 * coverage)))
+    visible = rng.normal(0.05 if "wrong" in method else 0.7, 0.1, count) - 0.3 * coverage
+    return [
+        {
+            "method": method, "person": f"p{i % people}", "photo": f"{i}.jpg", "mask": "m",
+            "coverage": str(coverage[i]), "visible": str(visible[i]), "original": "0.6",
+            "independent": str(THRESHOLD + (0.1 if accepted[i] else -0.1)),
+        }
+        for i in range(count)
+    ]  # fmt: skip
+
+
+def test_threshold_lets_at_most_the_stated_share_of_impostors_pass():
+    rng = np.random.default_rng(0)
+    impostor, genuine = rng.normal(0.0, 0.1, 5000), rng.normal(0.6, 0.1, 500)
+    found = fit.threshold_at(genuine, impostor, 0.01)
+    assert (impostor >= found["threshold"] + 1e-4).mean() <= 0.01 and 0.2 < found["threshold"] < 0.27
+    assert found["genuine_accept_rate"] > 0.99 and found["impostor_pairs"] == 5000
+
+
+def test_the_curve_finds_the_truth_and_holds_on_unseen_people():
+    curve = fit.acceptance_curve(rows(600, 0), THRESHOLD, 60)
+    truth = 1 / (1 + np.exp(-(4 - 12 * np.array(curve["coverage"]))))
+    assert np.abs(np.array(curve["probability"]) - truth).max() < 0.1
+    assert all(low <= p <= high for low, p, high in zip(curve["low"], curve["probability"], curve["high"]))
+    assert np.all(np.diff(curve["probability"]) <= 0)
+    (row,) = fit.reliability(rows(1500, 1), {"diffusion": {"without_references": curve}}, THRESHOLD)
+    assert row["ece"] <= 0.05 and row["ece_unseen_people"] <= 0.05
+    crossing = fit.propose({"diffusion": {"without_references": curve}}, 0.8)
+    assert crossing["at_coverage"]["diffusion without_references"]["coverage"] == pytest.approx(0.218, abs=0.03)
+
+
+def test_more_damage_never_helps_and_one_sided_data_stay_finite():
+    x = np.linspace(0, 0.6, 40)
+    assert fit.fit_logistic(x, (x > 0.3).astype(float))[1] == 0
+    for y in (np.ones(40), np.zeros(40)):
+        assert np.isfinite(fit.fit_logistic(x, y)).all()
+
+
+def test_calibration_error_is_zero_when_expectations_hold_and_large_when_not():
+    expected = np.repeat([0.0, 1.0], 50)
+    assert fit.calibration_error(expected, expected) == 0
+    assert fit.calibration_error(expected, 1 - expected, bins=2) == 1
+
+
+def test_strangers_are_told_by_their_likeness_to_the_visible_part():
+    found = fit.wrong_reference(rows(200, 2) + rows(200, 3, "diffusion+wrong2"), "bundled")
+    assert found["detected"] >= 0.95 and found["trials"] == 200
+    assert found["limit"][0] > found["limit"][-1]
+    assert fit.wrong_reference(rows(200, 2), "bundled") is None
+
+
+def written(tmp_path: Path) -> Path:
+    curve = fit.acceptance_curve(rows(200, 0), THRESHOLD, 20)
+    values = {
+        "version": 1,
+        "encoders": {"sface": {"sha256": "s", "threshold": 0.4, "false_accept_rate": 0.01}, "bundled": {"sha256": "b"}},
+        "weights": {"a": "1"},
+        "acceptance": {"diffusion": {"without_references": curve}},
+        "wrong_reference": {"encoder": "bundled", "coverage": [0, 1], "limit": [0.3, 0.1]},
+    }
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps(values))
+    return path
+
+
+def test_the_product_reads_it_and_warns_of_other_weights(tmp_path):
+    calibration = load_calibration(written(tmp_path))
+    assert calibration.encoder("sface", "s")["threshold"] == 0.4 and calibration.encoder("sface", "x") is None
+    near, far = (calibration.expected_acceptance("diffusion", False, c) for c in (0.05, 0.5))
+    assert near["probability"] > 0.9 > 0.5 > far["probability"] and near["low"] <= near["probability"] <= near["high"]
+    assert calibration.expected_acceptance("diffusion", True, 0.1) is None
+    assert calibration.expected_acceptance("diffusion", False, 0.99) is None, "nothing was measured there"
+    assert calibration.wrong_reference_limit(0.5, "bundled", "b") == pytest.approx(0.2)
+    assert calibration.wrong_reference_limit(0.5, "bundled", "other") is None
+    assert calibration.differences({"sface": "s", "bundled": "b"}, {"a": "1"}) == []
+    (notice,) = calibration.differences({"sface": "s", "bundled": "z"}, {"a": "2"})
+    assert "encoder bundled" in notice and "a" in notice and "may not hold" in notice
+
+
+def test_a_file_that_is_no_calibration_is_refused(tmp_path):
+    for text in ("{", "[]", '{"version": 99}'):
+        path = tmp_path / "bad.json"
+        path.write_text(text)
+        load_calibration.cache_clear()
+        with pytest.raises(InputError, match="calibration"):
+            load_calibration(path)
+
+
+def test_the_shipped_one_was_made_with_the_shipped_encoder():
+    if not SHIPPED.is_file():
+        pytest.skip("no calibration ships; make one with eval/calibrate.py --install")
+    from idinpaint.weights import WeightStore
+
+    shipped = load_calibration()
+    digest = WeightStore().manifest["identity.safetensors"]["sha256"]
+    assert shipped.encoder("bundled", digest)["false_accept_rate"] <= 0.01
+    assert shipped.values["made"]["commit"] and shipped.values["made"]["date"]

@@ -1,0 +1,71 @@
+"""Candidates: identity first, then the fit; what they disagree about."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from idinpaint.ranking import TIE, disagreement, disagreement_picture, rank, seam_ratio
+from idinpaint.types import Candidate
+
+MASK = np.zeros((64, 64), bool)
+MASK[20:44, 20:44] = True
+PLAIN = np.random.default_rng(0).integers(100, 110, (64, 64, 3)).astype(np.uint8)
+
+
+class Landmarks:
+    """Reads the points from the picture's first pixel: its red value is the shift in px."""
+
+    def predict(self, crop, mask):
+        return points() + [float(crop[0, 0, 0]), 0.0], np.ones(68)
+
+
+def points() -> np.ndarray:
+    lm = np.zeros((68, 2))
+    lm[45] = (100, 0)
+    return lm
+
+
+FACE = SimpleNamespace(landmarks=points(), crop_mask=MASK)
+
+
+def candidate(seed: int, identity: float | None, step: int = 0, shift: int = 0) -> Candidate:
+    crop = PLAIN.copy()
+    crop[MASK] += np.uint8(step)
+    crop[0, 0] = shift
+    return Candidate(crop, seed, identity)
+
+
+def order(*candidates: Candidate) -> list[int]:
+    return [c.seed for c in rank(candidates, FACE, Landmarks())]
+
+
+def test_identity_decides_beyond_a_tie():
+    assert order(candidate(1, 0.5), candidate(2, 0.5 + 2 * TIE, step=80, shift=30)) == [2, 1]
+
+
+def test_the_fit_decides_within_a_tie():
+    assert order(candidate(1, 0.5 + TIE / 2, step=80), candidate(2, 0.5)) == [2, 1]
+    assert order(candidate(1, 0.5 + TIE / 2, shift=30), candidate(2, 0.5)) == [2, 1]
+    assert order(candidate(1, None, step=40), candidate(2, None), candidate(3, None, step=80)) == [2, 1, 3]
+
+
+def test_each_place_is_explained():
+    ranked = rank([candidate(1, 0.9), candidate(2, 0.6), candidate(3, 0.6, step=50)], FACE, Landmarks())
+    assert [c.seed for c in ranked] == [1, 2, 3]
+    assert "nearest in identity" in ranked[0].reason and "best fit of 2" in ranked[1].reason
+    assert ranked[0].seam < 1.5 < ranked[2].seam and ranked[0].landmark_shift == 0
+    assert rank([candidate(1, 0.9)], FACE, Landmarks())[0].reason == "the only candidate"
+
+
+def test_seam_of_a_full_and_an_empty_mask_is_zero():
+    assert seam_ratio(PLAIN, np.zeros_like(MASK)) == seam_ratio(PLAIN, np.ones_like(MASK)) == 0
+
+
+def test_disagreement_lies_in_the_hole_only():
+    spread = disagreement([candidate(1, 0.5), candidate(2, 0.5, step=10, shift=200)], MASK)
+    assert np.allclose(spread[MASK], 5) and not spread[~MASK].any()
+    assert disagreement([candidate(1, 0.5)], MASK) is None
+    picture = disagreement_picture(spread)
+    assert picture.dtype == np.uint8 and picture[30, 30, 0] == 40

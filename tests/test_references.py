@@ -1,0 +1,61 @@
+"""Reference photos: quality, outliers, fusion, cache; on real faces where faces matter, on vectors elsewhere."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from idinpaint.faces.quality import FaceQuality
+from idinpaint.references import Reference, combine, fuse
+
+
+def reference(embed, name="a.jpg", weight=1.0, remarks=()) -> Reference:
+    vector = np.asarray(embed, np.float64)
+    quality = FaceQuality(40, 0.5, 0.0, 0.9, weight, remarks)
+    return Reference(name, vector / np.linalg.norm(vector), np.zeros((112, 112, 3), np.uint8), quality)
+
+
+def person(seed: int, count: int, spread: float = 0.04) -> list[np.ndarray]:
+    """Vectors of `count` photos of one person, 64-d: cosines near 0.9 among each other, near 0 to another person."""
+    rng = np.random.default_rng(seed)
+    centre = rng.normal(size=64)
+    centre /= np.linalg.norm(centre)
+    return [centre + rng.normal(size=64) * spread for _ in range(count)]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 1000), st.integers(2, 5))
+def test_a_stranger_among_the_photos_is_left_out_and_named(seed, count):
+    items = [reference(v, f"{i}.jpg") for i, v in enumerate(person(seed, count))]
+    items.insert(seed % (count + 1), reference(person(seed + 5000, 1)[0], "stranger.jpg"))
+    found = combine(items, 0.35)
+    assert [item.name for item in found.items if not item.used] == ["stranger.jpg"]
+    (notice,) = found.notices
+    assert "stranger.jpg" in notice and "another person" in notice
+    assert np.linalg.norm(found.mean) == pytest.approx(1) and len(found.embeds) == count
+
+
+def test_two_photos_of_two_people_are_decided_by_the_visible_part():
+    one, other = person(1, 2), person(2, 1)
+    items = [reference(one[0], "one.jpg"), reference(other[0], "other.jpg")]
+    found = combine(items, 0.35, visible=one[1])
+    assert [item.name for item in found.used] == ["one.jpg"] and "other.jpg" in found.notices[0]
+    undecided = combine(items, 0.35)
+    assert len(undecided.used) == 2 and "different persons" in undecided.notices[0]
+
+
+def test_no_photo_and_one_photo():
+    empty = combine([], 0.35)
+    assert not empty and empty.mean is None and empty.items == []
+    single = combine([reference([1, 0, 0])], 0.35)
+    assert single and single.notices == [] and single.items[0].likeness is None
+
+
+def test_better_photos_count_for_more():
+    near, far = np.array([1.0, 0.0]), np.array([0.0, 1.0])
+    mean = fuse([reference(near, weight=1.0), reference(far, weight=0.25)])
+    assert mean[0] / mean[1] == pytest.approx(4)
+    found = combine([reference(near, remarks=("blurred",), weight=0.2)], 0.35)
+    assert "blurred" in found.notices[0]
