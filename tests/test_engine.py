@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -132,6 +133,19 @@ def test_the_run_folder_tells_everything(tmp_path):
     events.Reload()
     logged = [event.value for event in events.Scalars("loss")]
     assert np.allclose(logged, curve(tmp_path)) and len(events.Images("validation")) == 2
+
+
+def test_a_terminal_shows_a_bar_and_no_rows(tmp_path, monkeypatch, capsys):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    here(tmp_path, max_train_steps=6, log_steps=2)
+    text = screen.getvalue()
+    assert "48/48" in text and "images/s" in text and "loss=" in text  # 6 steps of 8; tqdm adds the time left
+    assert [json.loads(line)["step"] for line in capsys.readouterr().out.splitlines()] == [6]  # the validation's row
 
 
 def test_a_loss_that_is_not_a_number_stops_and_keeps_the_last_checkpoint(tmp_path):

@@ -15,7 +15,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 
-from engine import Batch, Draw, LoopConfig, Terms, main_process, run_script, save_weights, train  # noqa: E402
+from engine import Batch, Draw, LoopConfig, Terms, main_process, run_script, save_weights, train, training_device  # noqa: E402
 from run_log import picture_grid  # noqa: E402
 from sampling import standard_normal  # noqa: E402
 
@@ -56,6 +56,7 @@ def kill_while_saving(step: int) -> None:
 def main(config: TinyConfig) -> None:
     """Train and write tiny.safetensors."""
     photo = skimage.data.astronaut()[:128, 160:288]
+    device = training_device()  # asked for before `train`, as the recipes do
     held = to_tensor(photo[None, 32:96, 32:96])
     held_mask = torch.zeros(1, 1, 64, 64)
     held_mask[..., 20:40, 20:40] = 1
@@ -82,7 +83,7 @@ def main(config: TinyConfig) -> None:
 
     @torch.no_grad()
     def restore(model: nn.Module) -> torch.Tensor:
-        return model(torch.cat([held * (1 - held_mask), held_mask], 1).to(next(model.parameters()).device)).cpu()
+        return model(torch.cat([held * (1 - held_mask), held_mask], 1).to(device)).cpu()
 
     def validate(model: nn.Module) -> dict[str, float]:
         return {"val_l1": float((restore(model) - held).abs().mean())}

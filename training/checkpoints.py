@@ -58,19 +58,26 @@ def load_initial(model: torch.nn.Module, path: str) -> None:
 
 
 class Ema:
-    """Moving average of a module's parameters (its buffers are used as they are); sharded parameters stay sharded."""
+    """Moving average of a module's trained parameters; sharded ones stay sharded.
+
+    Buffers and frozen parameters are used as they are: under LoRA the average costs next to nothing.
+    """
 
     def __init__(self, model: torch.nn.Module) -> None:
-        self.shadow = [p.detach().clone() for p in model.parameters()]
+        self.shadow = [p.detach().clone() for p in self._trained(model)]
+
+    @staticmethod
+    def _trained(model: torch.nn.Module) -> list[torch.nn.Parameter]:
+        return [p for p in model.parameters() if p.requires_grad]
 
     @torch.no_grad()
     def update(self, model: torch.nn.Module, decay: float) -> None:
         """shadow = decay * shadow + (1 - decay) * parameters."""
-        torch._foreach_lerp_(self.shadow, [p.detach() for p in model.parameters()], 1 - decay)
+        torch._foreach_lerp_(self.shadow, [p.detach() for p in self._trained(model)], 1 - decay)
 
     @torch.no_grad()
     def _swap(self, model: torch.nn.Module) -> None:
-        for shadow, parameter in zip(self.shadow, model.parameters(), strict=True):
+        for shadow, parameter in zip(self.shadow, self._trained(model), strict=True):
             kept = parameter.detach().clone()
             parameter.copy_(shadow)
             shadow.copy_(kept)

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from checkpoints import save_weights
-from loop_config import LoopConfig
+from loop_config import LoopConfig, process_state
 from sampling import Draw
 from trainer import Batch, LossFunction, Terms, Trainer
 
@@ -25,12 +24,12 @@ __all__ = ["Batch", "Draw", "LoopConfig", "Terms", "save_weights"]  # with what 
 
 def training_device() -> torch.device:
     """The device of this process, as `accelerate launch` set it."""
-    return PartialState().device
+    return process_state().device
 
 
 def main_process() -> bool:
     """True in the one process that writes files."""
-    return PartialState().is_main_process
+    return process_state().is_main_process
 
 
 def train(

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 import torch.nn.functional as F
-from accelerate import PartialState
 from accelerate.utils import gather
 from identity_terms import align_faces, load_frozen
+from loop_config import process_state
 from sampling import MEASURE, POOL, stream
 from train_prior import jitter
 
@@ -89,7 +89,7 @@ class ExamplePool:
 
     def build(self, use: int, number: int, count: int) -> dict[str, torch.Tensor]:
         """Make `count` examples, rounded up to whole chunks, half precision on the CPU; the residual is not scaled."""
-        state, chunks = PartialState(), -(-count // CHUNK)
+        state, chunks = process_state(), -(-count // CHUNK)
         mine = range(state.process_index, -(-chunks // state.num_processes) * state.num_processes, state.num_processes)
         parts: dict[str, list[torch.Tensor]] = {key: [] for key in KEYS}
         for chunk in mine:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
+
 from idinpaint.types import InputError
 
 
@@ -35,6 +38,11 @@ class LoopConfig:
     report_to: str = "tensorboard"  # or none
     log_steps: int = 50
     threads: int = 1  # CPU threads a process; 0 leaves torch's choice
+
+
+def process_state() -> PartialState:
+    """Rank and device of this process. A bare PartialState() forgets ACCELERATE_USE_CPU, and so the other processes."""
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
 
 
 def learning_rate(config: LoopConfig, step: int) -> float:

@@ -95,7 +95,7 @@ class RunLog:
         self.folder.mkdir(parents=True, exist_ok=True)
         plain = yaml.safe_load(json.dumps(asdict(config)))  # tuples become lists
         write_text(self.folder / "config.yaml", yaml.safe_dump(plain, sort_keys=False))
-        self._describe(config, accelerator)
+        self._describe(plain, accelerator)
         self._drop_later_rows()
         self.writer = self._tensorboard() if config.report_to == "tensorboard" else None
         self.bar = None
@@ -104,11 +104,12 @@ class RunLog:
 
             self.bar = tqdm(total=self.limit * batch, initial=start * batch, unit=" images", dynamic_ncols=True)
 
-    def _describe(self, config: Any, accelerator: Accelerator) -> None:
+    def _describe(self, config: dict[str, Any], accelerator: Accelerator) -> None:
+        """run.json: the newest start's config and commit, and every start's step, command and environment."""
         path = self.folder / "run.json"
         earlier = json.loads(path.read_text())["starts"] if path.exists() and self.start else []
-        row = {"step": self.start, "command": sys.argv, "seed": config.seed, **describe(accelerator)}
-        write_text(path, json.dumps({"starts": [*earlier, row]}, indent=1))
+        row = {"step": self.start, "command": sys.argv, "seed": config["seed"], **describe(accelerator)}
+        write_text(path, json.dumps({"config": config, "commit": row["commit"], "starts": [*earlier, row]}, indent=1))
 
     def _drop_later_rows(self) -> None:
         """A killed run may have logged steps after its last checkpoint; they will come again."""
