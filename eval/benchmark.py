@@ -52,8 +52,10 @@ def given_face_box() -> tuple[float, float, float, float]:
 
 
 def restorer_method(name: str, config: BenchmarkConfig, restorer) -> Method:
-    """A strategy of the Restorer, forced; `diffusion+ref2` gives it two other photos of the person."""
+    """A strategy of the Restorer, forced; `diffusion+ref2` gives it two other photos of the person; `gan:NAME` is the
+    strategy gan with that generator (a name, or a training run's generator/ folder)."""
     strategy, _, extra = name.partition("+ref")
+    strategy = strategy.partition(":")[0]
     if "+ref" in name and not (extra.isdigit() and 1 <= int(extra) <= MAX_REFERENCES):
         raise InputError(f"methods: `{name}`: write +ref1 to +ref{MAX_REFERENCES}")
     box = given_face_box() if config.alignment == "given" else None
@@ -75,6 +77,11 @@ def restorer_method(name: str, config: BenchmarkConfig, restorer) -> Method:
     return run
 
 
+def generator_of(method: str) -> str | None:
+    """`gan:NAME`, `gan:NAME+ref2` -> NAME; None for the model's own."""
+    return method.partition("+ref")[0].partition(":")[2] or None
+
+
 def fingerprint(method: str, config: BenchmarkConfig) -> dict[str, object]:
     """What a method's rows depend on; rows of another fingerprint are not mixed in."""
     base: dict[str, object] = {"seed": config.seed, "other_photos": config.other_photos}
@@ -83,7 +90,9 @@ def fingerprint(method: str, config: BenchmarkConfig) -> dict[str, object]:
     bundled = Path(idinpaint.__file__).parent / "weights_bundled"
     folder = bundled if config.model == "default" else Path(config.model)
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.safetensors")):
+    generator = Path(generator_of(method) or folder)
+    extra = [] if generator.is_relative_to(folder) else sorted(generator.glob("*.safetensors"))
+    for path in [*sorted(folder.rglob("*.safetensors")), *extra]:
         digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
     return base | {
         "num_samples": config.num_samples,
@@ -180,10 +189,14 @@ def run_benchmark(config: BenchmarkConfig, data: Path, output: Path, metric_weig
     output.mkdir(parents=True, exist_ok=True)
     check_setup(output, config)
     rows = RowFile(output / "rows.csv")
-    load_restorer = functools.cache(lambda: idinpaint.Restorer.from_pretrained(config.model, device=config.device))
+
+    @functools.cache
+    def load_restorer(gan: str | None) -> idinpaint.Restorer:
+        return idinpaint.Restorer.from_pretrained(config.model, device=config.device, gan=gan)
+
     try:
         for name in config.methods:
-            method = telea if name == "telea" else restorer_method(name, config, load_restorer())
+            method = telea if name == "telea" else restorer_method(name, config, load_restorer(generator_of(name)))
             for number, load in enumerate(loaders):
                 if (name, load.args[0], load.args[1]) in rows.done:
                     continue

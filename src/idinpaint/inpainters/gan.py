@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,24 +33,35 @@ class GanInpainter:
         self.system, self.device = system, device
         self.generator, self.prior = generator.eval().to(device), prior
 
-    @torch.inference_mode()
     def fill(self, request: FillRequest) -> list[np.ndarray]:
         """See Inpainter."""
-        masked_image, mask = (t.to(self.device) for t in crop_tensors(request))
+        masked_image, mask = crop_tensors(request)
+        seeds = [request.seed + i for i in range(request.num_samples)]
+        return list(to_uint8(self.paint(masked_image, mask, seeds, request.face.landmarks)))
+
+    @torch.inference_mode()
+    def paint(
+        self, masked_image: torch.Tensor, mask: torch.Tensor, seeds: Sequence[int], landmarks: np.ndarray | None = None
+    ) -> torch.Tensor:
+        """One picture from each seed, or just one where there is no latent: [S, 3, 256, 256] in [-1, 1].
+
+        masked_image: [1, 3, 256, 256] in [-1, 1], hole zeroed; mask: [1, 1, 256, 256]; landmarks: [68, 2] crop px.
+        """
+        masked_image, mask = masked_image.to(self.device), mask.to(self.device)
         inputs = GanInputs(masked_image, mask)
         if needs_prior(self.system):
             dtype = self.prior.dtype
             fill = self.prior(masked_image.to(dtype), mask.to(dtype)).float().clamp(-1, 1)
-            count, width = request.num_samples, self.generator.config.z_dim
             # One generator a sample, on the CPU: the same seed gives the same latent on every device.
-            seeds = [torch.Generator().manual_seed(request.seed + i) for i in range(count)]
-            z = torch.cat([torch.randn(1, width, generator=g) for g in seeds]).to(self.device)
-            parts = [t.expand(count, -1, -1, -1) for t in (masked_image, mask, fill)]
-            inputs = GanInputs(*parts, z=z)
+            width = self.generator.config.z_dim
+            z = torch.cat([torch.randn(1, width, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+            parts = [t.expand(len(seeds), -1, -1, -1) for t in (masked_image, mask, fill)]
+            inputs = GanInputs(*parts, z=z.to(self.device))
         elif needs_landmarks(self.system):
-            points = torch.from_numpy(request.face.landmarks[None]).float()
-            inputs.landmarks = landmark_map(points).to(self.device)
-        return list(to_uint8(generate(self.system, self.generator, inputs)))
+            if landmarks is None:
+                raise ValueError("lafin paints under landmarks; none are given")
+            inputs.landmarks = landmark_map(torch.from_numpy(landmarks[None]).float()).to(self.device)
+        return generate(self.system, self.generator, inputs).clamp(-1, 1)
 
 
 def find_gan(model_folder: Path, name: str | None) -> Path | None:

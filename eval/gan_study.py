@@ -1,0 +1,147 @@
+"""What the GAN family's parts do: the hard maps, the diversity of samples, the checkerboard of upsampling.
+
+    python eval/gan_study.py maps --output maps.png
+    python eval/gan_study.py diversity --data ../shared/data --gan runs/pdgan/generator runs/pdgan-face/generator
+    python eval/gan_study.py checkerboard --data ../shared/data --gan runs/pdgan/generator runs/pdgan-face/generator
+
+Prints one JSON line a generator. Pictures of photos go where --output says, never into the repository.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from cases import BenchmarkConfig, Item, plan_items
+from metrics import BACKBONE_FILES, LPIPS, find_weight, weight_folders
+
+from idinpaint.bundle import load_pipeline
+from idinpaint.encoders import write_atomic
+from idinpaint.inpainters.gan import GanInpainter, find_gan, load_gan
+from idinpaint.masks import random_mask
+from idinpaint.models.spdnorm import counted_hard_map, known_at, plain_hard_map
+from idinpaint.tensors import to_tensor
+from idinpaint.types import InputError
+from idinpaint.weights import BUNDLED
+
+SAMPLES = 8
+
+
+def map_picture(mask: np.ndarray) -> np.ndarray:
+    """mask [256, 256] bool -> grey uint8: the hole, the plain and the counted hard map, a row a level (32, 64, 128)."""
+    tensor = torch.from_numpy(mask[None, None]).float()
+    rows = []
+    for level, side in ((2, 32), (3, 64), (4, 128)):
+        known = known_at(tensor, side)
+        plain = plain_hard_map(known, level + 2, 3 if level < 4 else 5)
+        counted = counted_hard_map(known, level + 2, 3 if level < 3 else 2 * level - 1)
+        large = [F.interpolate(t, 256, mode="nearest")[0, 0].numpy() for t in (known, plain, counted)]
+        rows.append(np.concatenate(large, 1))
+    return (np.concatenate(rows) * 255).round().astype(np.uint8)
+
+
+def zones(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """mask [H, W] bool -> (centre, border): the deeper and the shallower half of the hole's pixels, [H, W] bool."""
+    depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
+    middle = np.median(depth[mask])
+    return mask & (depth > middle), mask & (depth <= middle)
+
+
+def diversity(samples: torch.Tensor, mask: np.ndarray, lpips: LPIPS) -> tuple[float, float]:
+    """Mean LPIPS over all pairs of samples [S, 3, H, W] in [-1, 1], in the hole's centre and at its border."""
+    first, second = torch.triu_indices(len(samples), len(samples), 1)
+    centre, border = zones(mask)
+    total = np.zeros(mask.shape)
+    for a, b in zip(first.tolist(), second.tolist(), strict=True):
+        with torch.no_grad():
+            maps = lpips.layer_maps(samples[a : a + 1], samples[b : b + 1])
+        large = [F.interpolate(m, size=mask.shape, mode="bilinear", align_corners=False) for m in maps]
+        total += sum(large)[0, 0].numpy()
+    total /= len(first)
+    return float(total[centre].mean()), float(total[border].mean())
+
+
+def checkerboard(correction: np.ndarray) -> float:
+    """Power at the upsampling frequency over the power round it, of a picture [H, W]: 1 = no checkerboard.
+
+    A grid of period 2 lies at half the sampling rate, after fftshift the first row and column; it is compared with
+    the rows and columns at 0.42 to 0.48 of the rate. The window keeps the frame's edges out.
+    """
+    side = correction.shape[0]
+    window = np.hanning(side)[:, None] * np.hanning(side)[None]
+    power = np.abs(np.fft.fftshift(np.fft.fft2((correction - correction.mean()) * window))) ** 2
+    half, low, high = side // 2, int(0.42 * side), int(0.48 * side)
+    at = power[0].mean() + power[:, 0].mean()
+    ring = power[half - high : half - low].mean() + power[:, half - high : half - low].mean()
+    return float(at / ring)
+
+
+def inputs_of(item: Item) -> tuple[torch.Tensor, torch.Tensor]:
+    """masked_image [1, 3, 256, 256], mask [1, 1, 256, 256] of a test case."""
+    mask = torch.from_numpy(item.mask[None, None]).float()
+    return to_tensor(item.photo[None]) * (1 - mask), mask
+
+
+def study(kind: str, gan: GanInpainter, items: list[Item], lpips: LPIPS | None) -> dict[str, float]:
+    """Means over the test cases for one generator."""
+    rows = []
+    for item in items:
+        masked_image, mask = inputs_of(item)
+        if kind == "diversity":
+            samples = masked_image + gan.paint(masked_image, mask, range(SAMPLES)) * mask
+            rows.append(diversity(samples, item.mask, lpips))
+        else:
+            predicted = gan.paint(masked_image, mask, [0])
+            correction = (predicted - gan.prior(masked_image, mask))[0].mean(0).numpy()
+            rows.append((checkerboard(correction),))
+    names = ("lpips_centre", "lpips_border") if kind == "diversity" else ("power_ratio",)
+    return dict(zip(names, np.mean(rows, 0).tolist(), strict=True)) | {"photos": len(rows)}
+
+
+def run(args: argparse.Namespace) -> None:
+    """One of the three studies."""
+    if args.kind == "maps":
+        picture = map_picture(random_mask(np.random.default_rng(args.seed), 256))
+        write_atomic(args.output, lambda file: file.write(cv2.imencode(".png", picture)[1].tobytes()))
+        return
+    config = BenchmarkConfig(bins=("20-30",), max_images=args.photos, seed=args.seed)
+    items = [load() for load in plan_items(config, args.data)]
+    lpips = None
+    if args.kind == "diversity":
+        folders = weight_folders(args.data, args.metric_weights)
+        backbone = find_weight(BACKBONE_FILES["alex"], folders)
+        if backbone is None:
+            raise InputError(f"{BACKBONE_FILES['alex']}: not in {folders[0]}; pass --metric-weights")
+        lpips = LPIPS("alex", backbone)
+    prior = load_pipeline(BUNDLED / "pipeline").prior.eval()
+    for name in args.gan:
+        gan = load_gan(find_gan(BUNDLED, name), prior)
+        print(json.dumps({"gan": name, **study(args.kind, gan, items, lpips)}), flush=True)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse and run. Returns 0, or 2 for bad input."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=("maps", "diversity", "checkerboard"))
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--gan", nargs="+", default=["pdgan-face"], help="names or generator folders")
+    parser.add_argument("--photos", type=int, default=12)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=Path("maps.png"))
+    parser.add_argument("--metric-weights", type=Path)
+    try:
+        run(parser.parse_args(argv))
+    except InputError as error:
+        print(f"gan_study: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
