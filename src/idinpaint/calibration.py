@@ -51,8 +51,8 @@ class Calibration:
         """A notice for what is not what was calibrated: encoders by name -> sha256, model files -> sha256."""
         measured = self.values.get("encoders", {})
         other = [n for n, digest in encoders.items() if n not in measured or measured[n]["sha256"] != digest]
-        kept = self.values.get("weights", {})
-        changed = [name for name, digest in weights.items() if kept.get(name) != digest]
+        kept = self.values.get("weights", {})  # files that came later cannot matter to what was measured
+        changed = [name for name, digest in weights.items() if kept.get(name, digest) != digest]
         if not other and not changed:
             return []
         names = ", ".join([*(f"encoder {n}" for n in other), *changed[:2]])
