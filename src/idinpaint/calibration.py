@@ -32,7 +32,8 @@ class Calibration:
     def expected_acceptance(self, strategy: str, references: bool, coverage: float) -> dict[str, float] | None:
         """Probability, with its 95 % interval, that the independent encoder accepts such a restoration."""
         curves = self.values.get("acceptance", {}).get(strategy, {})
-        curve = curves.get("with_references" if references else "without_references")
+        with_them = references and strategy != "telea"  # which reads no reference
+        curve = curves.get("with_references" if with_them else "without_references")
         if not curve or coverage > curve["coverage"][-1]:
             return None
         found = {
