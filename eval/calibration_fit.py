@@ -167,26 +167,36 @@ def wrong_reference(rows: Sequence[Mapping[str, str]], encoder: str) -> dict[str
 
 
 def propose(curves: Mapping[str, Mapping[str, Any]], settled: float) -> dict[str, Any]:
-    """Thresholds that follow: the coverage at which the expected acceptance falls under `settled`, by strategy."""
-    crossing = {}
-    for strategy, sides in curves.items():
-        for side, curve in sides.items():
-            a, b = curve["intercept"], curve["slope"]
-            logit = float(np.log(settled / (1 - settled)))
-            if a < logit:
-                value = 0.0
-            else:
-                value = 1.0 if b == 0 else (logit - a) / b
-            seen = curve["coverage"][-1]
-            crossing[f"{strategy} {side}"] = {"coverage": round(min(value, 1.0), 3), "measured_to": seen}
-    telea = crossing.get("telea without_references", {"coverage": 0.02})["coverage"]
-    diffusion = crossing.get("diffusion without_references", {"coverage": 0.25})["coverage"]
-    helped = crossing.get("diffusion with_references", {"coverage": diffusion})["coverage"]
-    stop = float(np.clip(diffusion, 0.0, 1.0))
-    return {
-        "acceptance_falls_under": settled,
-        "at_coverage": crossing,
-        "stop": round(stop, 3),
-        "colour": round(max(stop, float(min(helped, 1.0))), 3),
-        "note": f"telea alone keeps the acceptance up to {telea:.2f}; stop: diffusion without references; colour: with",
+    """Thresholds that follow: where the expected acceptance falls under `settled`, by strategy.
+
+    at_coverage: where the curve falls under it, and where the lower end of its interval does (the careful reading,
+    from which stop and colour are taken); measured_to when it never does.
+    """
+    crossing = {
+        f"{strategy} {side}": {
+            "expected": _falls_under(curve, "probability", settled),
+            "surely": _falls_under(curve, "low", settled),
+            "measured_to": curve["coverage"][-1],
+        }
+        for strategy, sides in curves.items()
+        for side, curve in sides.items()
     }
+    own = crossing.get("diffusion without_references")
+    helped = crossing.get("diffusion with_references", own)
+    found: dict[str, Any] = {"acceptance_falls_under": settled, "at_coverage": crossing}
+    if own and helped:
+        found |= {"stop": own["surely"], "colour": max(own["surely"], helped["surely"])}
+    return found
+
+
+def _falls_under(curve: Mapping[str, Any], key: str, settled: float) -> float:
+    """The coverage at which a falling curve crosses `settled`, linear between the points of the grid."""
+    values, grid = np.array(curve[key]), np.array(curve["coverage"])
+    below = np.flatnonzero(values < settled)
+    if not below.size:
+        return float(grid[-1])
+    if below[0] == 0:
+        return float(grid[0])
+    a, b = below[0] - 1, below[0]
+    share = (values[a] - settled) / (values[a] - values[b])
+    return round(float(grid[a] + share * (grid[b] - grid[a])), 3)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import idinpaint
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
@@ -15,3 +17,9 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"no data folder at {folder}; set IDINPAINT_SHARED to the folder that holds data/ and models/")
     return folder
+
+
+@pytest.fixture(scope="session")
+def restorer() -> idinpaint.Restorer:
+    """The bundled model, loaded once; a test that changes it puts it back."""
+    return idinpaint.Restorer.from_pretrained(device="cpu")

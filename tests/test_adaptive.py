@@ -12,18 +12,12 @@ import pytest
 import skimage.data
 
 import idinpaint
-from idinpaint import Restorer
 from idinpaint.controller import load_controller
 from idinpaint.faces.quality import FaceQuality
 from idinpaint.references import Reference, References
 from idinpaint.verify import SCHEMA_VERSION
 
 FACE_BOX = (170.0, 60.0, 110.0, 130.0)  # of the astronaut
-
-
-@pytest.fixture(scope="module")
-def restorer() -> Restorer:
-    return Restorer.from_pretrained(device="cpu")
 
 
 @pytest.fixture(scope="module")

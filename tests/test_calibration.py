@@ -53,7 +53,9 @@ def test_the_curve_finds_the_truth_and_holds_on_unseen_people():
     (row,) = fit.reliability(rows(1500, 1), {"diffusion": {"without_references": curve}}, THRESHOLD)
     assert row["ece"] <= 0.05 and row["ece_unseen_people"] <= 0.05
     crossing = fit.propose({"diffusion": {"without_references": curve}}, 0.8)
-    assert crossing["at_coverage"]["diffusion without_references"]["coverage"] == pytest.approx(0.218, abs=0.03)
+    found = crossing["at_coverage"]["diffusion without_references"]
+    assert found["expected"] == pytest.approx(0.218, abs=0.03) and found["surely"] < found["expected"]
+    assert crossing["stop"] == found["surely"]
 
 
 def test_more_damage_never_helps_and_one_sided_data_stay_finite():

@@ -9,16 +9,10 @@ import skimage.data
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from idinpaint import Restorer
 from idinpaint.ranking import TIE
 
 ROUNDS = settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 FACE_BOX = (170.0, 60.0, 110.0, 130.0)  # of the astronaut
-
-
-@pytest.fixture(scope="module")
-def restorer() -> Restorer:
-    return Restorer.from_pretrained(device="cpu")
 
 
 @pytest.fixture(scope="module")

@@ -265,7 +265,9 @@ def _print_analysis(job: Job, photo: Photo, faces: list[FaceAnalysis], decision:
     for number, face in enumerate(faces, 1):
         x, y, w, h = face.box
         hidden = ", ".join(f"{name} {100 * share:.0f} %" for name, share in face.coverage.items() if share >= 0.005)
-        print(f"  face {number} at {x:.0f},{y:.0f} {w:.0f}x{h:.0f}: {100 * face.face_coverage:.1f} % hidden ({hidden})")
+        low, high = face.coverage_interval or (face.face_coverage,) * 2
+        share = f"{100 * face.face_coverage:.1f} % hidden, by landmark error {100 * low:.1f} to {100 * high:.1f} %"
+        print(f"  face {number} at {x:.0f},{y:.0f} {w:.0f}x{h:.0f}: {share} ({hidden})")
     print(f"  decision: {decision.strategy} ({decision.rule}): {decision.reason}")
 
 
@@ -276,6 +278,7 @@ def _face_json(face: FaceAnalysis) -> dict[str, Any]:
         "box": face.box,
         "coverage": face.coverage,
         "face_coverage": face.face_coverage,
+        "face_coverage_interval": face.coverage_interval,
         "landmarks": np.round(face.landmarks @ matrix[:, :2].T + matrix[:, 2], 2),
         "landmark_confidence": np.round(face.landmark_confidence, 4),
         "crop_to_photo": matrix,

@@ -32,7 +32,8 @@ class Calibration:
     def expected_acceptance(self, strategy: str, references: bool, coverage: float) -> dict[str, float] | None:
         """Probability, with its 95 % interval, that the independent encoder accepts such a restoration."""
         curves = self.values.get("acceptance", {}).get(strategy, {})
-        curve = curves.get("with_references" if references else "without_references")
+        with_them = references and strategy != "telea"  # which reads no reference
+        curve = curves.get("with_references" if with_them else "without_references")
         if not curve or coverage > curve["coverage"][-1]:
             return None
         found = {
@@ -51,8 +52,8 @@ class Calibration:
         """A notice for what is not what was calibrated: encoders by name -> sha256, model files -> sha256."""
         measured = self.values.get("encoders", {})
         other = [n for n, digest in encoders.items() if n not in measured or measured[n]["sha256"] != digest]
-        kept = self.values.get("weights", {})
-        changed = [name for name, digest in weights.items() if kept.get(name) != digest]
+        kept = self.values.get("weights", {})  # files that came later cannot matter to what was measured
+        changed = [name for name, digest in weights.items() if kept.get(name, digest) != digest]
         if not other and not changed:
             return []
         names = ", ".join([*(f"encoder {n}" for n in other), *changed[:2]])

@@ -24,7 +24,11 @@ OPTIONAL = {
     "face-alignment": ("2DFAN landmarks", "face_alignment", "pip install face-alignment"),
     "xformers": ("faster attention on a GPU", "xformers", "pip install xformers"),
 }
-YUNET = "face_detection_yunet_2023mar.onnx"
+# What it brings, the file that the weight store looks for.
+FILES = {
+    "yunet": ("a better face detector", "face_detection_yunet_2023mar.onnx"),
+    "sface": ("an independent judge of identity", "face_recognition_sface_2021dec.onnx"),
+}
 
 
 def report() -> tuple[list[str], bool]:
@@ -93,17 +97,17 @@ def _backends() -> tuple[list[str], bool]:
         there = importlib.util.find_spec(module) is not None
         state = f"there, {_version(name) or 'unknown version'}" if there else f"not there: {how}"
         lines.append(f"  {name:24} {what}; {state}")
-    return [*lines, _yunet()], True
+    return [*lines, *(_file(name, *entry) for name, entry in FILES.items())], True
 
 
-def _yunet() -> str:
+def _file(name: str, what: str, file: str) -> str:
     from idinpaint import weights
 
-    what = f"  {'yunet':24} a better face detector; "
+    start = f"  {name:24} {what}; "
     try:
-        path = weights.WeightStore().find(YUNET)
+        path = weights.WeightStore().find(file)
     except InputError as error:
-        return f"{what}{error}"
+        return f"{start}{error}"
     if path is not None:
-        return f"{what}there, {path}"
-    return f"{what}not there: put {YUNET} from {weights.DOWNLOADS[YUNET][0]} into {weights.user_folder()}"
+        return f"{start}there, {path}"
+    return f"{start}not there: put {file} from {weights.DOWNLOADS[file][0]} into {weights.user_folder()}"

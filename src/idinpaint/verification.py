@@ -17,6 +17,7 @@ from idinpaint.verify import UNCERTAIN_MARGIN, similarity
 
 VERDICTS = ("verified", "plausible", "not_verified", "abstained")  # from the best to the most cautious
 PLAUSIBLE = 0.80  # expected acceptance from which a face without references counts as plausible
+UNMEASURED = 0.15  # of the features: beyond, a face counts as plausible only by measured acceptance
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,8 @@ class Verifier:
         agrees = f"similarity {seen:.2f} to the visible part"
         if seen < self.identity.threshold:
             return "not_verified", f"no reference photo, and unlike its own visible part ({agrees})"
+        if expected is None and decision.face_coverage > UNMEASURED:
+            return "not_verified", f"no reference photo; {agrees}, but nothing was measured for damage like this"
         if expected is None:
             return "plausible", f"agrees with the visible part of the face ({agrees}); no reference photo"
         chance = f"accepted as the same person in {100 * expected['probability']:.0f} % of such cases"

@@ -1,0 +1,90 @@
+"""Verdicts: what each stands on, and what changes it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import skimage.data
+
+from idinpaint.calibration import Calibration
+from idinpaint.controller import ControllerConfig
+from idinpaint.references import combine
+from idinpaint.types import Decision
+from idinpaint.verification import Verifier, near_threshold, overall_verdict, withhold
+
+NONE = combine([], 0.35)
+MASK = np.zeros((512, 512), bool)
+MASK[100:125, 195:222] = True
+
+
+@pytest.fixture(scope="module")
+def face(restorer):
+    (found,) = restorer.analyzer.analyze(skimage.data.astronaut(), MASK, (170.0, 60.0, 110.0, 130.0))
+    return found
+
+
+def decision(strategy="diffusion", coverage=0.1, **more) -> Decision:
+    return Decision(strategy, "rule", "reason", coverage, 0.1, **more)
+
+
+def calibrated(restorer, probability: float, threshold: float = 0.3) -> Calibration:
+    curve = {"coverage": [0, 1], **dict.fromkeys(("probability", "low", "high"), [probability, probability])}
+    encoder = {"sha256": restorer.identity.sha256, "threshold": threshold, "false_accept_rate": 0.01}
+    return Calibration(
+        {"encoders": {"bundled": encoder}, "acceptance": {"diffusion": {"without_references": curve}}}, ""
+    )
+
+
+@pytest.mark.parametrize(
+    "probability, coverage, verdict",
+    [(None, 0.1, "plausible"), (None, 0.2, "not_verified"), (0.9, 0.2, "plausible"), (0.5, 0.1, "not_verified")],
+)
+def test_without_references_the_measured_acceptance_decides(restorer, face, probability, coverage, verdict):
+    calibration = None if probability is None else calibrated(restorer, probability)
+    found = Verifier(restorer.identity, None, calibration).check(face.crop, face, NONE, decision(coverage=coverage))
+    assert (found.verdict, found.evidence) == (verdict, "visible") and found.visible_similarity > 0.35
+    assert (found.expected_acceptance is None) == (probability is None)
+
+
+def test_with_references_similarity_decides_at_a_stated_error_rate(restorer, face):
+    reference = restorer.references.read_one("same.png", skimage.data.astronaut())
+    verifier = Verifier(restorer.identity, None, calibrated(restorer, 0.9))
+    found = verifier.check(face.crop, face, combine([reference], 0.35), decision())
+    assert found.verdict == "verified" and found.threshold == 0.3 and found.false_accept_rate == 0.01
+    assert found.per_reference[0]["name"] == "same.png" and not found.independent and "also guided" in found.text
+    # The same photo shown to a judge whose threshold it cannot reach.
+    strict = Verifier(restorer.identity, None, calibrated(restorer, 0.9, threshold=0.9999))
+    found = strict.check(face.crop, face, combine([reference], 0.35), decision(unless_verified="abstain"))
+    assert found.verdict == "not_verified"
+    withheld, told = withhold(decision(unless_verified="abstain"), found)
+    assert withheld.strategy == "abstain" and told.verdict == "abstained" and told.similarity == found.similarity
+    assert withhold(decision(), found) == (decision(), found)
+
+
+def test_an_uncalibrated_encoder_has_no_stated_error_rate(restorer):
+    other = calibrated(restorer, 0.9)
+    other.values["encoders"]["bundled"]["sha256"] = "another"
+    threshold, rate = Verifier(restorer.identity, None, other).threshold()
+    assert rate is None and threshold > restorer.identity.threshold
+    (notice,) = Verifier(restorer.identity, None, other).differences({})
+    assert "encoder bundled" in notice
+
+
+def test_nothing_painted_and_nothing_visible(restorer, face):
+    verifier = Verifier(restorer.identity)
+    abstained = verifier.check(face.crop, face, NONE, decision("colorize"))
+    blind = verifier.check(face.crop, replace(face, id_embed=None), NONE, decision())
+    assert abstained.verdict == "abstained"
+    assert (blind.verdict, blind.evidence, blind.similarity) == ("not_verified", "none", None)
+    assert overall_verdict([blind, abstained]) == "abstained" and overall_verdict([]) is None
+
+
+def test_a_close_decision_is_called_one(face):
+    low, high = face.coverage_interval
+    assert low <= face.face_coverage <= high
+    middle = (low + high) / 2
+    (notice,) = near_threshold(face, ControllerConfig(thin=0.0, low=0.0, stop=middle, colour=1.0))
+    assert "close one" in notice
+    assert near_threshold(face, ControllerConfig(thin=0.0, low=0.0, stop=0.9, colour=1.0)) == []
