@@ -18,7 +18,7 @@ BASE = {"torch", "diffusers", "safetensors", "huggingface_hub", "numpy", "PIL", 
 PLUG_INS = {"insightface", "face_alignment", "onnxruntime", "xformers"}  # extras, imported inside functions only
 
 # Package part -> parts of the package that it must not import, directly or inside a function.
-PAINTERS = ("inpainters", "diffusion_pipeline")
+PAINTERS = ("inpainters", "diffusion_pipeline", "sd_pipeline")
 ENTRY = ("cli", "restorer")
 FORBIDDEN = {
     "models": ("faces", "controller", "verify", "data", *PAINTERS, *ENTRY),
@@ -28,6 +28,8 @@ FORBIDDEN = {
     "faces": ("data", "controller", *PAINTERS, *ENTRY),
     "inpainters": ("faces", "data", "controller", "verify", "losses", *ENTRY),
     "diffusion_pipeline": ("faces", "data", "controller", "verify", "losses", "inpainters", *ENTRY),
+    "sd_pipeline": ("faces", "data", "controller", "verify", "losses", "inpainters", *ENTRY),
+    "losses_diffusion": ("faces", "controller", "verify", *PAINTERS, *ENTRY),
     "compositing": ("faces", "controller", "models", "weights", *PAINTERS, *ENTRY),
     "verify": ("models", "controller", *PAINTERS, *ENTRY),
     "restorer": ("losses", "data", "cli"),

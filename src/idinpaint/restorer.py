@@ -56,10 +56,9 @@ class Restorer:
         device = pick_device(device)
         bundle = load_bundle(name_or_path, device, landmarks, identity)
         analyzer = FaceAnalyzer(bundle.landmarker, bundle.parser, bundle.identity, bundle.store)
-        inpainters: dict[str, Inpainter] = {
-            "prior": PriorInpainter(bundle.pipeline),
-            "diffusion": DiffusionInpainter(bundle.pipeline),
-        }
+        inpainters: dict[str, Inpainter] = {"diffusion": DiffusionInpainter(bundle.pipeline)}
+        if hasattr(bundle.pipeline, "prior"):  # a model on Stable Diffusion has none
+            inpainters["prior"] = PriorInpainter(bundle.pipeline)
         return cls(bundle, analyzer, inpainters, device)
 
     def __call__(
