@@ -66,7 +66,7 @@ class IdentitySDInpaintPipeline(StableDiffusionInpaintPipeline):
             kind = cls.load_config(name_or_path, revision=revision).get("_class_name")
         except Exception as error:  # the hub's client raises a dozen kinds
             raise InputError(
-                f"{name_or_path}: no Stable Diffusion pipeline there ({_first_line(error)}); give a folder that holds a "
+                f"{name_or_path}: no Stable Diffusion pipeline there ({_first_line(error)}); give a folder with a "
                 "model_index.json, or a hub id with the network reachable or the snapshot in the local cache"
             ) from error
         if kind not in BASES:
@@ -162,6 +162,9 @@ class IdentitySDInpaintPipeline(StableDiffusionInpaintPipeline):
             raise ValueError(f"num_inference_steps is {steps}; it must be at least 1")
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
+    """Of the first cause: `Name or service not known` says more than what follows from it."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__
     lines = (line.strip() for line in str(error).splitlines())
     return next((line for line in lines if line), type(error).__name__)
