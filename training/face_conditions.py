@@ -68,11 +68,14 @@ class FaceConditions:
 
     @torch.no_grad()
     def __call__(
-        self, rng: np.random.Generator, index: np.ndarray, image: torch.Tensor, mask: torch.Tensor
+        self, generators: list[np.random.Generator], index: list[int], image: torch.Tensor, mask: torch.Tensor
     ) -> FaceExample:
-        """Conditions of photos `index` as augmented: image [B, 3, 256, 256] in [-1, 1], mask [B, 1, 256, 256]."""
+        """Conditions of photos `index` as augmented: image [B, 3, 256, 256] in [-1, 1], mask [B, 1, 256, 256].
+
+        generators: one a sample, so that a sample does not depend on its batch.
+        """
         points, visible = self._read(image, mask)
-        embeds = [self._identity(rng, int(i), v) for i, v in zip(index, visible, strict=True)]
+        embeds = [self._identity(rng, i, v) for rng, i, v in zip(generators, index, visible, strict=True)]
         classes = upsample(self.parser(image.to(self.device), torch.zeros_like(mask).to(self.device))).argmax(1).cpu()
         skin = torch.isin(classes, torch.tensor(SKIN)).float()[:, None]
         return FaceExample(points, torch.stack(embeds), skin)

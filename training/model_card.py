@@ -46,7 +46,7 @@ without a safety checker. The weights carry the terms of the base model and of t
 def write_model_card(folder: str | Path, run: dict[str, Any], base: str, where: str, losses: dict[str, float]) -> Path:
     """Write README.md into a pipeline folder.
 
-    run: {{"config": ..., "commit": ..., "command": ...}} as run.json holds it; base: hub id or a word for ours;
+    run: {"config": ..., "commit": ..., "command": ...} as run.json holds it; base: hub id or a word for ours;
     where: folder or hub id by which it is loaded; losses: name -> value, in the log's order.
     """
     config = run["config"]
@@ -56,6 +56,7 @@ def write_model_card(folder: str | Path, run: dict[str, Any], base: str, where: 
     data = ModelCardData(
         library_name="diffusers",
         pipeline_tag="image-to-image",
+        license="other",
         base_model=base if on_hub else None,
         tags=["inpainting", "face-restoration", "identity", "idinpaint"],
     )

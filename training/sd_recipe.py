@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from accelerate import PartialState
 from engine import Batch, LoopConfig, save_weights, train
 from face_conditions import FaceConditions
 from identity_terms import IdentityTerm
@@ -71,7 +73,7 @@ class SDConfig(LoopConfig):
     landmarks: str = f"{BUNDLED}/landmarks.safetensors"
     parsing: str = f"{BUNDLED}/parsing.safetensors"
     identity: str = f"{BUNDLED}/identity.safetensors"
-    identity_teacher: str = "../shared/models/mobilefacenet_foamliu_arcface.pt"
+    identity_teacher: str | None = "../shared/models/mobilefacenet_foamliu_arcface.pt"
     push_to_hub: bool = False
     hub_model_id: str | None = None
 
@@ -115,12 +117,16 @@ class SDLoss:
         pipeline.text_encoder.requires_grad_(False).to(device)
         with torch.no_grad():  # [2, T, C]: the fixed prompt, and the empty one for guidance
             self.text = pipeline.encode_prompt([config.prompt, ""], device, 1, False)[0]
+        self.latest = dict.fromkeys(self._pixel_weights(), 0.0)
         self.faces = None
         if config.identity_weight or config.heatmap_weight:
             self.faces = IdentityTerm(config.landmarks, config.identity, config.identity_teacher, device)
 
     def __call__(self, model: nn.Module, batch: Batch, step: int) -> tuple[torch.Tensor, dict[str, float]]:
-        """Diffusion loss, and every `pixel_every` steps the losses in pixels; each term by name."""
+        """Diffusion loss, and every `pixel_every` steps the losses in pixels; each term by name.
+
+        Between those steps the log gets the newest value, so that a row's mean is not one with zeros.
+        """
         config = self.config
         image, mask = batch["image"], batch["mask"]
         size = config.resolution
@@ -138,15 +144,14 @@ class SDLoss:
         if config.snr_gamma is not None:
             scale = min_snr_weight(self.alphas, config.snr_gamma, self.kind)[batch["timesteps"]]
         loss = (error * scale).mean()
-        terms = {"diffusion": error.mean()}
         chosen = low_noise(alpha, config.min_alpha).nonzero().flatten()[: config.pixel_samples]
         if step % config.pixel_every == 0 and len(chosen) and self._pixel_weights():
             clean = pred_original_sample(noisy[chosen], output[chosen], alpha[chosen], self.kind)
             pixel = self.pixel_terms(clean, image[chosen], mask[chosen], batch["skin_mask"][chosen])
             weights = self._pixel_weights()
             loss = loss + sum(weights[name] * value for name, value in pixel.items())
-            terms |= pixel
-        return loss, {name: float(value.detach()) for name, value in terms.items()}
+            self.latest |= {name: float(value.detach()) for name, value in pixel.items()}
+        return loss, {"diffusion": float(error.detach().mean()), **self.latest}
 
     def _pixel_weights(self) -> dict[str, float]:
         config = self.config
@@ -188,24 +193,29 @@ class SDBatches:
         self.id_dim = self.faces.embeddings.shape[1]
 
     def __call__(self, rng: np.random.Generator, step: int) -> Batch:
-        """Photos, masks, conditions, timesteps and noise of one step."""
-        config, count = self.config, self.config.train_batch_size
-        index = rng.integers(0, len(self.photos), count)
-        image = to_tensor(np.stack([jitter(rng, self.photos[i]) for i in index]))
-        holes = np.stack([random_mask(rng, 256, self.masks, config.max_ratio) for _ in index])
-        mask = torch.from_numpy(holes[:, None]).float()
-        made = self.faces(rng, index, image, mask)
-        cells = config.resolution // 8
-        keep = torch.from_numpy(rng.random((count, 1, 1, 1)) >= config.drop_heatmaps).float()
+        """A batch of one step; every sample from its own generator."""
+        return self.examples(rng.spawn(self.config.train_batch_size))
+
+    def examples(self, generators: list[np.random.Generator]) -> Batch:
+        """Photos, masks, conditions, timesteps and noise, one sample a generator."""
+        config, cells = self.config, self.config.resolution // 8
+        index = [int(rng.integers(len(self.photos))) for rng in generators]
+        photos = np.stack([jitter(rng, self.photos[i]) for rng, i in zip(generators, index, strict=True)])
+        holes = np.stack([random_mask(rng, 256, self.masks, config.max_ratio) for rng in generators])
+        image, mask = to_tensor(photos), torch.from_numpy(holes[:, None]).float()
+        made = self.faces(generators, index, image, mask)
+        draws = torch.from_numpy(np.stack([rng.random(2) for rng in generators]))
+        keep = (draws[:, 0] >= config.drop_heatmaps).float().view(-1, 1, 1, 1)
+        noise = np.stack([rng.standard_normal((4, cells, cells), np.float32) for rng in generators])
         return {
             "image": image,
             "mask": mask,
             "skin_mask": made.skin_mask,
             "heatmaps": torch.from_numpy(draw_heatmaps(made.landmarks.numpy(), cells)) * keep,
             "id_embed": made.id_embed,
-            "no_prompt": torch.from_numpy((rng.random(count) < config.drop_prompt).astype(np.int64)),
-            "timesteps": torch.from_numpy(rng.integers(0, 1000, count)),
-            "noise": torch.randn(count, 4, cells, cells),
+            "no_prompt": (draws[:, 1] < config.drop_prompt).long(),
+            "timesteps": torch.tensor([int(rng.integers(1000)) for rng in generators]),
+            "noise": torch.from_numpy(noise),
         }
 
 
@@ -217,15 +227,17 @@ def save_result(config: SDConfig, pipeline: IdentitySDInpaintPipeline, unet: Ide
         unet.merge_lora()
     pipeline.register_modules(unet=unet)
     folder, temporary = output / "pipeline", output / "pipeline.tmp"
-    pipeline.to(dtype=torch.float16).save_pretrained(temporary)
+    shutil.rmtree(temporary, ignore_errors=True)
+    for part in (unet, pipeline.vae, pipeline.text_encoder):
+        nn.Module.half(part)  # the loss is done with them
+    pipeline.save_pretrained(temporary)
     described = output / "run.json"
     run = json.loads(described.read_text()) if described.is_file() else {"config": asdict(config), "commit": ""}
     run["command"] = "accelerate launch training/train_diffusion.py"
-    where = config.hub_model_id or folder.as_posix()
+    where = config.hub_model_id or f"{output.name}/pipeline"
     losses = last_losses(output / "log.jsonl")
     write_model_card(temporary, run, config.pretrained_model_name_or_path, where, losses)
-    if folder.exists():
-        os.replace(folder, output / "pipeline.old")
+    shutil.rmtree(folder, ignore_errors=True)
     os.replace(temporary, folder)
     return folder
 
@@ -266,6 +278,8 @@ def main(config: SDConfig) -> None:
         return SDDenoiser(ready.pop() if ready else load_base(config, batches.id_dim).unet)
 
     ema = train(config, build, batches, loss)
+    if not PartialState().is_main_process:
+        return
     folder = save_result(config, pipeline, ema.unet)
     if config.push_to_hub:
         print(json.dumps({"pushed": push(folder, config.hub_model_id)}), flush=True)

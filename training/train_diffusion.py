@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from bases import run_chosen
 from diffusers import DDIMScheduler, UNet2DConditionModel
-from engine import Batch, LoopConfig, run_script, save_weights, train
+from engine import Batch, LoopConfig, save_weights, train
 from identity_terms import IdentityTerm, align_faces, load_frozen
 from torch import nn
 from train_prior import jitter
@@ -39,6 +40,7 @@ from idinpaint.tensors import draw_heatmaps, to_tensor
 class DiffusionConfig(LoopConfig):
     """Settings of the diffusion recipe."""
 
+    base: str = "small"  # sd: the recipe of sd_recipe.py
     prior: str = "runs/prior-256-id/prior.safetensors"
     prior_blocks: int = 2
     autoencoder: str = "runs/autoencoder/autoencoder.safetensors"
@@ -299,4 +301,4 @@ def main(config: DiffusionConfig) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, DiffusionConfig)
+    run_chosen(main, DiffusionConfig)
