@@ -10,8 +10,6 @@ from typing import Any
 import yaml
 from engine import run_script
 
-from idinpaint.types import InputError
-
 BASES = ("small", "sd")
 
 
@@ -36,13 +34,12 @@ def asked_base(arguments: Sequence[str]) -> str:
 def run_chosen(small_main: Callable[[Any], None], small_config: type) -> None:
     """Entry point of train_diffusion.py."""
     base = asked_base(sys.argv[1:])
-
-    def refuse(config: Any) -> None:
-        raise InputError(f"base: {base} is unknown; use one of {', '.join(BASES)}")
-
+    if base not in BASES:  # before the config is read: its keys are another recipe's
+        print(f"error: base: {base} is unknown; use one of {', '.join(BASES)}", file=sys.stderr)
+        raise SystemExit(2)
     if base == "sd":
         from sd_recipe import SDConfig, main
 
         run_script(main, SDConfig)
     else:
-        run_script(small_main if base in BASES else refuse, small_config)
+        run_script(small_main, small_config)
