@@ -70,13 +70,10 @@ def test_skin_l1_and_heatmap_loss_by_hand():
     assert heatmap_loss(moved, sharp).item() == pytest.approx(2.0)  # one peak gone, one too many
 
 
-def test_model_card_names_what_was_done_and_no_path(tmp_path):
-    sys.path.insert(0, str(REPO / "training"))
-    try:
-        from model_card import write_model_card
-    finally:
-        sys.path.pop(0)
+def test_model_card_names_what_was_done_and_no_path(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(REPO / "training"))
     from huggingface_hub import ModelCard
+    from model_card import write_model_card
 
     config = {"max_train_steps": 7, "train_batch_size": 2, "seed": 3, "train_data_dir": "/home/someone/photos"}
     run = {"config": config, "commit": "abc123", "command": "accelerate launch x.py"}
@@ -95,9 +92,17 @@ def launch(*overrides: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=REPO, capture_output=True, text=True, env=env)
 
 
-def test_an_unknown_base_is_one_line():
-    done = launch("base=tiny")
-    assert done.returncode == 2 and "use one of small, sd" in done.stderr.splitlines()[-1]
+def test_the_base_chooses_the_recipe(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(REPO / "training"))
+    from bases import asked_base, run_chosen
+
+    sd = ["--config", str(REPO / "configs" / "diffusion-sd15-inpaint.yaml")]
+    assert asked_base(sd) == "sd" and asked_base([*sd, "--set", "base=small"]) == "small"
+    assert asked_base(["--config", str(REPO / "configs" / "diffusion-256.yaml")]) == "small"
+    monkeypatch.setattr(sys, "argv", ["x", *sd, "--set", "base=tiny"])
+    with pytest.raises(SystemExit) as caught:
+        run_chosen(lambda config: None, dict)
+    assert caught.value.code == 2 and "use one of small, sd" in capsys.readouterr().err
 
 
 def test_lora_training_writes_a_pipeline_and_the_small_files(shared, tmp_path):
