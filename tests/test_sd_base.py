@@ -92,8 +92,9 @@ def test_a_fresh_model_equals_diffusers_whole_pipeline(base):
     mask[..., 16:48, 8:40] = 1
     noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(5))
     latents = theirs.vae.encode(image * (1 - mask)).latent_dist.mode() * theirs.vae.config.scaling_factor
+    picture = (image + 1) / 2
     wanted = theirs(
-        "a face", (image + 1) / 2, mask, latents.detach(), height=64, width=64, num_inference_steps=3, guidance_scale=2.0,
+        "a face", picture, mask, latents.detach(), height=64, width=64, num_inference_steps=3, guidance_scale=2.0,
         latents=noise, output_type="pt",
     ).images  # fmt: skip
     made = ours(

@@ -148,8 +148,8 @@ class IdentitySDInpaintPipeline(StableDiffusionInpaintPipeline):
         if decoded.shape[-1] != size:
             decoded = F.interpolate(decoded, size=(size, size), mode="bilinear", antialias=True)
         predicted = decoded.clamp(-1, 1)
-        known, hole = (t.repeat_interleave(copies, 0).float() for t in (known * (1 - hole), hole))
-        return InpaintOutput(images=known + predicted * hole, predicted_images=predicted)
+        known, hole = (t.to(device).float().repeat_interleave(copies, 0) for t in (masked_image, mask))
+        return InpaintOutput(images=known * (1 - hole) + predicted * hole, predicted_images=predicted)
 
     def _check(self, masked_image: torch.Tensor, mask: torch.Tensor, heatmaps: torch.Tensor | None, steps: int) -> None:
         b, _, h, w = masked_image.shape
