@@ -15,7 +15,13 @@ SRC = ROOT / "src"
 HEAVY = ("torch", "diffusers", "transformers", "accelerate", "onnxruntime", "skimage")
 
 BASE = {"torch", "diffusers", "safetensors", "huggingface_hub", "numpy", "PIL", "cv2", "yaml"}
-PLUG_INS = {"insightface", "face_alignment", "onnxruntime", "xformers"}  # extras, imported inside functions only
+PLUG_INS = {
+    "insightface",
+    "face_alignment",
+    "onnxruntime",
+    "xformers",
+    "peft",
+}  # extras, imported inside functions only
 
 # Package part -> parts of the package that it must not import, directly or inside a function.
 PAINTERS = ("inpainters", "diffusion_pipeline", "sd_pipeline")
