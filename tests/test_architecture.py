@@ -16,10 +16,10 @@ HEAVY = ("torch", "diffusers", "transformers", "accelerate", "onnxruntime", "ski
 
 BASE = {"torch", "diffusers", "safetensors", "huggingface_hub", "numpy", "PIL", "cv2", "yaml"}
 # Extras, imported inside functions only.
-PLUG_INS = {"insightface", "face_alignment", "onnxruntime", "xformers", "datasets", "pyarrow"}
+PLUG_INS = {"insightface", "face_alignment", "onnxruntime", "xformers", "datasets", "pyarrow", "peft"}
 
 # Package part -> parts of the package that it must not import, directly or inside a function.
-PAINTERS = ("inpainters", "diffusion_pipeline")
+PAINTERS = ("inpainters", "diffusion_pipeline", "sd_pipeline")
 ENTRY = ("cli", "restorer")
 FORBIDDEN = {
     "models": ("faces", "controller", "verify", "data", *PAINTERS, *ENTRY),
@@ -29,6 +29,8 @@ FORBIDDEN = {
     "faces": ("data", "controller", *PAINTERS, *ENTRY),
     "inpainters": ("faces", "data", "controller", "verify", "losses", *ENTRY),
     "diffusion_pipeline": ("faces", "data", "controller", "verify", "losses", "inpainters", *ENTRY),
+    "sd_pipeline": ("faces", "data", "controller", "verify", "losses", "inpainters", *ENTRY),
+    "losses_diffusion": ("faces", "controller", "verify", *PAINTERS, *ENTRY),
     "compositing": ("faces", "controller", "models", "weights", *PAINTERS, *ENTRY),
     "verify": ("models", "controller", *PAINTERS, *ENTRY),
     "restorer": ("losses", "data", "cli"),

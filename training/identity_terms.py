@@ -58,9 +58,11 @@ class IdentityTerm:
     else: trained on colours, it painted hidden eyes blue.
     """
 
-    def __init__(self, landmarks: str, identity: str, teacher: str, device: torch.device) -> None:
+    def __init__(self, landmarks: str, identity: str, teacher: str | None, device: torch.device) -> None:
         self.landmarker = load_frozen(FaceMaps(68), landmarks, device)
-        self.encoders = [load_frozen(IdentityNet(), identity, device), load_mobilefacenet(teacher).to(device)]
+        self.encoders = [load_frozen(IdentityNet(), identity, device)]
+        if teacher is not None:
+            self.encoders.append(load_mobilefacenet(teacher).to(device))
 
     def __call__(self, inpainted: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
         """inpainted, image: [B, 3, H, W] in [-1, 1], H = W at most 256 -> scalar; gradients flow to `inpainted`."""

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from bases import run_chosen
 from diffusers import DDIMScheduler, UNet2DConditionModel
-from engine import Batch, Draw, LoopConfig, Terms, main_process, run_script, save_weights, train, training_device
+from engine import Batch, Draw, LoopConfig, Terms, main_process, save_weights, train, training_device
 from example_pool import ExamplePool
 from identity_terms import IdentityTerm
 from run_log import picture_grid
@@ -36,6 +37,7 @@ from idinpaint.tensors import draw_heatmaps, to_tensor
 class DiffusionConfig(LoopConfig):
     """Settings of the diffusion recipe."""
 
+    base: str = "small"  # sd: the recipe of sd_recipe.py
     prior: str = "runs/prior-256-id/prior.safetensors"
     prior_blocks: int = 2
     autoencoder: str = "runs/autoencoder/autoencoder.safetensors"
@@ -256,4 +258,4 @@ def main(config: DiffusionConfig) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, DiffusionConfig)
+    run_chosen(main, DiffusionConfig)

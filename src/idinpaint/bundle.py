@@ -134,13 +134,22 @@ def load_judge(store: WeightStore) -> Any:
 
 
 def load_pipeline(folder: Path, device: str = "cpu"):
-    """The IdentityInpaintPipeline of a folder in diffusers' layout, float32 on the CPU and float16 on CUDA."""
+    """The pipeline of a folder in diffusers' layout (IdentityInpaintPipeline, or its sibling on Stable Diffusion),
+    float32 on the CPU and float16 on CUDA. Raises InputError when it cannot be loaded."""
+    import json
+    from importlib.util import find_spec
+
     import torch
     from diffusers.utils import logging
 
     from idinpaint.diffusion_pipeline import IdentityInpaintPipeline
 
     logging.disable_progress_bar()
+    kind = json.loads((folder / "model_index.json").read_text(encoding="utf-8")).get("_class_name")
+    if kind not in ("IdentityInpaintPipeline", "IdentitySDInpaintPipeline"):
+        raise InputError(f"{folder}: is a {kind}; fine-tune it first (configs/diffusion-sd15-inpaint.yaml)")
+    if kind == "IdentitySDInpaintPipeline" and find_spec("transformers") is None:
+        raise InputError(f"{folder}: this model reads prompts; pip install 'idinpaint[sd]'")
     dtype = torch.float16 if device == "cuda" else torch.float32
     try:
         pipeline = IdentityInpaintPipeline.from_pretrained(folder, dtype=dtype, local_files_only=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,11 +26,11 @@ from idinpaint.models.pconv import PConvPrior
 @dataclass
 class InpaintOutput(BaseOutput):
     """images: [B * num_images_per_prompt, 3, 256, 256] in [-1, 1], known pixels equal to the input's;
-    predicted_images: the same before compositing; prior_image: [B, 3, 256, 256], the stage-one fill."""
+    predicted_images: the same before compositing; prior_image: [B, 3, 256, 256], the stage-one fill, if any."""
 
     images: torch.Tensor
     predicted_images: torch.Tensor
-    prior_image: torch.Tensor
+    prior_image: torch.Tensor | None = None
 
 
 class IdentityInpaintPipeline(DiffusionPipeline):
@@ -50,6 +51,26 @@ class IdentityInpaintPipeline(DiffusionPipeline):
         super().__init__()
         self.register_modules(unet=unet, scheduler=scheduler, autoencoder=autoencoder, prior=prior, id_tokens=id_tokens)
         self.register_to_config(residual_std=list(residual_std or [1.0] * autoencoder.config.latent_channels))
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> DiffusionPipeline:
+        """As diffusers'; a folder trained from Stable Diffusion comes as IdentitySDInpaintPipeline."""
+        index = Path(pretrained_model_name_or_path) / "model_index.json"
+        if index.is_file() and '"IdentitySDInpaintPipeline"' in index.read_text(encoding="utf-8"):
+            from idinpaint.sd_pipeline import IdentitySDInpaintPipeline
+
+            return IdentitySDInpaintPipeline.from_pretrained(pretrained_model_name_or_path, **kwargs)
+        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+
+    @property
+    def id_dim(self) -> int:
+        """Numbers in an identity vector."""
+        return self.id_tokens.config.id_dim
+
+    @property
+    def heatmap_size(self) -> int:
+        """Side of the landmark maps, in latent cells."""
+        return 32
 
     @torch.no_grad()
     def __call__(

@@ -74,13 +74,15 @@ class Restorer:
         bundle = load_bundle(name_or_path, device, landmarks, identity)
         analyzer = FaceAnalyzer(bundle.landmarker, bundle.parser, bundle.identity, bundle.store)
         inpainters: dict[str, Inpainter] = {
-            "prior": PriorInpainter(bundle.pipeline),
             "diffusion": DiffusionInpainter(bundle.pipeline),
             "colorize": ColorizeInpainter(),
         }
+        prior = getattr(bundle.pipeline, "prior", None)  # a model on Stable Diffusion has none
+        if prior is not None:
+            inpainters["prior"] = PriorInpainter(bundle.pipeline)
         folder = find_gan(bundle.store.folder, gan)
         if folder is not None:
-            inpainters["gan"] = load_gan(folder, bundle.pipeline.prior, device)
+            inpainters["gan"] = load_gan(folder, prior, device)
         return cls(bundle, analyzer, inpainters, device)
 
     def __call__(

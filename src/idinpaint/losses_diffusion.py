@@ -1,0 +1,76 @@
+"""Losses of the Stable Diffusion recipe as pure functions, one an equation. See losses.py for the shape conventions.
+
+Timesteps t [B]; a = alphas_cumprod[t]; x_t = sqrt(a) x_0 + sqrt(1 - a) e, the noisy latents [B, 4, h, w].
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+
+def pred_original_sample(
+    noisy: torch.Tensor, output: torch.Tensor, alpha: torch.Tensor, prediction_type: str
+) -> torch.Tensor:
+    """One-step estimate of x_0 (Ho et al. 2020, eq. 15; v: Salimans and Ho 2022, appendix D). alpha: a, [B].
+
+    epsilon: (x_t - sqrt(1 - a) e) / sqrt(a); v_prediction: sqrt(a) x_t - sqrt(1 - a) v.
+    """
+    a = alpha.view(-1, 1, 1, 1)
+    if prediction_type == "epsilon":
+        return (noisy - (1 - a).sqrt() * output) / a.sqrt()
+    if prediction_type == "v_prediction":
+        return a.sqrt() * noisy - (1 - a).sqrt() * output
+    raise ValueError(f"prediction_type {prediction_type}: epsilon or v_prediction")
+
+
+def prediction_target(
+    latents: torch.Tensor, noise: torch.Tensor, alpha: torch.Tensor, prediction_type: str
+) -> torch.Tensor:
+    """What the network is to give: e, or v = sqrt(a) e - sqrt(1 - a) x_0."""
+    if prediction_type == "epsilon":
+        return noise
+    if prediction_type == "v_prediction":
+        a = alpha.view(-1, 1, 1, 1)
+        return a.sqrt() * noise - (1 - a).sqrt() * latents
+    raise ValueError(f"prediction_type {prediction_type}: epsilon or v_prediction")
+
+
+def weighted_mse(output: torch.Tensor, target: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Per sample [B]: sum w (o - t)^2 / (C sum w). weight: [B, 1, h, w]."""
+    error = ((output - target).square() * weight).sum((1, 2, 3))
+    return error / (output.shape[1] * weight.sum((1, 2, 3))).clamp(min=1e-6)
+
+
+def latent_weight(
+    mask: torch.Tensor, skin_mask: torch.Tensor, size: int, known_weight: float, skin_weight: float
+) -> torch.Tensor:
+    """Weight of a latent cell [B, 1, size, size]: known_weight + (1 - known_weight) h + skin_weight h s.
+
+    h is the cell's share of hole, s its share of face skin; masks are [B, 1, H, W].
+    """
+    hole, skin = (F.adaptive_avg_pool2d(x, size) for x in (mask, skin_mask))
+    return known_weight + (1 - known_weight) * hole + skin_weight * hole * skin
+
+
+def low_noise(alpha: torch.Tensor, threshold: float) -> torch.Tensor:
+    """[B] bool: the one-step prediction is worth decoding, a >= threshold."""
+    return alpha >= threshold
+
+
+def skin_l1(predicted: torch.Tensor, target: torch.Tensor, skin_mask: torch.Tensor) -> torch.Tensor:
+    """Mean |p - t| over skin pixels: sum |G - G_t| S / (3 sum S) (the PD-GAN face variant's L_mask, normalised)."""
+    return ((predicted - target).abs() * skin_mask).sum() / (3 * skin_mask.sum()).clamp(min=1)
+
+
+def heatmap_loss(logits: torch.Tensor, target_logits: torch.Tensor) -> torch.Tensor:
+    """(1/N) sum over landmarks n and pixels ij of (M'^n_ij - M^n_ij)^2, averaged over the batch.
+
+    Logits [B, K, h, w] of a frozen landmark network on output and ground truth. M are their softmax maps over the
+    target's peak, so that a certain landmark's map peaks at 1 as a drawn Gaussian does.
+    """
+    b, k, h, w = logits.shape
+    target = target_logits.detach().float().flatten(2).softmax(-1)
+    peak = target.amax(-1, keepdim=True)
+    error = ((logits.float().flatten(2).softmax(-1) - target) / peak).square()
+    return error.sum() / (b * k)

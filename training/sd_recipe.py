@@ -1,0 +1,283 @@
+"""Fine-tune Stable Diffusion 1.x or 2.x for portraits, with landmarks by channel and identity by IP-Adapter.
+
+train_diffusion.py comes here when the config says `base: sd`. See configs/diffusion-sd15-inpaint.yaml.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from engine import Batch, Draw, LoopConfig, Terms, main_process, save_weights, train, training_device
+from face_conditions import FaceConditions
+from identity_terms import IdentityTerm
+from model_card import push, write_model_card
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+from train_prior import jitter
+
+from idinpaint.data import load_photos, load_training_masks, training_photos
+from idinpaint.losses import min_snr_weight
+from idinpaint.losses_diffusion import (
+    heatmap_loss,
+    latent_weight,
+    low_noise,
+    pred_original_sample,
+    prediction_target,
+    skin_l1,
+    weighted_mse,
+)
+from idinpaint.masks import random_mask
+from idinpaint.models.sd_base import IdentityUNet, condition_maps, working_size
+from idinpaint.sd_pipeline import NEUTRAL_PROMPT, IdentitySDInpaintPipeline
+from idinpaint.tensors import draw_heatmaps, to_tensor
+from idinpaint.types import InputError
+
+BUNDLED = "src/idinpaint/weights_bundled"
+
+
+@dataclass
+class SDConfig(LoopConfig):
+    """Settings of the Stable Diffusion recipe."""
+
+    base: str = "sd"
+    pretrained_model_name_or_path: str = "stable-diffusion-v1-5/stable-diffusion-inpainting"  # hub id or folder
+    revision: str | None = None  # commit, tag or branch of the hub id
+    variant: str | None = None  # of its files: fp16
+    resolution: int = 512  # px, side at which the crop is painted
+    prompt: str = NEUTRAL_PROMPT
+    num_inference_steps: int = 20  # default of the saved pipeline
+    guidance_scale: float = 1.0
+    lora_rank: int = 0  # 0: the whole UNet is trained
+    num_id_tokens: int = 4
+    gradient_checkpointing: bool = True
+    snr_gamma: float | None = 5.0
+    known_weight: float = 0.1  # of a latent cell outside the hole
+    skin_weight: float = 0.5  # added on skin cells of the hole
+    drop_heatmaps: float = 0.1
+    drop_prompt: float = 0.1
+    max_ratio: float = 0.5
+    pixel_every: int = 4  # steps between those with losses in pixels
+    pixel_samples: int = 2  # at most, of a batch
+    min_alpha: float = 0.5  # alphas_cumprod from which a one-step prediction is decoded
+    skin_l1_weight: float = 0.1
+    heatmap_weight: float = 0.01
+    identity_weight: float = 0.1
+    landmarks: str = f"{BUNDLED}/landmarks.safetensors"
+    parsing: str = f"{BUNDLED}/parsing.safetensors"
+    identity: str = f"{BUNDLED}/identity.safetensors"
+    identity_teacher: str | None = "../shared/models/mobilefacenet_foamliu_arcface.pt"
+    push_to_hub: bool = False
+    hub_model_id: str | None = None
+
+
+class SDDenoiser(nn.Module):
+    """The UNet as the loop trains it; the frozen parts stay outside."""
+
+    def __init__(self, unet: IdentityUNet) -> None:
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, latents: torch.Tensor, maps: torch.Tensor, batch: Batch, text: torch.Tensor) -> torch.Tensor:
+        """See IdentityUNet.predict."""
+        return self.unet.predict(latents, maps, batch["timesteps"], text, batch["id_embed"])
+
+
+def load_base(config: SDConfig, id_dim: int) -> IdentitySDInpaintPipeline:
+    """The base with its conditions added, and LoRA when asked for. Raises InputError when it cannot be loaded."""
+    pipeline = IdentitySDInpaintPipeline.from_base(
+        config.pretrained_model_name_or_path, config.revision, config.variant, resolution=config.resolution,
+        prompt=config.prompt, num_inference_steps=config.num_inference_steps, guidance_scale=config.guidance_scale,
+    )  # fmt: skip
+    torch.manual_seed(config.seed)
+    pipeline.unet.add_conditions(68, id_dim, config.num_id_tokens)
+    if config.lora_rank:
+        pipeline.unet.add_lora(config.lora_rank)
+    return pipeline
+
+
+class SDLoss:
+    """The frozen parts and the losses over them; called with (model, batch, step) by the loop."""
+
+    def __init__(self, config: SDConfig, pipeline: IdentitySDInpaintPipeline, device: torch.device) -> None:
+        self.config = config
+        self.scheduler = pipeline.scheduler
+        self.kind = pipeline.scheduler.config.prediction_type
+        self.alphas = pipeline.scheduler.alphas_cumprod.to(device)
+        self.vae = pipeline.vae.requires_grad_(False).eval().to(device)
+        pipeline.text_encoder.requires_grad_(False).to(device)
+        with torch.no_grad():  # [2, T, C]: the fixed prompt, and the empty one for guidance
+            self.text = pipeline.encode_prompt([config.prompt, ""], device, 1, False)[0]
+        self.latest = dict.fromkeys(self._pixel_weights(), 0.0)
+        self.faces = None
+        if config.identity_weight or config.heatmap_weight:
+            self.faces = IdentityTerm(config.landmarks, config.identity, config.identity_teacher, device)
+
+    def __call__(self, model: nn.Module, batch: Batch, step: int) -> tuple[torch.Tensor, Terms]:
+        """Diffusion loss, and every `pixel_every` steps the losses in pixels; each term by name.
+
+        Between those steps the log gets the newest value, so that a row's mean is not one with zeros.
+        """
+        config = self.config
+        image, mask = batch["image"], batch["mask"]
+        size = config.resolution
+        with torch.no_grad():
+            large = F.interpolate(image, size=(size, size), mode="bilinear") if image.shape[-1] != size else image
+            latents = self.vae.encode(large).latent_dist.mode() * self.vae.config.scaling_factor
+            maps = condition_maps(self.vae, *working_size(image * (1 - mask), mask, size), batch["heatmaps"])
+            noisy = self.scheduler.add_noise(latents, batch["noise"], batch["timesteps"])
+        alpha = self.alphas[batch["timesteps"]]
+        output = model(noisy, maps, batch, self.text[batch["no_prompt"]]).float()
+        target = prediction_target(latents, batch["noise"], alpha, self.kind)
+        weight = latent_weight(mask, batch["skin_mask"], latents.shape[-1], config.known_weight, config.skin_weight)
+        error = weighted_mse(output, target, weight)
+        scale = 1.0
+        if config.snr_gamma is not None:
+            scale = min_snr_weight(self.alphas, config.snr_gamma, self.kind)[batch["timesteps"]]
+        loss = (error * scale).mean()
+        chosen = low_noise(alpha, config.min_alpha).nonzero().flatten()[: config.pixel_samples]
+        if step % config.pixel_every == 0 and len(chosen) and self._pixel_weights():
+            clean = pred_original_sample(noisy[chosen], output[chosen], alpha[chosen], self.kind)
+            pixel = self.pixel_terms(clean, image[chosen], mask[chosen], batch["skin_mask"][chosen])
+            weights = self._pixel_weights()
+            loss = loss + sum(weights[name] * value for name, value in pixel.items())
+            self.latest |= {name: float(value.detach()) for name, value in pixel.items()}
+        return loss, {"diffusion": float(error.detach().mean()), **self.latest}
+
+    def _pixel_weights(self) -> dict[str, float]:
+        config = self.config
+        weights = {"skin_l1": config.skin_l1_weight, "heatmap": config.heatmap_weight}
+        return {name: weight for name, weight in (weights | {"identity": config.identity_weight}).items() if weight}
+
+    def pixel_terms(
+        self, latents: torch.Tensor, image: torch.Tensor, mask: torch.Tensor, skin_mask: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Losses of the decoded prediction at the crop's own size, in the hole; only those with a weight."""
+        decoded = checkpoint(lambda x: self.vae.decode(x).sample, latents / self.vae.config.scaling_factor,
+                             use_reentrant=False).float()  # fmt: skip
+        if decoded.shape[-1] != image.shape[-1]:
+            decoded = F.interpolate(decoded, size=image.shape[-2:], mode="bilinear", antialias=True)
+        painted = image * (1 - mask) + decoded * mask
+        wanted, terms = self._pixel_weights(), {}
+        if "skin_l1" in wanted:
+            terms["skin_l1"] = skin_l1(painted, image, skin_mask * mask)
+        if "heatmap" in wanted:
+            nothing = torch.zeros_like(mask)
+            with torch.no_grad():
+                goal = self.faces.landmarker(image, nothing)
+            terms["heatmap"] = heatmap_loss(self.faces.landmarker(painted, nothing), goal)
+        if "identity" in wanted:
+            terms["identity"] = self.faces(painted, image)
+        return terms
+
+
+class SDBatches:
+    """make_batch of the loop: everything from the generators of the samples."""
+
+    def __init__(self, config: SDConfig, device: torch.device) -> None:
+        self.config = config
+        entries = training_photos(config.train_data_dir, config.splits_dir)
+        self.photos = load_photos(entries)
+        self.masks = load_training_masks(config.train_data_dir, config.splits_dir)
+        networks = {name: getattr(config, name) for name in ("landmarks", "parsing", "identity")}
+        self.faces = FaceConditions(entries, self.photos, networks, device)
+        self.id_dim = self.faces.embeddings.shape[1]
+
+    def __call__(self, draw: Draw) -> Batch:
+        """One process's part of a step's batch; every sample from its own generator."""
+        return self.examples(draw.generators())
+
+    def examples(self, generators: list[np.random.Generator]) -> Batch:
+        """Photos, masks, conditions, timesteps and noise, one sample a generator."""
+        config, cells = self.config, self.config.resolution // 8
+        index = [int(rng.integers(len(self.photos))) for rng in generators]
+        photos = np.stack([jitter(rng, self.photos[i]) for rng, i in zip(generators, index, strict=True)])
+        holes = np.stack([random_mask(rng, 256, self.masks, config.max_ratio) for rng in generators])
+        image, mask = to_tensor(photos), torch.from_numpy(holes[:, None]).float()
+        made = self.faces(generators, index, image, mask)
+        draws = torch.from_numpy(np.stack([rng.random(2) for rng in generators]))
+        keep = (draws[:, 0] >= config.drop_heatmaps).float().view(-1, 1, 1, 1)
+        noise = np.stack([rng.standard_normal((4, cells, cells), np.float32) for rng in generators])
+        return {
+            "image": image,
+            "mask": mask,
+            "skin_mask": made.skin_mask,
+            "heatmaps": torch.from_numpy(draw_heatmaps(made.landmarks.numpy(), cells)) * keep,
+            "id_embed": made.id_embed,
+            "no_prompt": (draws[:, 1] < config.drop_prompt).long(),
+            "timesteps": torch.tensor([int(rng.integers(1000)) for rng in generators]),
+            "noise": torch.from_numpy(noise),
+        }
+
+
+def save_result(config: SDConfig, pipeline: IdentitySDInpaintPipeline, unet: IdentityUNet) -> Path:
+    """Write run/pipeline (fp16, LoRA merged), its card, and for a LoRA run/lora: the small files by themselves."""
+    output = Path(config.output_dir)
+    if config.lora_rank:
+        save_lora(unet, output / "lora")
+        unet.merge_lora()
+    pipeline.register_modules(unet=unet)
+    folder, temporary = output / "pipeline", output / "pipeline.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    for part in (unet, pipeline.vae, pipeline.text_encoder):
+        nn.Module.half(part)  # the loss is done with them
+    pipeline.save_pretrained(temporary)
+    described = output / "run.json"
+    run = json.loads(described.read_text()) if described.is_file() else {"config": asdict(config), "commit": ""}
+    run["command"] = "accelerate launch training/train_diffusion.py"
+    where = config.hub_model_id or f"{output.name}/pipeline"
+    losses = last_losses(output / "log.jsonl")
+    write_model_card(temporary, run, config.pretrained_model_name_or_path, where, losses)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(temporary, folder)
+    return folder
+
+
+def save_lora(unet: IdentityUNet, folder: Path) -> None:
+    """pytorch_lora_weights.safetensors in diffusers' layout, and conditions.safetensors beside it."""
+    from diffusers.utils import convert_state_dict_to_diffusers
+    from peft import get_peft_model_state_dict
+
+    layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(unet))
+    IdentitySDInpaintPipeline.save_lora_weights(folder, unet_lora_layers=layers)
+    kept = nn.ParameterDict({name.replace(".", "/"): value for name, value in unet.condition_parameters().items()})
+    save_weights(kept, folder / "conditions.safetensors")
+
+
+def last_losses(log: Path) -> dict[str, float]:
+    """The newest value of each loss in a run's log."""
+    found: dict[str, float] = {}
+    for line in log.read_text().splitlines() if log.is_file() else []:
+        row = json.loads(line)
+        found |= {name: row[name] for name in ("loss", "diffusion", "skin_l1", "heatmap", "identity") if name in row}
+    return found
+
+
+def main(config: SDConfig) -> None:
+    """Load, train, write the pipeline folder, push it when asked to."""
+    if config.push_to_hub and not config.hub_model_id:
+        raise InputError("push_to_hub: name the repository in hub_model_id (user/name)")
+    if config.resolution % 64:
+        raise InputError(f"resolution {config.resolution}: a multiple of 64 is needed")
+    torch.set_num_threads(max(1, config.threads))
+    device = training_device()
+    batches = SDBatches(config, device)
+    pipeline = load_base(config, batches.id_dim)
+    loss = SDLoss(config, pipeline, device)
+    ready = [pipeline.unet]
+
+    def build() -> SDDenoiser:
+        return SDDenoiser(ready.pop() if ready else load_base(config, batches.id_dim).unet)
+
+    ema = train(config, build, batches, loss)
+    if not main_process():
+        return
+    folder = save_result(config, pipeline, ema.unet)
+    if config.push_to_hub:
+        print(json.dumps({"pushed": push(folder, config.hub_model_id)}), flush=True)
