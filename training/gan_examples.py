@@ -48,6 +48,7 @@ class GanConfig(LoopConfig):
     modulation_kernel: int = 1
     pyramid: bool = True
     residual: bool = True
+    latent_levels: bool = True
     # loop
     lr_decay: str = "cosine"  # or linear, as published
     beta1: float = 0.5
