@@ -20,6 +20,7 @@ from idinpaint.models.gan import SYSTEMS
 from idinpaint.models.lafin import LaFInGenerator
 from idinpaint.models.pdgan import PDGANGenerator
 from idinpaint.types import InputError
+from idinpaint.weights import WeightStore
 
 FACE_BOX = (170.0, 60.0, 110.0, 130.0)  # of the astronaut
 QUICK = ("train_batch_size=2", "pool_size=4", "pool_passes=1", "mixed_precision=no", "log_steps=1", "window=64")
@@ -80,11 +81,12 @@ def vgg_like(path: Path) -> Path:
 def test_lafin_trains_and_restores_under_landmarks(shared, tmp_path):
     root = small_data(shared, tmp_path)
     common = (*QUICK, f"alex={shared}/models/alexnet_features_torchvision.pth", "max_train_steps=1")
+    common += ("identity_weight=1", f"identity_teacher={shared}/models/mobilefacenet_foamliu_arcface.pt")
     common += (f"vgg={vgg_like(tmp_path / 'vgg.pth')}", "vgg_layers=[1, 6, 11]", "widths=[8, 8, 32]", "blocks=1")
     run = launch("train_gan.py", "lafin.yaml", root, *common, f"output_dir={tmp_path}/run")
     assert run.returncode == 0, run.stderr[-2000:]
     row = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[1])
-    assert {"vgg", "style", "tv", "adversarial", "discriminator"} <= set(row)
+    assert {"vgg", "style", "tv", "adversarial", "discriminator", "identity"} <= set(row)
     restores_with(tmp_path / "run" / "generator", samples=1)
 
 
@@ -99,6 +101,26 @@ def test_generators_are_found_by_name_or_folder(tmp_path):
     (tmp_path / "gan" / "pdgan-face" / "config.json").write_text('{"_class_name": "Other"}')
     with pytest.raises(InputError, match="not a loadable generator"):
         load_gan(tmp_path / "gan" / "pdgan-face", None)
+
+
+def test_export_adds_a_generator_to_a_model_folder(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(REPO / "training"))
+    import export_bundle
+
+    model, source = tmp_path / "model", tmp_path / "run"
+    model.mkdir()
+    (model / "landmarks.safetensors").write_bytes(b"x")
+    before = {"files": {"landmarks.safetensors": {"sha256": "", "config": {"out_maps": 68}}}}
+    (model / "weights.json").write_text(json.dumps(before))
+    net = PDGANGenerator(widths=(8, 8), seed_width=2, modulation_width=4)
+    net.save_pretrained(source)
+    monkeypatch.setattr("sys.argv", ["export", "--gan", f"pdgan-face={source}", "--output", str(model)])
+    export_bundle.main()
+    store = WeightStore(model)
+    assert all(entry.ok for entry in store.entries()) and len(store.manifest) == 3
+    assert store.manifest["landmarks.safetensors"]["config"] == {"out_maps": 68}
+    again = load_gan(find_gan(model, None), None).generator
+    assert all(torch.allclose(a, b, atol=1e-3) for a, b in zip(net.parameters(), again.parameters(), strict=True))
 
 
 def test_a_generator_knows_its_system():

@@ -48,6 +48,7 @@ class GanConfig(LoopConfig):
     modulation_kernel: int = 1
     pyramid: bool = True
     residual: bool = True
+    latent_levels: bool = True
     # loop
     lr_decay: str = "cosine"  # or linear, as published
     beta1: float = 0.5
@@ -74,6 +75,10 @@ class GanConfig(LoopConfig):
     skin_weight: float = 0.0
     heatmap_weight: float = 0.0
     heatmap_samples: int = 4  # of each batch, for its cost
+    identity_weight: float = 0.0  # 1 - cosine of the faces before and after, over two encoders
+    identity_samples: int = 2  # of each batch, for its cost
+    identity: str = f"{BUNDLED}/identity.safetensors"
+    identity_teacher: str = "../shared/models/mobilefacenet_foamliu_arcface.pt"
 
 
 def frozen_prior(folder: str, device: torch.device) -> PConvPrior:

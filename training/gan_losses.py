@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from engine import Batch
 from gan_examples import GanConfig, windows
-from identity_terms import load_frozen
+from identity_terms import IdentityTerm, load_frozen
 from torch import nn
 
 from idinpaint.losses import AlexFeatures, hole_l1, perceptual_loss
@@ -36,6 +36,9 @@ class GanLosses:
         needs_vgg = config.vgg_weight or config.style_weight
         self.vgg = VGGFeatures(config.vgg, config.vgg_layers).to(device) if needs_vgg else None
         self.landmarker = load_frozen(FaceMaps(68), config.landmarks, device) if config.heatmap_weight else None
+        self.identity = None
+        if config.identity_weight:
+            self.identity = IdentityTerm(config.landmarks, config.identity, config.identity_teacher, device)
 
     def of_discriminator(self, discriminator: nn.Module, looked_at: list[torch.Tensor]) -> torch.Tensor:
         """looked_at: windows of the inpainted and the true picture, and of the condition (mask in -1, 1; landmarks)."""
@@ -79,6 +82,9 @@ class GanLosses:
         if config.heatmap_weight:
             n = config.heatmap_samples
             terms["heatmap"] = (config.heatmap_weight, self._heatmap(inpainted[:n], image[:n]))
+        if self.identity is not None:
+            n = config.identity_samples
+            terms["identity"] = (config.identity_weight, self.identity(inpainted[:n], image[:n]))
         return sum(w * t for w, t in terms.values()), {name: float(t.detach()) for name, (_, t) in terms.items()}
 
     def _diversity(self, batch: Batch, painted: torch.Tensor) -> torch.Tensor:

@@ -25,7 +25,7 @@ def build_generator(config: GanConfig) -> nn.Module:
     options: dict[str, Any] = {} if config.widths is None else {"widths": config.widths}
     if needs_prior(config.system):
         options["variant"] = "face" if config.system == "pdgan-face" else "plain"
-        names = ("modulation_width", "modulation_kernel", "pyramid", "residual")
+        names = ("modulation_width", "modulation_kernel", "pyramid", "residual", "latent_levels")
         options |= {name: getattr(config, name) for name in names}
     elif config.blocks is not None:
         options["blocks"] = config.blocks

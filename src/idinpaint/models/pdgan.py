@@ -8,7 +8,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
-from idinpaint.models.spdnorm import SPDNormBlock, counted_hard_map, known_at, plain_hard_map
+from idinpaint.models.spdnorm import SPDNormBlock, counted_hard_map, known_at, plain_hard_map, positional_norm
 
 
 class TransposedUp(nn.Module):
@@ -42,7 +42,11 @@ class ShuffleUp(nn.Module):
 
 
 class PriorPyramid(nn.Module):
-    """Features of prior and mask at every level, from full resolution down; nothing is resampled away."""
+    """Features of prior and mask at every level, from full resolution down; nothing is resampled away.
+
+    Each level is normalised: without it the modulation grows until the latent is lost under it (a trial of 100 steps
+    at a rate of 1e-3 left it an effect of 1e-10).
+    """
 
     def __init__(self, widths: tuple[int, ...]) -> None:
         super().__init__()
@@ -54,10 +58,10 @@ class PriorPyramid(nn.Module):
 
     def forward(self, context: torch.Tensor) -> list[torch.Tensor]:
         """[B, 4, H, W] -> [B, C_l, h_l, w_l] a level, coarsest first; the finest has half of H."""
-        x = F.leaky_relu(self.stem(F.pixel_unshuffle(context, 2)), 0.2)
+        x = F.leaky_relu(positional_norm(self.stem(F.pixel_unshuffle(context, 2))), 0.2)
         levels = [x]
         for conv in self.down:
-            x = F.leaky_relu(conv(x), 0.2)
+            x = F.leaky_relu(positional_norm(conv(x)), 0.2)
             levels.append(x)
         return levels[::-1]
 
@@ -68,7 +72,9 @@ class PDGANGenerator(ModelMixin, ConfigMixin):
     variant: `plain`, hard map 1/k^i and transposed convolutions; `face`, count-normalised hard map whose
     neighbourhood grows with the level, and two convolutions + PixelShuffle. pyramid: the blocks see learnt features
     of the full-resolution prior and mask; False: the resized pictures themselves, as published. residual: the
-    output is the prior + a correction that starts at zero; False: tanh, as published.
+    output is the prior + a correction that starts at zero; False: tanh, as published. latent_levels: the latent enters
+    again at every level, in the hole only and the more the deeper (times 1 - D): at the start alone, as published, it
+    is lost within ten steps of training at these widths.
     """
 
     @register_to_config
@@ -82,6 +88,7 @@ class PDGANGenerator(ModelMixin, ConfigMixin):
         modulation_kernel: int = 1,
         pyramid: bool = True,
         residual: bool = True,
+        latent_levels: bool = True,
     ) -> None:
         super().__init__()
         if variant not in ("plain", "face"):
@@ -94,6 +101,7 @@ class PDGANGenerator(ModelMixin, ConfigMixin):
         self.blocks = nn.ModuleList(
             SPDNormBlock(w, c, modulation_width, modulation_kernel) for w, c in zip(widths, contexts, strict=True)
         )
+        self.latents = nn.ModuleList(nn.Linear(z_dim, w) for w in widths) if latent_levels else None
         up = TransposedUp if variant == "plain" else ShuffleUp
         self.ups = nn.ModuleList(up(i, o) for i, o in zip(widths, (*widths[1:], 16), strict=True))
         self.out = nn.Sequential(nn.Conv2d(16 + 4, 16, 3, padding=1), nn.LeakyReLU(0.2), nn.Conv2d(16, 3, 3, padding=1))
@@ -122,6 +130,9 @@ class PDGANGenerator(ModelMixin, ConfigMixin):
         x = self.widen(self.seed(z).view(len(z), -1, self.coarsest, self.coarsest))
         for level, (block, up) in enumerate(zip(self.blocks, self.ups, strict=True)):
             known = known_at(mask, sides[level])
-            x = up(block(x, contexts[level], known, self.hard_map(known, level)))  # (B, C_{l+1}, 2 side, 2 side)
-        x = self.out(torch.cat([F.leaky_relu(x, 0.2), context.to(x.dtype)], 1)).float()
+            hard_map = self.hard_map(known, level)
+            if self.latents is not None:
+                x = positional_norm(x) + (1 - hard_map).to(x.dtype) * self.latents[level](z)[:, :, None, None]
+            x = up(block(x, contexts[level], known, hard_map))  # (B, C_{l+1}, 2 side, 2 side)
+        x = self.out(torch.cat([F.leaky_relu(positional_norm(x), 0.2), context.to(x.dtype)], 1)).float()
         return prior_image + x if self.config.residual else torch.tanh(x)
