@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from idinpaint.models.discriminator import Discriminator
 from idinpaint.models.gan import SYSTEMS, GanInputs, generate
 from idinpaint.models.lafin import landmark_map
-from idinpaint.models.pconv import PartialConv2d
+from idinpaint.models.pconv import PartialConv2d, PConvPrior
 from idinpaint.models.pdgan import PDGANGenerator, ShuffleUp
 from idinpaint.models.spdnorm import (
     SPDNorm,
@@ -229,3 +230,25 @@ def test_landmark_map_by_hand():
     assert drawn[0, 0, 5, 3] == 1 == drawn[0, 0, 5, 7]
     assert math.isclose(float(drawn[0, 0, 7, 3]), math.exp(-0.5), rel_tol=1e-5)
     assert math.isclose(float(drawn[0, 0, 5, 5]), math.exp(-0.5), rel_tol=1e-5)  # the highest, not the sum
+
+
+def test_pdgan_reads_the_priors_features() -> None:
+    """The decoder's features lead the modulation: they reach the picture, and missing ones are told."""
+    torch.manual_seed(0)
+    prior = PConvPrior(widths=(8, 16, 16, 32, 32, 32)).eval()
+    given_ = example()
+    picture, features = prior.fill(given_.masked_image, given_.mask)
+    assert torch.equal(picture, prior(given_.masked_image, given_.mask))
+    assert [tuple(f.shape[1:]) for f in features] == [
+        (32, 8, 8),
+        (32, 16, 16),
+        (16, 32, 32),
+        (16, 64, 64),
+        (8, 128, 128),
+    ]
+    generator = PDGANGenerator(widths=(16, 16, 16, 16, 8), prior_features=(32, 32, 16, 16, 8), residual=False).eval()
+    inputs = replace(given_, features=features)
+    zero = replace(given_, features=[torch.zeros_like(f) for f in features])
+    assert not torch.allclose(generate("pdgan-face", generator, inputs), generate("pdgan-face", generator, zero))
+    with pytest.raises(ValueError, match="features"):
+        generate("pdgan-face", generator, given_)

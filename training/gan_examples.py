@@ -49,6 +49,7 @@ class GanConfig(LoopConfig):
     pyramid: bool = True
     residual: bool = True
     latent_levels: bool = True
+    prior_features: bool = False  # PD-GAN sees the prior network's decoder features
     # loop
     lr_decay: str = "cosine"  # or linear, as published
     beta1: float = 0.5
@@ -101,23 +102,31 @@ class ExamplePool:
         self.examples: dict[str, np.ndarray] = {}
 
     def build(self, photos: np.ndarray, holes: np.ndarray) -> dict[str, np.ndarray]:
-        """photos [N, 256, 256, 3] uint8 and holes [N, 256, 256] bool -> image, mask; prior, skin, points if needed."""
-        parts: dict[str, list[np.ndarray]] = {"prior": [], "skin": [], "points": []}
+        """photos [N, 256, 256, 3] uint8 and holes [N, 256, 256] bool -> image, mask; what the recipe needs of prior,
+        features0 (coarsest) to features4, skin, points."""
+        parts: dict[str, list[np.ndarray]] = {}
+
+        def add(name: str, values: np.ndarray) -> None:
+            parts.setdefault(name, []).append(values)
+
         autocast = torch.autocast(self.device.type, torch.bfloat16, self.config.mixed_precision == "bf16")
         for start in range(0, len(photos), 8):
             image = to_tensor(photos[start : start + 8]).to(self.device)
             mask = torch.from_numpy(holes[start : start + 8, None]).float().to(self.device)
             with torch.no_grad(), autocast:
                 if self.prior is not None:
-                    parts["prior"].append(to_uint8(self.prior(image * (1 - mask), mask)))
+                    filled, features = self.prior.fill(image * (1 - mask), mask)
+                    add("prior", to_uint8(filled))
+                    for level, maps in enumerate(features if self.config.prior_features else []):
+                        add(f"features{level}", maps.half().cpu().numpy())
                 if self.landmarker is not None:
                     points, _ = expected_points(self.landmarker(image * (1 - mask), mask))
-                    parts["points"].append(points.cpu().numpy() * 4 + 1.5)  # cells of 4 px -> crop px
+                    add("points", points.cpu().numpy() * 4 + 1.5)  # cells of 4 px -> crop px
                 if self.parser is not None:
                     labels = self.parser(image, torch.zeros_like(mask)).float().argmax(1, keepdim=True)
                     skin = F.interpolate((labels == SKIN).float(), scale_factor=4, mode="nearest")
-                    parts["skin"].append(skin[:, 0].bool().cpu().numpy())
-        done = {name: np.concatenate(values) for name, values in parts.items() if values}
+                    add("skin", skin[:, 0].bool().cpu().numpy())
+        done = {name: np.concatenate(values) for name, values in parts.items()}
         return {"image": photos, "mask": holes, **done}
 
     def batch(self, draw: Draw) -> dict[str, torch.Tensor]:
@@ -143,6 +152,7 @@ class ExamplePool:
         for name in ("mask", "skin"):
             if name in examples:
                 batch[name] = torch.from_numpy(examples[name][:, None]).float()
+        batch |= {name: torch.from_numpy(v).float() for name, v in examples.items() if name.startswith("features")}
         if "points" in examples:
             batch["landmarks"] = landmark_map(torch.from_numpy(examples["points"]))
         batch["z"] = torch.from_numpy(np.stack([g.standard_normal((2, Z_DIM)) for g in generators], 1)).float()

@@ -42,6 +42,9 @@ def paint(system: str, generator: nn.Module, batch: Batch, second: int) -> torch
         parts["landmarks"] = batch["landmarks"]
     first, other = batch["z"]
     inputs = {name: torch.cat([value, value[:second]]) for name, value in parts.items()}
+    levels = sorted(name for name in batch if name.startswith("features"))
+    if levels:
+        inputs["features"] = [torch.cat([batch[name], batch[name][:second]]) for name in levels]
     return generate(system, generator, GanInputs(**inputs, z=torch.cat([first, other[:second]])))
 
 

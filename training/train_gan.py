@@ -15,6 +15,7 @@ from torch import nn
 from train_prior import hole_psnr
 
 from idinpaint.models.gan import SYSTEMS, needs_prior
+from idinpaint.models.pconv import PConvPrior
 from idinpaint.types import InputError
 
 
@@ -27,6 +28,9 @@ def build_generator(config: GanConfig) -> nn.Module:
         options["variant"] = "face" if config.system == "pdgan-face" else "plain"
         names = ("modulation_width", "modulation_kernel", "pyramid", "residual", "latent_levels")
         options |= {name: getattr(config, name) for name in names}
+        if config.prior_features:
+            widths = PConvPrior.load_config(config.prior, local_files_only=True)["widths"]
+            options["prior_features"] = tuple(widths[-2::-1])
     elif config.blocks is not None:
         options["blocks"] = config.blocks
     return SYSTEMS[config.system](**options)

@@ -51,7 +51,8 @@ class GanInpainter:
         inputs = GanInputs(masked_image, mask)
         if needs_prior(self.system):
             dtype = self.prior.dtype
-            fill = self.prior(masked_image.to(dtype), mask.to(dtype)).float().clamp(-1, 1)
+            fill, features = self.prior.fill(masked_image.to(dtype), mask.to(dtype))
+            fill = fill.float().clamp(-1, 1)
             # One generator a sample, on the CPU: the same seed gives the same latent on every device.
             width = self.generator.config.z_dim
             z = torch.cat([torch.randn(1, width, generator=torch.Generator().manual_seed(seed)) for seed in seeds])

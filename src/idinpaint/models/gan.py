@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -31,6 +32,7 @@ class GanInputs:
     prior_image: torch.Tensor | None = None
     z: torch.Tensor | None = None
     landmarks: torch.Tensor | None = None
+    features: list[torch.Tensor] | None = None  # of PConvPrior.fill, for a PD-GAN with prior_features
 
 
 def needs_prior(system: str) -> bool:
@@ -43,13 +45,21 @@ def needs_landmarks(system: str) -> bool:
     return SYSTEMS[system] is LaFInGenerator
 
 
+def generator_config(generator: nn.Module) -> dict[str, Any]:
+    """The generator's config, also where accelerate has wrapped it."""
+    return dict(getattr(generator, "module", generator).config)
+
+
 def generate(system: str, generator: nn.Module, inputs: GanInputs) -> torch.Tensor:
     """The generator's picture [B, 3, 256, 256], before compositing. Raises ValueError when an input is missing."""
     extra: tuple[torch.Tensor | None, ...] = ()
     if needs_prior(system):
         extra = (inputs.prior_image, inputs.z)
+        if generator_config(generator).get("prior_features"):
+            extra = (*extra, inputs.features)
     elif needs_landmarks(system):
         extra = (inputs.landmarks,)
     if any(part is None for part in extra):
-        raise ValueError(f"{system} needs {'prior_image and z' if needs_prior(system) else 'landmarks'}")
+        wanted = "prior_image and z, and features where it was built for them" if needs_prior(system) else "landmarks"
+        raise ValueError(f"{system} needs {wanted}")
     return generator(inputs.masked_image, inputs.mask, *extra)

@@ -143,6 +143,10 @@ class PConvPrior(ModelMixin, ConfigMixin):
 
         H = W a power of 2, at least 2 ** len(widths). The hole is zeroed here too.
         """
+        return self.fill(masked_image, mask)[0]
+
+    def fill(self, masked_image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """`forward`, and the decoder's features [B, C_l, H / 2^l, W / 2^l], coarsest first, the finest at H / 2."""
         known = 1 - mask
         masked_image = masked_image * known
         fill = push_pull(masked_image, known)  # (B, 3, H, W)
@@ -155,9 +159,11 @@ class PConvPrior(ModelMixin, ConfigMixin):
                 features, valid = self.encoder_blocks[str(level)](features), torch.ones_like(valid)
             parts = [(features, valid)]
             stack += parts
+        levels = []
         for conv, norm, skip in zip(self.decoder, self.decoder_norms, stack[-2::-1], strict=True):
             up = tuple(F.interpolate(t, scale_factor=2, mode="nearest") for t in (features, valid))
             features, valid = conv(up, skip)
             features = F.leaky_relu(norm(features), 0.2)
+            levels.append(features)
         pixels = F.pixel_shuffle(self.to_pixels(features), 2)  # (B, 8, H, W)
-        return fill + self.head(torch.cat([pixels, masked_image, fill, mask], 1).to(pixels.dtype)).float()
+        return fill + self.head(torch.cat([pixels, masked_image, fill, mask], 1).to(pixels.dtype)).float(), levels

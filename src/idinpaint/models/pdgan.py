@@ -71,7 +71,9 @@ class PDGANGenerator(ModelMixin, ConfigMixin):
 
     variant: `plain`, hard map 1/k^i and transposed convolutions; `face`, count-normalised hard map whose
     neighbourhood grows with the level, and two convolutions + PixelShuffle. pyramid: the blocks see learnt features
-    of the full-resolution prior and mask; False: the resized pictures themselves, as published. residual: the
+    of the full-resolution prior and mask; False: the resized pictures themselves, as published. prior_features:
+    channels of the prior network's own decoder features, one a level, which the blocks then see in the pyramid's
+    place: what the prior knows of structure need not be learnt again from its picture. residual: the
     output is the prior + a correction that starts at zero; False: tanh, as published. latent_levels: the latent enters
     again at every level, in the hole only and the more the deeper (times 1 - D): at the start alone, as published, it
     is lost within ten steps of training at these widths.
@@ -89,6 +91,7 @@ class PDGANGenerator(ModelMixin, ConfigMixin):
         pyramid: bool = True,
         residual: bool = True,
         latent_levels: bool = True,
+        prior_features: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
         if variant not in ("plain", "face"):
@@ -96,8 +99,10 @@ class PDGANGenerator(ModelMixin, ConfigMixin):
         self.coarsest = 256 >> len(widths)
         self.seed = nn.Linear(z_dim, seed_width * self.coarsest**2)
         self.widen = nn.Conv2d(seed_width, widths[0], 1)
-        self.context = PriorPyramid(widths) if pyramid else None
-        contexts = widths if pyramid else (4,) * len(widths)
+        self.context = PriorPyramid(widths) if pyramid and not prior_features else None
+        contexts = widths if self.context is not None else (4,) * len(widths)
+        if prior_features:
+            contexts = tuple(channels + 4 for channels in prior_features)
         self.blocks = nn.ModuleList(
             SPDNormBlock(w, c, modulation_width, modulation_kernel) for w, c in zip(widths, contexts, strict=True)
         )
@@ -116,10 +121,16 @@ class PDGANGenerator(ModelMixin, ConfigMixin):
         return counted_hard_map(known, level + 2, 3 if level < 3 else 2 * level - 1)
 
     def forward(
-        self, masked_image: torch.Tensor, mask: torch.Tensor, prior_image: torch.Tensor, z: torch.Tensor
+        self,
+        masked_image: torch.Tensor,
+        mask: torch.Tensor,
+        prior_image: torch.Tensor,
+        z: torch.Tensor,
+        features: list[torch.Tensor] | None = None,
     ) -> torch.Tensor:
-        """masked_image, prior_image: [B, 3, 256, 256] in [-1, 1]; mask: [B, 1, 256, 256], 1 = hole;
-        z: [B, z_dim] standard normal -> [B, 3, 256, 256]. What lies under the mask is zeroed here too."""
+        """masked_image, prior_image: [B, 3, 256, 256] in [-1, 1]; mask: [B, 1, 256, 256], 1 = hole; z: [B, z_dim]
+        standard normal; features: PConvPrior.fill's, where prior_features asks for them -> [B, 3, 256, 256].
+        What lies under the mask is zeroed here too. Raises ValueError for missing features."""
         prior_image = masked_image * (1 - mask) + prior_image * mask
         context = torch.cat([prior_image, mask * 2 - 1], 1)  # (B, 4, 256, 256)
         sides = [self.coarsest << level for level in range(len(self.blocks))]
@@ -127,6 +138,12 @@ class PDGANGenerator(ModelMixin, ConfigMixin):
             contexts = self.context(context)
         else:
             contexts = [F.adaptive_avg_pool2d(context, side) for side in sides]
+        if self.config.prior_features:
+            if features is None or len(features) != len(contexts):
+                raise ValueError(f"this generator needs {len(contexts)} levels of the prior's features")
+            contexts = [
+                torch.cat([positional_norm(f.to(c.dtype)), c], 1) for f, c in zip(features, contexts, strict=True)
+            ]
         x = self.widen(self.seed(z).view(len(z), -1, self.coarsest, self.coarsest))
         for level, (block, up) in enumerate(zip(self.blocks, self.ups, strict=True)):
             known = known_at(mask, sides[level])
