@@ -17,7 +17,7 @@ from sampling import MEASURE, POOL, stream
 from train_prior import jitter
 
 from idinpaint.data import PhotoEntry, load_training_masks
-from idinpaint.masks import random_mask
+from idinpaint.masks import feature_block, random_mask
 from idinpaint.models.autoencoder import FaceAutoencoder
 from idinpaint.models.conditioning import build_conditions
 from idinpaint.models.face_maps import FaceMaps, expected_points
@@ -77,8 +77,7 @@ class ExamplePool:
         index = [int(rng.integers(len(self.photos))) for rng in generators]
         pairs = zip(generators, index, strict=True)
         image = to_tensor(np.stack([jitter(rng, self.photos[i]) for rng, i in pairs])).to(self.device)
-        holes = np.stack([random_mask(rng, 256, self.masks, self.config.max_ratio) for rng in generators])
-        mask = torch.from_numpy(holes[:, None]).float().to(self.device)
+        mask = torch.from_numpy(np.stack([self._hole(rng) for rng in generators])[:, None]).float().to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16):
             made = build_conditions(self.autoencoder, self.prior, image * (1 - mask), mask)
             target = self.autoencoder.encode(image)
@@ -86,6 +85,12 @@ class ExamplePool:
         embeds = [self._identity(*each) for each in zip(generators, index, visible, strict=True)]
         residual = target.float() - made.prior_latents.float()
         return residual, made.channels, made.touched, points, torch.stack(embeds), image, mask
+
+    def _hole(self, rng: np.random.Generator) -> np.ndarray:
+        """A training mask; a share `feature_masks` hides a whole feature, of which only the identity can tell."""
+        if self.config.feature_masks and rng.random() < self.config.feature_masks:
+            return feature_block(rng, 256)
+        return random_mask(rng, 256, self.masks, self.config.max_ratio)
 
     def build(self, use: int, number: int, count: int) -> dict[str, torch.Tensor]:
         """Make `count` examples, rounded up to whole chunks, half precision on the CPU; the residual is not scaled."""
@@ -112,10 +117,10 @@ class ExamplePool:
     def _identity(self, rng: np.random.Generator, index: int, visible: torch.Tensor) -> torch.Tensor:
         """Other photos of the person (1-5, mean), else the visible part, else nothing (zeros)."""
         draw, others = rng.random(), self.same_person[index]
-        if draw < 0.5 and others:
+        if draw < self.config.reference_share and others:
             chosen = rng.choice(others, min(len(others), int(rng.integers(1, 6))), replace=False)
             return F.normalize(self.embeddings[torch.from_numpy(chosen)].mean(0), dim=-1)
-        return visible if draw < 0.85 else torch.zeros_like(visible)
+        return visible if draw < 1 - self.config.drop_identity else torch.zeros_like(visible)
 
     def batch(self, generators: list[np.random.Generator], step: int, batch_size: int) -> dict[str, torch.Tensor]:
         """One example a generator, from the pool of this step; a pool serves pool_passes passes of whole batches."""

@@ -52,6 +52,9 @@ class DiffusionConfig(LoopConfig):
     pool_size: int = 2048
     pool_passes: int = 4
     max_ratio: float = 0.5
+    feature_masks: float = 0.0  # share of masks that hide a whole feature
+    reference_share: float = 0.5  # of the examples see other photos of the person, where there are any
+    drop_identity: float = 0.15  # share without any identity
     pixel_weight: float = 1.0  # on the decoded one-step prediction of a window; trains the decoder too
     pixel_samples: int = 8  # of the whole batch
     pixel_window: int = 128  # px
