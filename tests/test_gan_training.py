@@ -61,10 +61,10 @@ def restores_with(folder: Path, samples: int) -> None:
     assert np.array_equal(results[0].image[~mask], portrait[~mask]) and not results[0].abstained
     assert results[0].decision.strategy == "gan" and len(results[0].candidates[0]) == samples
     if samples > 1:
-        made = {c.seed: c.crop for c in results[0].candidates[0]}
+        made = {c.seed: c.image for c in results[0].candidates[0]}
         assert set(made) == {5, 6} and not np.array_equal(made[5], made[6])
         alone = restorer(portrait, mask, strategy="gan", num_samples=1, seed=6, face_box=FACE_BOX)
-        difference = made[6].astype(int) - alone.candidates[0][0].crop
+        difference = made[6].astype(int) - alone.candidates[0][0].image
         assert np.abs(difference).max() <= 1  # a sample depends on its own seed only
 
 

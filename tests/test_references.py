@@ -17,12 +17,12 @@ def reference(embed, name="a.jpg", weight=1.0, remarks=()) -> Reference:
     return Reference(name, vector / np.linalg.norm(vector), np.zeros((112, 112, 3), np.uint8), quality)
 
 
-def person(seed: int, count: int, spread: float = 0.04) -> list[np.ndarray]:
-    """Vectors of `count` photos of one person, 64-d: cosines near 0.9 among each other, near 0 to another person."""
+def person(seed: int, count: int, spread: float = 0.014) -> list[np.ndarray]:
+    """Vectors of `count` photos of one person, 512-d: cosines near 0.9 among each other, near 0 to another person."""
     rng = np.random.default_rng(seed)
-    centre = rng.normal(size=64)
+    centre = rng.normal(size=512)
     centre /= np.linalg.norm(centre)
-    return [centre + rng.normal(size=64) * spread for _ in range(count)]
+    return [centre + rng.normal(size=512) * spread for _ in range(count)]
 
 
 @settings(max_examples=30, deadline=None)

@@ -30,7 +30,7 @@ def build_generator(config: GanConfig) -> nn.Module:
         options |= {name: getattr(config, name) for name in names}
         if config.prior_features:
             widths = PConvPrior.load_config(config.prior, local_files_only=True)["widths"]
-            options["prior_features"] = tuple(widths[-2::-1])
+            options["prior_features"] = tuple(widths[-2::-1])[-len(config.widths or widths) :]
     elif config.blocks is not None:
         options["blocks"] = config.blocks
     return SYSTEMS[config.system](**options)

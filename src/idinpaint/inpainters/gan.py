@@ -57,7 +57,8 @@ class GanInpainter:
             width = self.generator.config.z_dim
             z = torch.cat([torch.randn(1, width, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
             parts = [t.expand(len(seeds), -1, -1, -1) for t in (masked_image, mask, fill)]
-            inputs = GanInputs(*parts, z=z.to(self.device))
+            levels = [t.float().expand(len(seeds), -1, -1, -1) for t in features]
+            inputs = GanInputs(*parts, z=z.to(self.device), features=levels)
         elif needs_landmarks(self.system):
             if landmarks is None:
                 raise ValueError("lafin paints under landmarks; none are given")

@@ -139,7 +139,8 @@ class PDGANGenerator(ModelMixin, ConfigMixin):
         else:
             contexts = [F.adaptive_avg_pool2d(context, side) for side in sides]
         if self.config.prior_features:
-            if features is None or len(features) != len(contexts):
+            features = (features or [])[-len(contexts) :]  # the finest, where the generator starts below the prior
+            if len(features) != len(contexts):
                 raise ValueError(f"this generator needs {len(contexts)} levels of the prior's features")
             contexts = [
                 torch.cat([positional_norm(f.to(c.dtype)), c], 1) for f, c in zip(features, contexts, strict=True)
