@@ -24,7 +24,7 @@ from calibration_fit import acceptance_curve, bin_rows, propose, reliability, th
 from calibration_plots import write_plots
 from cases import SPLITS, read_mask, read_rgb
 from metrics import SFACE_FILE, find_weight, weight_folders
-from summary import read_rows
+from run_store import read_rows
 
 import idinpaint
 from idinpaint.calibration import SHIPPED, VERSION

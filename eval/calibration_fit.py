@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from summary import estimate, resample_weights
+from estimates import estimate, resample_weights
 
 GRID = np.round(np.arange(0.0, 0.8001, 0.05), 2)  # coverages at which curves are stored
 BIN = 0.05

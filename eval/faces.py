@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 from cases import SPLITS, BenchmarkConfig, plan_items, read_mask
+from estimates import Estimate, estimate
 from PIL import Image
-from summary import Estimate, estimate
 
 from idinpaint.data import list_identity_folders, load_landmarks, load_photos, read_split
 from idinpaint.faces.identity import hide

@@ -1,4 +1,4 @@
-"""Scores of a filled picture against the original: PSNR, SSIM, LPIPS (alex, vgg) and SFace identity.
+"""Scores of a filled picture against the original: PSNR, SSIM, MS-SSIM, seam, LPIPS (alex, vgg), SFace identity.
 
 Pictures are uint8 [H, W, 3] RGB, masks bool [H, W], True = hole. Nothing here is used in training, with one
 exception that PROTOCOL.md states: the training's perceptual loss reads the same AlexNet features as LPIPS-alex.
@@ -6,6 +6,7 @@ exception that PROTOCOL.md states: the training's perceptual loss reads the same
 
 from __future__ import annotations
 
+import itertools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
@@ -23,6 +25,8 @@ PSNR_CAP = 100.0  # dB, given for identical pictures so that means stay finite
 
 SFACE_FILE = "face_recognition_sface_2021dec.onnx"
 YUNET_FILE = "face_detection_yunet_2023mar.onnx"
+INCEPTION_FILE = "inception_fid.pt"
+INCEPTION_SIDE = 299  # px
 BACKBONE_FILES = {"alex": "alexnet_features_torchvision.pth", "vgg": "vgg16_features_torchvision.pth"}
 
 # torchvision's `features` as (index, in, out, kernel, stride, padding), pools as (index, kernel), and the slices'
@@ -60,6 +64,27 @@ def ssim(image: np.ndarray, original: np.ndarray, mask: np.ndarray | None = None
         full=True,
     )
     return float(whole), float("nan") if mask is None else float(full.mean(axis=2)[mask].mean())
+
+
+def ms_ssim(image: np.ndarray, original: np.ndarray) -> float:
+    """MS-SSIM of torchmetrics (Wang 2003): five scales, 11 x 11 Gaussian window of sigma 1.5; sides above 160 px."""
+    from torchmetrics.functional.image import multiscale_structural_similarity_index_measure as measure
+
+    a, b = (torch.from_numpy(x.astype(np.float64)).permute(2, 0, 1)[None] / 255 for x in (image, original))
+    return float(measure(a, b, data_range=1.0))
+
+
+def seam_error(image: np.ndarray, original: np.ndarray, mask: np.ndarray) -> float:
+    """How much the step across the hole's edge differs from the original's, in grey levels; NaN without an edge.
+
+    Over all pairs of 4-neighbours of which one is in the hole: the mean of ||step of image| - |step of original||.
+    """
+    total, count = 0.0, 0
+    for axis in (0, 1):
+        edge = np.diff(mask.astype(np.int8), axis=axis) != 0
+        steps = [np.abs(np.diff(x.astype(np.float64), axis=axis))[edge] for x in (image, original)]
+        total, count = total + float(np.abs(steps[0] - steps[1]).sum()), count + steps[0].size
+    return total / count if count else float("nan")
 
 
 def build_features(net: str) -> nn.Sequential:
@@ -130,8 +155,8 @@ class FaceIdentity:
         self._recognizer = cv2.FaceRecognizerSF.create(str(sface), "")
         self._detector = cv2.FaceDetectorYN.create(str(yunet), "", (256, 256), score_threshold)
 
-    def embed(self, image: np.ndarray) -> np.ndarray | None:
-        """Unit vector [128] of the face with the best score in a uint8 RGB picture, None when none is detected."""
+    def read(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """(unit vector [128], points [5, 2] px: eyes, nose, mouth corners) of the surest face; None without one."""
         bgr = np.ascontiguousarray(image[..., ::-1])  # both OpenCV networks want BGR
         self._detector.setInputSize((bgr.shape[1], bgr.shape[0]))
         faces = self._detector.detect(bgr)[1]
@@ -139,7 +164,40 @@ class FaceIdentity:
             return None
         best = faces[int(np.argmax(faces[:, -1]))]
         vector = self._recognizer.feature(self._recognizer.alignCrop(bgr, best))[0].astype(np.float64)
-        return vector / np.linalg.norm(vector)
+        return vector / np.linalg.norm(vector), best[4:14].reshape(5, 2).astype(np.float64)
+
+    def embed(self, image: np.ndarray) -> np.ndarray | None:
+        """Unit vector [128] of the face with the best score in a uint8 RGB picture, None when none is detected."""
+        found = self.read(image)
+        return None if found is None else found[0]
+
+
+def landmark_error(points: np.ndarray | None, truth: np.ndarray | None, mask: np.ndarray) -> float:
+    """Mean distance of the points [5, 2] whose true place is under the mask, in per cent of the eyes' distance.
+
+    NaN when no point is hidden, or when a face was not found in one of the pictures (None).
+    """
+    if points is None or truth is None:
+        return float("nan")
+    x, y = np.clip(np.rint(truth), 0, mask.shape[0] - 1).astype(int).T
+    hidden = mask[y, x]
+    eyes = float(np.linalg.norm(truth[0] - truth[1]))
+    return float(100 * np.linalg.norm(points - truth, axis=1)[hidden].mean() / eyes) if hidden.any() else float("nan")
+
+
+class Inception:
+    """Features [2048] of the Inception-v3 that FID is defined with (TorchScript; input (x - 128) / 128 at 299 px)."""
+
+    def __init__(self, path: Path) -> None:
+        self._net = torch.jit.load(str(path), map_location="cpu").eval()
+
+    def features(self, image: np.ndarray) -> np.ndarray:
+        """uint8 [H, W, 3] -> float32 [2048]. Resized as clean-fid does: bicubic, antialiased, in float, no rounding."""
+        size = (INCEPTION_SIDE, INCEPTION_SIDE)
+        planes = [Image.fromarray(image[..., c].astype(np.float32)) for c in range(3)]
+        large = [np.asarray(plane.resize(size, Image.Resampling.BICUBIC)) for plane in planes]
+        with torch.no_grad():
+            return self._net((torch.from_numpy(np.stack(large))[None] - 128) / 128)[0].numpy().astype(np.float32)
 
 
 def identity_similarity(a: np.ndarray | None, b: np.ndarray | None) -> float:
@@ -149,11 +207,12 @@ def identity_similarity(a: np.ndarray | None, b: np.ndarray | None) -> float:
 
 @dataclass(frozen=True)
 class MetricSuite:
-    """Every metric with its weights loaded. lpips_vgg is None when its backbone is absent."""
+    """Every metric with its weights loaded. lpips_vgg and inception are None when their weights are absent."""
 
     lpips_alex: LPIPS
     lpips_vgg: LPIPS | None
     identity: FaceIdentity
+    inception: Inception | None = None
 
     def score(self, image: np.ndarray, original: np.ndarray, mask: np.ndarray) -> dict[str, float]:
         """All scores of one picture except identity, by column name of the benchmark's rows."""
@@ -165,10 +224,17 @@ class MetricSuite:
             "psnr_hole": psnr(image, original, mask),
             "ssim": ssim_whole,
             "ssim_hole": ssim_hole,
+            "ms_ssim": ms_ssim(image, original),
+            "seam_error": seam_error(image, original, mask),
             "lpips_alex": alex,
             "lpips_alex_hole": alex_hole,
             "lpips_vgg": vgg,
         }
+
+    def diversity(self, samples: tuple[np.ndarray, ...]) -> float:
+        """Mean LPIPS-alex over all pairs of the samples; NaN for fewer than two."""
+        pairs = list(itertools.combinations(samples, 2))
+        return float(np.mean([self.lpips_alex.distance(a, b)[0] for a, b in pairs])) if pairs else float("nan")
 
 
 def weight_folders(data: Path, given: Path | None) -> list[Path]:
@@ -186,7 +252,10 @@ def load_metrics(data: Path, given: Path | None = None) -> MetricSuite:
     """Load every metric. Raises InputError, with the way out, when SFace, YuNet or AlexNet is missing."""
     folders = weight_folders(data, given)
     with_models = [*folders, data.resolve().parent / "models"]  # AlexNet and YuNet also lie beside the data
-    found = {name: find_weight(name, with_models) for name in (SFACE_FILE, YUNET_FILE, *BACKBONE_FILES.values())}
+    found = {
+        name: find_weight(name, with_models)
+        for name in (SFACE_FILE, YUNET_FILE, INCEPTION_FILE, *BACKBONE_FILES.values())
+    }
     for name in (SFACE_FILE, YUNET_FILE, BACKBONE_FILES["alex"]):
         if found[name] is None:
             tool = data.parent / "tools" / "fetch_metric_weights.py"
@@ -194,9 +263,10 @@ def load_metrics(data: Path, given: Path | None = None) -> MetricSuite:
                 f"metric weights: {name} is not in {' or '.join(map(str, folders))}; "
                 f"run `python {tool} DIR` and pass --metric-weights DIR"
             )
-    vgg = found[BACKBONE_FILES["vgg"]]
+    vgg, inception = found[BACKBONE_FILES["vgg"]], found[INCEPTION_FILE]
     return MetricSuite(
         lpips_alex=LPIPS("alex", found[BACKBONE_FILES["alex"]]),
         lpips_vgg=LPIPS("vgg", vgg) if vgg else None,
         identity=FaceIdentity(found[SFACE_FILE], found[YUNET_FILE]),
+        inception=Inception(inception) if inception else None,
     )

@@ -1,13 +1,16 @@
-"""From the benchmark's rows to means, bootstrap intervals over people and tables beside Telea."""
+"""From the benchmark's rows and features to means, bootstrap intervals over people and tables beside Telea."""
 
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from cases import BenchmarkConfig
+from estimates import Estimate, compare, estimate
+from run_store import ORIGINALS, Features, RunFolder
+from set_metrics import score_identity_sets, score_sets
 
 ANCHOR = "telea"
 # column: (heading, decimals, how it is compared with the anchor)
@@ -16,72 +19,49 @@ METRICS = {
     "psnr": ("PSNR (dB)", 2, "difference"),
     "ssim_hole": ("SSIM hole", 3, "difference"),
     "ssim": ("SSIM", 4, "difference"),
+    "ms_ssim": ("MS-SSIM", 4, "difference"),
     "lpips_alex": ("LPIPS-alex", 4, "ratio"),
     "lpips_alex_hole": ("LPIPS-alex hole", 3, "ratio"),
     "lpips_vgg": ("LPIPS-vgg", 4, "ratio"),
+    "seam_error": ("seam error (grey levels)", 2, "difference"),
     "identity_original": ("identity to original", 3, "difference"),
     "identity_other": ("identity to other photos", 3, "difference"),
+    "landmark_error": ("landmark error in the hole (%)", 2, "difference"),
 }
-PLAIN = {"identity_other_ceiling": ("of the original", 3), "detected": ("detected", 3), "seconds": ("s/image", 2)}
+PLAIN = {
+    "identity_other_ceiling": ("of the original", 3),
+    "detected": ("detected", 3),
+    "diversity": ("diversity", 3),
+    "seconds": ("s/image", 2),
+    "peak_mb": ("peak memory (MB)", 0),
+}
+SETS = {
+    "fid": ("FID", 2),
+    "kid": ("KID", 4),
+    "id_fid": ("ID-FID", 3),
+    "u_ids": ("U-IDS", 3),
+    "p_ids": ("P-IDS", 3),
+    "tar": ("TAR at FAR 0.1 %", 3),
+    "recognised": ("recognised", 3),
+}
+LOWER_IS_BETTER = {"lpips_alex", "lpips_alex_hole", "lpips_vgg", "seam_error", "landmark_error", "fid", "kid", "id_fid"}
+LOWER_IS_BETTER |= {"seconds", "peak_mb"}
+TABLES = {
+    "Picture": ("psnr_hole", "psnr", "ssim_hole", "ssim", "ms_ssim", "lpips_alex", "lpips_alex_hole", "lpips_vgg"),
+    "Person": ("identity_original", "identity_other", "tar", "recognised", "landmark_error", "seam_error"),
+    "Set and cost": ("fid", "kid", "id_fid", "u_ids", "p_ids", "diversity", "seconds", "peak_mb"),
+}
+Rows = Sequence[Mapping[str, str]]
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A value with its 95 % bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
+def heading(metric: str) -> tuple[str, int]:
+    """(heading, decimals) of any metric."""
+    return {**METRICS, **PLAIN, **SETS}[metric][:2]
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """Whole rows of a CSV that may end in the middle of a line (the run was interrupted)."""
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        text = file.read()
-    return [row for row in csv.DictReader(text[: text.rfind("\n") + 1].splitlines()) if None not in row.values()]
-
-
-def resample_weights(people: list[str], count: int, seed: int = 0) -> np.ndarray:
-    """[count, N] how often each row counts when people (not photos) are drawn with replacement."""
-    names, inverse = np.unique(people, return_inverse=True)
-    draws = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=count)
-    return draws[:, inverse].astype(np.float64)
-
-
-def _weighted_means(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """[N] values, NaN left out, under [R, N] weights -> [R] means."""
-    valid = np.isfinite(values)
-    total = weights[:, valid].sum(axis=1)
-    return (weights[:, valid] @ values[valid]) / np.where(total > 0, total, np.nan)
-
-
-def _interval(samples: np.ndarray, value: float) -> Estimate:
-    if not np.isfinite(samples).any():
-        return Estimate(value, float("nan"), float("nan"))
-    low, high = np.nanpercentile(samples, [2.5, 97.5])
-    return Estimate(value, float(low), float(high))
-
-
-def estimate(values: np.ndarray, people: list[str], count: int) -> Estimate:
-    """Mean of [N] values over images, its interval over people."""
-    ones = np.ones((1, len(values)))
-    mean = float(_weighted_means(values, ones)[0])
-    return _interval(_weighted_means(values, resample_weights(people, count)), mean)
-
-
-def compare(values: np.ndarray, anchor: np.ndarray, people: list[str], count: int, kind: str) -> Estimate:
-    """Difference or ratio of two means over the same images, paired: both see the same resampled people."""
-    weights = np.concatenate([np.ones((1, len(values))), resample_weights(people, count)])
-    a, b = _weighted_means(values, weights), _weighted_means(anchor, weights)
-    both = a - b if kind == "difference" else a / np.where(b > 0, b, np.nan)
-    return _interval(both[1:], float(both[0]))
-
-
-def select_rows(rows: list[dict[str, str]], config: BenchmarkConfig) -> dict[tuple[str, str], list[dict[str, str]]]:
+def select_rows(rows: Rows, config: BenchmarkConfig) -> dict[tuple[str, str], list[Mapping[str, str]]]:
     """(bin, method) -> rows in index order, of what the config asks for."""
-    groups: dict[tuple[str, str], list[dict[str, str]]] = {(b, m): [] for b in config.bins for m in config.methods}
+    groups: dict[tuple[str, str], list[Mapping[str, str]]] = {(b, m): [] for b in config.bins for m in config.methods}
     for row in sorted(rows, key=lambda r: int(r["index"])):
         key = (row["bin"], row["method"])
         if key in groups and int(row["index"]) < config.max_images:
@@ -89,27 +69,62 @@ def select_rows(rows: list[dict[str, str]], config: BenchmarkConfig) -> dict[tup
     return {key: value for key, value in groups.items() if value}
 
 
-def _column(rows: list[dict[str, str]], name: str) -> np.ndarray:
-    return np.array([float(row[name]) for row in rows])
+def column(rows: Rows, name: str) -> np.ndarray:
+    """[N] float64; NaN where a row of an older run lacks the column."""
+    return np.array([float(row.get(name) or "nan") for row in rows])
 
 
-def summarise(rows: list[dict[str, str]], config: BenchmarkConfig) -> list[dict[str, object]]:
+def case_of(row: Mapping[str, str]) -> tuple[str, str, list[str]]:
+    """Names of a row's features: of the filled picture, of its original, of the person's other photos."""
+    shift = row["bin"].partition("@")[2]
+    original = f"{row['person']}/{row['photo']}" + (f"@{shift}" if shift else "")
+    others = [f"{row['person']}/{name}" for name in row.get("others", "").split("|") if name]
+    return f"{row['bin']}_{int(row['index']):04d}", original, others
+
+
+def set_records(rows: Rows, features: Features, originals: Features, draws: int) -> dict[str, Estimate]:
+    """The set metrics of one method's rows; those whose features are there."""
+    scores: dict[str, Estimate] = {}
+    for kind in ("inception", "sface"):
+        own = []
+        for row in rows:
+            case, original, others = case_of(row)
+            if kind in features.get(case, {}) and kind in originals.get(original, {}):
+                vectors = [originals[o][kind] for o in others if kind in originals.get(o, {})]
+                vectors = [v for v in vectors if np.any(v)] if kind == "sface" else []
+                own.append((originals[original][kind], features[case][kind], row["person"], vectors))
+        if len(own) < 3:
+            continue
+        real, fake = (np.stack([case[i] for case in own]).astype(np.float64) for i in (0, 1))
+        people = [case[2] for case in own]
+        if kind == "inception":
+            scores |= score_sets(real, fake, people, draws)
+        else:
+            others = [np.array(case[3], np.float64).reshape(-1, real.shape[1]) for case in own]
+            scores |= score_identity_sets(real, fake, people, others, draws)
+    return scores
+
+
+def summarise(run: RunFolder, config: BenchmarkConfig) -> list[dict[str, object]]:
     """One record per bin, method and metric: mean, interval, and the comparison with the anchor where it was run."""
-    groups, records = select_rows(rows, config), []
+    groups, records = select_rows(list(run.rows.values()), config), []
     for (bin_name, method), own in groups.items():
         people = [row["person"] for row in own]
         anchor = groups.get((bin_name, ANCHOR), []) if method != ANCHOR else []
         paired = [row["index"] for row in anchor] == [row["index"] for row in own]
-        for metric in (*METRICS, *PLAIN):
-            values = _column(own, metric)
+        sets = set_records(own, run.of(method), run.of(ORIGINALS), config.bootstrap)
+        for metric in (*METRICS, *PLAIN, *sets):
             record: dict[str, object] = {"bin": bin_name, "method": method, "metric": metric}
-            record |= {"images": len(own), "people": len(set(people))}
-            record["mean"] = estimate(values, people, config.bootstrap)
-            record["kind"], record["against"] = "", None
-            if paired and metric in METRICS:
-                record["kind"] = METRICS[metric][2]
-                other = _column(anchor, metric)
-                record["against"] = compare(values, other, people, config.bootstrap, METRICS[metric][2])
+            record |= {"images": len(own), "people": len(set(people)), "kind": "", "against": None}
+            if metric in sets:
+                record["mean"] = sets[metric]
+            else:
+                values = column(own, metric)
+                record["mean"] = estimate(values, people, config.bootstrap)
+                if paired and metric in METRICS:
+                    record["kind"] = METRICS[metric][2]
+                    other = column(anchor, metric)
+                    record["against"] = compare(values, other, people, config.bootstrap, METRICS[metric][2])
             records.append(record)
     return records
 
@@ -130,17 +145,18 @@ def _numbers(value: Estimate | None) -> list[str]:
     return ["", "", ""] if value is None else [f"{v:.6f}" for v in (value.value, value.low, value.high)]
 
 
-def _cell(value: Estimate | None, decimals: int, sign: str = "") -> str:
+def cell(value: Estimate | None, decimals: int, sign: str = "") -> str:
+    """`value [low, high]`, or - for none."""
     if value is None or not np.isfinite(value.value):
         return "-"
     return f"{value.value:{sign}.{decimals}f} [{value.low:{sign}.{decimals}f}, {value.high:{sign}.{decimals}f}]"
 
 
 def markdown(records: list[dict[str, object]], config: BenchmarkConfig) -> str:
-    """Two tables a bin: the means, and each method beside Telea."""
+    """Per bin a table of the picture, of the person, of the set and the cost, and each method beside Telea."""
     lines = [
         "Mean [95 % bootstrap interval over people]. LPIPS-vgg was never trained on; a face that YuNet misses "
-        "counts as identity 0.",
+        "counts as identity 0. FID and U-IDS of so few photos compare methods of this run only.",
         "",
     ]
     for bin_name in config.bins:
@@ -150,19 +166,43 @@ def markdown(records: list[dict[str, object]], config: BenchmarkConfig) -> str:
             continue
         table = {(r["method"], r["metric"]): r for r in of_bin}
         first = of_bin[0]
-        lines += [f"### Hole {bin_name} %: {first['images']} photos, {first['people']} people", ""]
-        heads = [METRICS[m][0] for m in METRICS] + ["not detected", "s/image"]
-        lines += [f"| method | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
-        for method in methods:
-            cells = [_cell(table[method, m]["mean"], METRICS[m][1]) for m in METRICS]
+        title = f"Hole {bin_name} %" if bin_name[0].isdigit() and "@" not in bin_name else f"Masks {bin_name}"
+        lines += [f"### {title}: {first['images']} photos, {first['people']} people", ""]
+        for name, metrics in TABLES.items():
+            lines += [*means_table(name, table, methods, metrics), ""]
+        lines += [_ceilings(table, methods[0]), "", *_against_table(table, methods)]
+    return "\n".join(lines)
+
+
+def means_table(
+    name: str, table: Mapping[tuple[str, str], dict[str, object]], methods: Sequence[str], metrics: Sequence[str]
+) -> list[str]:
+    """Markdown lines: a row a method; metrics that nobody has are left out."""
+
+    def known(method: str, metric: str) -> bool:
+        return (method, metric) in table and np.isfinite(table[method, metric]["mean"].value)
+
+    shown = [m for m in metrics if any(known(method, m) for method in methods)]
+    heads = [heading(m)[0] for m in shown] + (["not detected"] if name == "Person" else [])
+    lines = [f"| {name} | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    for method in methods:
+        cells = [cell(table[method, m]["mean"], heading(m)[1]) if known(method, m) else "-" for m in shown]
+        if name == "Person":
             detected = table[method, "detected"]
             cells.append(str(round(detected["images"] * (1 - detected["mean"].value))))
-            cells.append(f"{table[method, 'seconds']['mean'].value:.2f}")
-            lines.append(f"| {method} | {' | '.join(cells)} |")
-        ceiling = _cell(table[methods[0], "identity_other_ceiling"]["mean"], 3)
-        lines += ["", f"The untouched originals score {ceiling} to the same other photos.", ""]
-        lines += _against_table(table, methods)
-    return "\n".join(lines)
+        lines.append(f"| {method} | {' | '.join(cells)} |")
+    return lines
+
+
+def _ceilings(table: Mapping[tuple[str, str], dict[str, object]], method: str) -> str:
+    text = (
+        f"The untouched originals score {cell(table[method, 'identity_other_ceiling']['mean'], 3)} to the same other "
+    )
+    text += "photos"
+    if (method, "tar_ceiling") in table:
+        text += f", TAR {cell(table[method, 'tar_ceiling']['mean'], 3)}"
+        text += f", recognised {cell(table[method, 'recognised_ceiling']['mean'], 3)}"
+    return text + "."
 
 
 def _against_table(table: dict[tuple[str, str], dict[str, object]], methods: list[str]) -> list[str]:
@@ -175,15 +215,15 @@ def _against_table(table: dict[tuple[str, str], dict[str, object]], methods: lis
         cells = []
         for metric, (_, decimals, kind) in METRICS.items():
             ratio = kind == "ratio"
-            cells.append(_cell(table[method, metric]["against"], 2 if ratio else decimals, "" if ratio else "+"))
+            cells.append(cell(table[method, metric]["against"], 2 if ratio else decimals, "" if ratio else "+"))
         lines.append(f"| {method} | {' | '.join(cells)} |")
     return [*lines, ""]
 
 
-def write_summary(output: Path, config: BenchmarkConfig) -> Path:
-    """Write summary.csv and table.md from OUTPUT/rows.csv; returns the table's path."""
-    records = summarise(read_rows(output / "rows.csv"), config)
-    write_csv(output / "summary.csv", records)
-    path = output / "table.md"
+def write_summary(run: RunFolder, config: BenchmarkConfig) -> Path:
+    """Write summary.csv and table.md into the run's folder; returns the table's path."""
+    records = summarise(run, config)
+    write_csv(run.folder / "summary.csv", records)
+    path = run.folder / "table.md"
     path.write_text(markdown(records, config) + "\n", encoding="utf-8")
     return path

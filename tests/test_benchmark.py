@@ -17,10 +17,11 @@ sys.path.insert(0, str(REPO / "eval"))
 
 import benchmark  # noqa: E402
 import cases  # noqa: E402
+import estimates  # noqa: E402
 import faces  # noqa: E402
+import methods  # noqa: E402
 import metrics  # noqa: E402
 import readme_results  # noqa: E402
-import summary  # noqa: E402
 
 from idinpaint.types import InputError  # noqa: E402
 
@@ -30,9 +31,9 @@ QUICK = ["--set", "methods=[telea]", "--set", "max_images=2", "--set", "bins=['1
 class StubIdentity:
     """Mean colour as identity: enough for the plumbing."""
 
-    def embed(self, image: np.ndarray) -> np.ndarray | None:
-        vector = image.reshape(-1, 3).mean(axis=0) + 1.0
-        return vector / np.linalg.norm(vector)
+    def read(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        vector = np.pad(image.reshape(-1, 3).mean(axis=0) + 1.0, (0, 125))
+        return vector / np.linalg.norm(vector), np.array([[90, 100], [160, 100], [128, 140], [100, 180], [150, 180.0]])
 
 
 @pytest.fixture
@@ -64,9 +65,9 @@ def data(tmp_path, monkeypatch) -> Path:
 
 
 def rows(output: Path) -> list[dict[str, str]]:
-    """rows.csv without the seconds, which are the machine's."""
+    """rows.csv without seconds and memory, which are the machine's."""
     with (output / "rows.csv").open(newline="") as file:
-        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+        return [{k: v for k, v in row.items() if k not in ("seconds", "peak_mb")} for row in csv.DictReader(file)]
 
 
 def run(data: Path, output: Path, *more: str) -> int:
@@ -103,16 +104,18 @@ def test_bad_settings_are_one_line_and_status_2(data, tmp_path, capsys, wrong):
 def test_the_method_never_sees_the_hole_and_known_pixels_stay(data):
     config = cases.BenchmarkConfig(bins=("10-20",), max_images=1)
     item = cases.plan_items(config, data)[0]()
-    filled, _ = benchmark.telea(item)
+    filled, *_ = methods.telea(item)
     assert np.array_equal(filled[~item.mask], item.photo[~item.mask])
     seen = {}
 
     class Recorder:
         def __call__(self, image, mask, **options):
             seen.update(options, image=image)
-            return type("R", (), {"image": image, "decision": type("D", (), {"strategy": "diffusion"})})
+            return type(
+                "R", (), {"image": image, "decision": type("D", (), {"strategy": "diffusion"}), "candidates": []}
+            )
 
-    image, decision = benchmark.restorer_method("diffusion+ref2", config, Recorder())(item)
+    image, decision, samples = methods.restorer_method("diffusion+ref2", config, Recorder())(item)
     assert not seen["image"][item.mask].any() and decision == "diffusion"
     assert seen["strategy"] == "diffusion" and seen["force"] and not set(seen["references"]) & set(item.others)
 
@@ -120,19 +123,19 @@ def test_the_method_never_sees_the_hole_and_known_pixels_stay(data):
 def test_given_face_box_is_the_photo_itself():
     from idinpaint.faces.alignment import crop_from_box
 
-    assert np.allclose(crop_from_box(benchmark.given_face_box(), 0.0), [[1, 0, 0], [0, 1, 0]], atol=1e-9)
+    assert np.allclose(crop_from_box(methods.given_face_box(), 0.0), [[1, 0, 0], [0, 1, 0]], atol=1e-9)
 
 
 def test_bootstrap_draws_people_and_pairs_the_comparison():
     people = ["a"] * 50 + ["b"] * 50
     values = np.repeat([0.0, 1.0], 50)
-    whole = summary.estimate(values, people, 2000)
+    whole = estimates.estimate(values, people, 2000)
     assert whole.value == 0.5 and (whole.low, whole.high) == (0.0, 1.0)  # two people, not 100 photos
-    shifted = summary.compare(values + 0.25, values, people, 500, "difference")
+    shifted = estimates.compare(values + 0.25, values, people, 500, "difference")
     assert (shifted.low, shifted.high) == (0.25, 0.25)
-    ratio = summary.compare(0.5 * (values + 1), values + 1, people, 500, "ratio")
+    ratio = estimates.compare(0.5 * (values + 1), values + 1, people, 500, "ratio")
     assert ratio.value == ratio.low == ratio.high == 0.5
-    assert summary.estimate(np.array([1.0, np.nan]), ["a", "b"], 50).value == 1.0
+    assert estimates.estimate(np.array([1.0, np.nan]), ["a", "b"], 50).value == 1.0
 
 
 def test_auc_and_accuracy_of_known_cosines():

@@ -10,8 +10,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "eval"))
 
-from benchmark import generator_of
 from gan_study import checkerboard, main, map_picture, zones
+from methods import generator_of
 from PIL import Image
 
 

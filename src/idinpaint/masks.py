@@ -68,6 +68,13 @@ def feature_block(rng: np.random.Generator, size: int) -> np.ndarray:
     return mask.astype(bool)
 
 
+def half(rng: np.random.Generator, size: int) -> np.ndarray:
+    """The left, right, upper or lower half of the frame, give or take 5 %. Returns [size, size] bool."""
+    mask = np.zeros((size, size), bool)
+    mask[:, : round(size * rng.uniform(0.45, 0.55))] = True
+    return np.rot90(mask, int(rng.integers(4))).copy()
+
+
 def augment(rng: np.random.Generator, mask: np.ndarray, size: int) -> np.ndarray:
     """Flip, turn by quarters, scale and shift a mask from a file. mask: [h, h] bool -> [size, size] bool."""
     mask = np.rot90(mask, int(rng.integers(4)))

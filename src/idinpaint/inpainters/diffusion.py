@@ -22,9 +22,13 @@ def crop_tensors(request: FillRequest) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 class DiffusionInpainter:
-    """N samples from seeds seed, seed + 1, ...: a sample depends on its own seed only."""
+    """N samples from seeds seed, seed + 1, ...: a sample depends on its own seed only.
+
+    guidance_scale: of the identity, None for the pipeline's own default.
+    """
 
     name = "diffusion"
+    guidance_scale: float | None = None
 
     def __init__(self, pipeline: IdentityInpaintPipeline, temperature: float = 1.0) -> None:
         self.pipeline, self.temperature = pipeline, temperature
@@ -52,6 +56,7 @@ class DiffusionInpainter:
             num_images_per_prompt=request.num_samples,
             generator=generators,
             temperature=self.temperature,
+            **({} if self.guidance_scale is None else {"guidance_scale": self.guidance_scale}),
         )
         return list(to_uint8(output.predicted_images))
 

@@ -1,0 +1,179 @@
+"""What is compared: Telea, the Restorer's strategies, and outside methods that come as a folder of PNG outputs."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from cases import MAX_REFERENCES, BenchmarkConfig, Item, read_rgb
+from PIL import Image
+
+import idinpaint
+from idinpaint.compositing import composite
+from idinpaint.encoders import write_atomic
+from idinpaint.types import InputError
+
+TELEA_RADIUS = 3  # px
+
+
+class Fill(NamedTuple):
+    """A filled photo, uint8 [256, 256, 3]; the decision's strategy; other candidates' pictures, best first."""
+
+    image: np.ndarray
+    decision: str
+    samples: tuple[np.ndarray, ...] = ()
+
+
+Method = Callable[[Item], Fill]
+
+
+def masked_photo(item: Item) -> np.ndarray:
+    """What a method may see: the photo with its hole zeroed."""
+    return np.where(item.mask[..., None], 0, item.photo).astype(np.uint8)
+
+
+def telea(item: Item) -> Fill:
+    """cv2 Telea on the whole aligned photo: the anchor, independent of the package's own coarse fill."""
+    mask = item.mask.astype(np.uint8)
+    return Fill(cv2.inpaint(masked_photo(item), mask, TELEA_RADIUS, cv2.INPAINT_TELEA), "telea")
+
+
+def given_face_box() -> tuple[float, float, float, float]:
+    """The (x, y, w, h) whose first-guess crop is the aligned photo itself: one constant for all photos."""
+    from idinpaint.faces.alignment import crop_from_box
+
+    side = 100.0 / float(np.asarray(crop_from_box((0.0, 0.0, 100.0, 100.0), 0.0))[0, 0])  # crop as large as the photo
+    offset = np.asarray(crop_from_box((0.0, 0.0, side, side), 0.0), np.float64)[:, 2]
+    return (float(-offset[0]), float(-offset[1]), side, side)
+
+
+def restorer_method(name: str, config: BenchmarkConfig, restorer) -> Method:
+    """A strategy of the Restorer, forced; `diffusion+ref2` gives it two other photos of the person; `gan:NAME` is the
+    strategy gan with that generator (a name, or a training run's generator/ folder)."""
+    strategy, _, extra = name.partition("+ref")
+    strategy = strategy.partition(":")[0]
+    if "+ref" in name and not (extra.isdigit() and 1 <= int(extra) <= MAX_REFERENCES):
+        raise InputError(f"methods: `{name}`: write +ref1 to +ref{MAX_REFERENCES}")
+    box = given_face_box() if config.alignment == "given" else None
+    if config.guidance is not None:
+        restorer.inpainters["diffusion"].guidance_scale = config.guidance
+
+    def run(item: Item) -> Fill:
+        result = restorer(
+            masked_photo(item),
+            item.mask,
+            references=item.references[: int(extra or 0)],
+            strategy=strategy,
+            num_samples=config.num_samples,
+            steps=config.steps,
+            seed=item.seed,
+            force=strategy != "auto",
+            face_box=box,
+        )
+        faces = result.candidates
+        samples = tuple(c.image for c in faces[0]) if faces else ()
+        return Fill(result.image, result.decision.strategy, samples)
+
+    return run
+
+
+def prediction_method(folder: Path) -> Method:
+    """The pictures FOLDER/CASE.png that somebody made from exported cases; known pixels are put back."""
+
+    def run(item: Item) -> Fill:
+        path = folder / f"{item.id}.png"
+        if not path.is_file():
+            raise InputError(f"{path}: no such prediction; write one 256 px PNG a case, named as --export names them")
+        return Fill(composite(read_rgb(path), item.photo, item.mask), "given")
+
+    return run
+
+
+def export_cases(items: Iterable[Callable[[], Item]], folder: Path) -> int:
+    """FOLDER/image, mask and masked/CASE.png (mask: white = hole) and FOLDER/cases.csv. Returns how many."""
+    lines = []
+    for load in items:
+        item = load()
+        pictures = {"image": item.photo, "mask": item.mask.astype(np.uint8) * 255, "masked": masked_photo(item)}
+        for kind, pixels in pictures.items():
+            picture = Image.fromarray(pixels)
+            write_atomic(folder / kind / f"{item.id}.png", lambda file, p=picture: p.save(file, "PNG"))
+        lines.append([item.id, item.bin, item.index, item.entry.person, item.entry.path.name, item.mask_name])
+    with (folder / "cases.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerows([["case", "bin", "index", "person", "photo", "mask"], *lines])
+    return len(lines)
+
+
+def parse_predictions(texts: Iterable[str], methods: Iterable[str]) -> dict[str, Path]:
+    """`NAME=DIR` arguments -> name -> folder. Raises InputError for a missing folder or a name that is taken."""
+    found: dict[str, Path] = {}
+    for text in texts:
+        name, separator, folder = text.partition("=")
+        if not separator or not name:
+            raise InputError(f"--predictions {text}: write it as NAME=DIR")
+        if name in found or name in methods:
+            raise InputError(f"--predictions {text}: the name {name} is taken by another method")
+        if not Path(folder).is_dir():
+            raise InputError(f"--predictions {text}: no such folder")
+        found[name] = Path(folder)
+    return found
+
+
+def generator_of(method: str) -> str | None:
+    """`gan:NAME`, `gan:NAME+ref2` -> NAME; None for the model's own."""
+    return method.partition("+ref")[0].partition(":")[2] or None
+
+
+def fingerprint(method: str, config: BenchmarkConfig, predictions: Mapping[str, Path]) -> dict[str, object]:
+    """What a method's rows depend on; rows of another fingerprint are not mixed in."""
+    base: dict[str, object] = {"seed": config.seed, "other_photos": config.other_photos}
+    if config.photos is not None:
+        base["photos"] = config.photos
+    if method == "telea":
+        return base
+    if method in predictions:
+        return base | {"pictures_sha256": _digest(sorted(predictions[method].glob("*.png")))}
+    bundled = Path(idinpaint.__file__).parent / "weights_bundled"
+    folder = bundled if config.model == "default" else Path(config.model)
+    generator = Path(generator_of(method) or folder)
+    extra = [] if generator.is_relative_to(folder) else sorted(generator.glob("*.safetensors"))
+    if config.guidance is not None:
+        base["guidance"] = config.guidance
+    return base | {
+        "num_samples": config.num_samples,
+        "steps": config.steps,
+        "alignment": config.alignment,
+        "model": config.model,
+        "weights_sha256": _digest([*sorted(folder.rglob("*.safetensors")), *extra]),
+    }
+
+
+def _digest(paths: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def method_factory(config: BenchmarkConfig, predictions: Mapping[str, Path]) -> Callable[[str], Method]:
+    """name -> Method; a Restorer is loaded when a strategy first needs it, once a generator."""
+
+    @functools.cache
+    def load_restorer(gan: str | None) -> idinpaint.Restorer:
+        return idinpaint.Restorer.from_pretrained(config.model, device=config.device, gan=gan)
+
+    def make(name: str) -> Method:
+        if name == "telea":
+            return telea
+        if name in predictions:
+            return prediction_method(predictions[name])
+        return restorer_method(name, config, load_restorer(generator_of(name)))
+
+    return make

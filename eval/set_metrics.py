@@ -1,0 +1,183 @@
+"""Scores of a whole set of pictures: FID, KID, ID-FID, U-IDS and P-IDS, verification and recognition of people.
+
+They read features (Inception [2048], SFace [128]) that the benchmark caches beside its rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from estimates import Estimate, estimate, resample_weights
+from scipy.optimize import minimize
+
+FAR = 1e-3
+FOLDS = 5
+SET_DRAWS = 200  # bootstrap draws of the distances between sets
+
+
+def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """|mean_a - mean_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)) of features [N, D] and [M, D] (Heusel 2017, eq. 6).
+
+    With S_a = A'A and S_b = B'B the root's trace is the sum of AB''s singular values: exact, and fast for N < D.
+    """
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    shift = a.mean(0) - b.mean(0)
+    a, b = ((x - x.mean(0)) / np.sqrt(len(x) - 1) for x in (a, b))
+    root = np.linalg.svd(a @ b.T, compute_uv=False).sum()
+    return float(max(shift @ shift + (a**2).sum() + (b**2).sum() - 2 * root, 0.0))
+
+
+def kernel_distance(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """Unbiased squared MMD of features [N, D] twice, kernel (x.y / D + 1)^3, all N (KID, Binkowski 2018, eq. 4).
+
+    weights [N]: how often each photo counts (the same photos in both sets); a photo is never paired with its copy.
+    """
+    w = np.ones(len(a)) if weights is None else np.asarray(weights, np.float64)
+    pairs = np.outer(w, w)
+    apart = pairs * (1 - np.eye(len(w)))
+    aa, bb, ab = (_kernel(x, y) for x, y in ((a, a), (b, b), (a, b)))
+    within = (apart * (aa + bb)).sum() / apart.sum()
+    return float(within - 2 * (pairs * ab).sum() / pairs.sum())
+
+
+def _kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return (np.asarray(x, np.float64) @ np.asarray(y, np.float64).T / x.shape[1] + 1) ** 3
+
+
+def linear_svm(features: np.ndarray, labels: np.ndarray, penalty: float = 1.0) -> np.ndarray:
+    """[D + 1] weights and bias that minimise |w|^2 / 2 + C sum max(0, 1 - y f(x))^2, labels +1 or -1.
+
+    The problem of scikit-learn's LinearSVC(dual=False), which CoModGAN's U-IDS uses, bias penalised as there.
+    """
+    x = np.column_stack([features, np.ones(len(features))]).astype(np.float64)
+
+    def loss(w: np.ndarray) -> tuple[float, np.ndarray]:
+        slack = np.maximum(0, 1 - labels * (x @ w))
+        return 0.5 * w @ w + penalty * slack @ slack, w - 2 * penalty * x.T @ (labels * slack)
+
+    return minimize(loss, np.zeros(x.shape[1]), jac=True, method="L-BFGS-B", options={"maxiter": 500}).x
+
+
+def inception_discriminative(
+    real: np.ndarray, fake: np.ndarray, people: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """(U-IDS, P-IDS) of each photo, [N] each, from an SVM that never saw the person (Zhao 2021, section 3.3).
+
+    U-IDS: share of the pair (real, fake) that the SVM takes for the other kind; P-IDS: 1 where the fake looks more
+    real than its original. The paper scores the training set, which is 0 by construction below 2,049 pictures.
+    """
+    fold = np.unique(people, return_inverse=True)[1] % FOLDS
+    unpaired, paired = np.full(len(real), np.nan), np.full(len(real), np.nan)
+    for number in np.unique(fold):
+        inner, outer = fold == number, fold != number
+        if not outer.any():
+            continue
+        labels = np.repeat([1.0, -1.0], outer.sum())
+        weights = linear_svm(np.concatenate([real[outer], fake[outer]]), labels)
+        of_real, of_fake = (x[inner] @ weights[:-1] + weights[-1] for x in (real, fake))
+        unpaired[inner] = ((of_real <= 0) + 0.0 + (of_fake > 0)) / 2
+        paired[inner] = of_fake > of_real
+    return unpaired, paired
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Untouched photos: SFace vectors [M, 128] (all zero: no face found) and whose they are."""
+
+    vectors: np.ndarray
+    people: np.ndarray
+
+    def threshold(self, far: float = FAR) -> float:
+        """The cosine that a share `far` of the pairs of different people exceeds; NaN with one person."""
+        found = np.abs(self.vectors).sum(1) > 0
+        vectors, people = self.vectors[found], self.people[found]
+        i, j = np.triu_indices(len(people), 1)
+        impostor = (vectors @ vectors.T)[i, j][people[i] != people[j]]
+        return float(np.quantile(impostor, 1 - far)) if impostor.size else float("nan")
+
+
+def accepted(vectors: np.ndarray, others: Sequence[np.ndarray], threshold: float) -> np.ndarray:
+    """[N] share of the person's other photos (others[i] [K, 128]) that vectors [N, 128] match above the threshold.
+
+    A zero vector (no face found) matches nothing.
+    """
+    return np.array([np.mean((o @ v > threshold) & np.any(v)) if len(o) else np.nan for v, o in zip(vectors, others)])
+
+
+def recognised(vectors: np.ndarray, people: Sequence[str], others: Sequence[np.ndarray]) -> np.ndarray:
+    """[N] 1 where, of all people's means of other photos, the right person's is nearest; no face found counts 0.
+
+    others[i] [K, 128]: other photos of people[i], never the scored one; NaN for a person without any.
+    """
+    means = {who: _unit(own.mean(0)) for who, own in zip(people, others) if len(own)}
+    right = np.full(len(vectors), np.nan)
+    for index, (vector, who, own) in enumerate(zip(vectors, people, others)):
+        if len(own):
+            rival = max((float(mean @ vector) for name, mean in means.items() if name != who), default=-1.0)
+            right[index] = float(np.any(vector) and _unit(own.mean(0)) @ vector > rival)
+    return right
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return vector / max(float(np.linalg.norm(vector)), 1e-12)
+
+
+def set_distance(measure: Callable[[np.ndarray], float], people: Sequence[str], draws: int = SET_DRAWS) -> Estimate:
+    """measure(weights [N] of the photos), with an interval over people.
+
+    Repeated photos shrink a set and raise its distance: the draws' spread round their median is put round the value.
+    """
+    value = measure(np.ones(len(people)))
+    samples = np.array([measure(w) for w in resample_weights(list(people), draws) if (w > 0).sum() > 2])
+    if not samples.size:
+        return Estimate(value, float("nan"), float("nan"))
+    low, middle, high = np.percentile(samples, [2.5, 50, 97.5])
+    return Estimate(value, float(value + low - middle), float(value + high - middle))
+
+
+def _repeat(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return np.repeat(features, weights.astype(int), axis=0)
+
+
+def score_sets(real: np.ndarray, fake: np.ndarray, people: Sequence[str], draws: int) -> dict[str, Estimate]:
+    """FID, KID, U-IDS and P-IDS of Inception features [N, 2048] of the same photos, untouched and filled."""
+
+    def fid(w: np.ndarray) -> float:
+        return frechet_distance(_repeat(real, w), _repeat(fake, w))
+
+    unpaired, paired = inception_discriminative(real, fake, people)
+    few = min(draws, SET_DRAWS)
+    return {
+        "fid": set_distance(fid, people, few),
+        "kid": set_distance(lambda w: kernel_distance(real, fake, w), people, few),
+        "u_ids": estimate(unpaired, list(people), draws),
+        "p_ids": estimate(paired, list(people), draws),
+    }
+
+
+def score_identity_sets(
+    real: np.ndarray, fake: np.ndarray, people: Sequence[str], others: Sequence[np.ndarray], draws: int
+) -> dict[str, Estimate]:
+    """ID-FID, TAR at FAR 1e-3 and rank-1 recognition of SFace vectors [N, 128], and what the originals reach.
+
+    others[i] [K, 128]: other photos of people[i]. A zero vector is a face that was not found.
+    """
+    names = list(people)
+    owners = np.array(names + [who for who, own in zip(names, others) for _ in own])
+    threshold = Gallery(np.concatenate([real, *others]), owners).threshold()
+    seen = np.any(real, axis=1) & np.any(fake, axis=1)
+    scores = {}
+    if seen.sum() > 2:
+        a, b, whose = real[seen], fake[seen], [name for name, found in zip(names, seen) if found]
+
+        def distance(w: np.ndarray) -> float:
+            return frechet_distance(_repeat(a, w), _repeat(b, w))
+
+        scores["id_fid"] = set_distance(distance, whose, min(draws, SET_DRAWS))
+    if np.isfinite(threshold):
+        for name, vectors in (("", fake), ("_ceiling", real)):
+            scores["tar" + name] = estimate(accepted(vectors, others, threshold), names, draws)
+            scores["recognised" + name] = estimate(recognised(vectors, names, others), names, draws)
+    return scores

@@ -1,0 +1,178 @@
+"""A blind study: people choose between two restorations of a photo, and a model of their choices ranks the methods.
+
+    python eval/study.py make --config configs/benchmark.yaml --data ../shared/data --output study --pairs 60
+    python eval/study.py score study votes-*.json
+
+`make` writes OUTPUT/index.html (self-contained, opens offline; votes are kept in the browser and saved as a file) and
+OUTPUT/key.json, which says what was left and right: do not give it to the voters. Never commit either.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import io
+import itertools
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from cases import BenchmarkConfig, plan_items
+from methods import masked_photo, method_factory, parse_predictions
+from PIL import Image
+
+from idinpaint.config import load_config
+from idinpaint.encoders import write_atomic
+from idinpaint.types import InputError
+
+PAGE = Path(__file__).with_name("study_page.html")
+DRAWS = 1000
+Vote = tuple[str, str, float, str]  # method a, method b, what a got (1, 0.5 or 0), trial
+PRIOR = 0.5  # half a win and half a loss of each pair: finite strengths where one method wins always
+
+
+def plan_pairs(methods: Sequence[str], cases: int, pairs: int, seed: int) -> list[tuple[int, str, str]]:
+    """(case, left, right): pairs of methods in turn, cases in random order, sides by a coin."""
+    if len(methods) < 2:
+        raise InputError("methods: a study wants at least two")
+    rng = np.random.default_rng(seed)
+    combinations = list(itertools.combinations(methods, 2))
+    order = np.concatenate([rng.permutation(cases) for _ in range(-(-pairs // cases))])
+    plan = []
+    for number in range(pairs):
+        pair = combinations[number % len(combinations)]
+        left, right = pair if rng.random() < 0.5 else pair[::-1]
+        plan.append((int(order[number]), left, right))
+    return plan
+
+
+def png_uri(pixels: np.ndarray) -> str:
+    """uint8 [H, W, 3] as a PNG in the page."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def make(args: argparse.Namespace) -> None:
+    """The page and its key."""
+    config = load_config(BenchmarkConfig, args.config, args.overrides)
+    predictions = parse_predictions(args.predictions, config.methods)
+    loaders = plan_items(config, args.data)
+    plan = plan_pairs((*config.methods, *predictions), len(loaders), args.pairs, config.seed)
+    method_of, trials, key = method_factory(config, predictions), [], {}
+    for number, (case, left, right) in enumerate(plan):
+        item = loaders[case]()
+        pictures = {"left": method_of(left)(item).image, "right": method_of(right)(item).image}
+        trials.append({"id": str(number), "input": png_uri(masked_photo(item))})
+        trials[-1] |= {side: png_uri(pixels) for side, pixels in pictures.items()}
+        key[str(number)] = {"left": left, "right": right, "case": item.id, "person": item.entry.person}
+    study = f"{config.seed}-{np.random.default_rng().integers(2**40):x}"
+    text = json.dumps({"id": study, "trials": trials}).replace("<", "\\u003c")
+    page = PAGE.read_text(encoding="utf-8").replace("/*TRIALS*/", text)
+    write_atomic(args.output / "index.html", lambda file: file.write(page.encode()))
+    keys = json.dumps({"id": study, "trials": key}, indent=1)
+    write_atomic(args.output / "key.json", lambda file: file.write(keys.encode()))
+    print(f"{args.output}/index.html: {len(trials)} pairs, {len(page) / 2**20:.1f} MB; keep key.json from the voters")
+
+
+def read_votes(folder: Path, files: Sequence[Path]) -> list[Vote]:
+    """All votes with the methods named by the key. Raises InputError for another study's file or one sent twice."""
+    try:
+        key = json.loads((folder / "key.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder}/key.json: cannot be read ({error}); name the folder that `make` wrote") from error
+    votes, voters = [], set()
+    for path in files:
+        try:
+            given = json.loads(path.read_text(encoding="utf-8"))
+            study, voter, own = given["study"], given["voter"], given["votes"]
+            pairs = [(key["trials"][v["trial"]], {"left": 1.0, "tie": 0.5, "right": 0.0}[v["choice"]], v) for v in own]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}: not a file of votes of this study ({error!r})") from error
+        if study != key["id"]:
+            raise InputError(f"{path}: votes of study {study}, the key is of {key['id']}")
+        if voter in voters:
+            raise InputError(f"{path}: voter {voter} is there twice; leave one file out")
+        voters.add(voter)
+        votes += [(trial["left"], trial["right"], score, vote["trial"]) for trial, score, vote in pairs]
+    if not votes:
+        raise InputError("no votes in these files")
+    return votes
+
+
+def bradley_terry(votes: Sequence[Vote], methods: Sequence[str], steps: int = 500) -> np.ndarray:
+    """[M] log strengths, mean 0: P(a beats b) = 1 / (1 + exp(s_b - s_a)); Hunter 2004's MM, a tie is half a win."""
+    place = {name: i for i, name in enumerate(methods)}
+    wins = PRIOR * (1 - np.eye(len(methods)))
+    for a, b, score, _ in votes:
+        wins[place[a], place[b]] += score
+        wins[place[b], place[a]] += 1 - score
+    games, strength = wins + wins.T, np.ones(len(methods))
+    for _ in range(steps):
+        strength = wins.sum(1) / (games / (strength[:, None] + strength[None])).sum(1)
+        strength /= np.exp(np.log(strength).mean())
+    return np.log(strength)
+
+
+def score_votes(votes: Sequence[Vote], draws: int = DRAWS, seed: int = 0) -> list[dict[str, object]]:
+    """Methods, best first: log strength with a 95 % bootstrap interval over trials, votes, share of them won."""
+    methods = sorted({name for vote in votes for name in vote[:2]})
+    value = bradley_terry(votes, methods)
+    by_trial: dict[str, list[Vote]] = {}
+    for vote in votes:
+        by_trial.setdefault(vote[3], []).append(vote)
+    trials, rng = list(by_trial.values()), np.random.default_rng(seed)
+    samples = []
+    for _ in range(draws):
+        drawn = [vote for index in rng.integers(0, len(trials), len(trials)) for vote in trials[index]]
+        samples.append(bradley_terry(drawn, methods, 60))
+    low, high = np.percentile(samples, [2.5, 97.5], axis=0)
+    rows = []
+    for index, name in enumerate(methods):
+        own = [v[2] if v[0] == name else 1 - v[2] for v in votes if name in v[:2]]
+        row: dict[str, object] = {"method": name, "strength": float(value[index]), "low": float(low[index])}
+        rows.append(row | {"high": float(high[index]), "votes": len(own), "won": float(np.mean(own))})
+    return sorted(rows, key=lambda row: -float(row["strength"]))
+
+
+def table(rows: Sequence[Mapping[str, object]]) -> str:
+    """Markdown."""
+    lines = ["| method | strength [95 %] | votes | won |", "|---|---|---|---|"]
+    for r in rows:
+        lines.append(
+            f"| {r['method']} | {r['strength']:+.2f} [{r['low']:+.2f}, {r['high']:+.2f}] | {r['votes']} | "
+            f"{100 * r['won']:.0f} % |"
+        )
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse and run. Returns 0, or 2 for bad input."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    maker = commands.add_parser("make")
+    maker.add_argument("--config", type=Path, help="YAML of the keys of BenchmarkConfig")
+    maker.add_argument("--data", type=Path, required=True)
+    maker.add_argument("--output", type=Path, required=True)
+    maker.add_argument("--pairs", type=int, default=60)
+    maker.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
+    maker.add_argument("--predictions", action="append", default=[], metavar="NAME=DIR")
+    scorer = commands.add_parser("score")
+    scorer.add_argument("study", type=Path)
+    scorer.add_argument("votes", type=Path, nargs="+")
+    args = parser.parse_args(argv)
+    try:
+        if args.command == "make":
+            make(args)
+        else:
+            print(table(score_votes(read_votes(args.study, args.votes))))
+    except InputError as error:
+        print(f"study: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

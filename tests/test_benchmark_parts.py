@@ -1,0 +1,216 @@
+"""The benchmark's cases, outside methods, two processes and slices, on made-up photos in a folder of the user's own."""
+
+from __future__ import annotations
+
+import csv
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+REPO = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPO / "eval"))
+
+import ablate  # noqa: E402
+import benchmark  # noqa: E402
+import cases  # noqa: E402
+import curvature  # noqa: E402
+import metrics  # noqa: E402
+import slices  # noqa: E402
+
+from idinpaint.types import InputError  # noqa: E402
+
+# What one of two processes runs: the benchmark with networks of random weights in place of the downloaded ones.
+DRIVER = """
+import sys
+sys.path.insert(0, {eval!r})
+import benchmark, metrics, numpy as np
+from pathlib import Path
+
+class Identity:
+    def read(self, image):
+        vector = np.pad(image.reshape(-1, 3).mean(axis=0) + 1.0, (0, 125))
+        return vector / np.linalg.norm(vector), np.array([[90, 100], [160, 100], [128, 140], [100, 180], [150, 180.0]])
+
+alex = metrics.LPIPS("alex", Path({alex!r}))
+benchmark.load_metrics = lambda *args: metrics.MetricSuite(alex, None, Identity())
+benchmark.point_finder = lambda *args: lambda item: None
+if __name__ == "__main__":
+    raise SystemExit(benchmark.main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture
+def driver(tmp_path, monkeypatch):
+    """run(output, *arguments) in this process, and the driver file for others; three people with two photos each."""
+    rng = np.random.default_rng(0)
+    for person in "abc":
+        (tmp_path / "photos" / person).mkdir(parents=True)
+        for number in range(2):
+            small = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+            small.resize((256, 256), Image.Resampling.BICUBIC).save(tmp_path / "photos" / person / f"{number}.png")
+    torch.manual_seed(0)
+    state = {f"features.{k}": v for k, v in metrics.build_features("alex").state_dict().items()}
+    torch.save(state, tmp_path / "alex.pth")
+    text = DRIVER.format(eval=str(REPO / "eval"), alex=str(tmp_path / "alex.pth"))
+    (tmp_path / "driver.py").write_text(text)
+    for name in ("load_metrics", "point_finder"):
+        monkeypatch.setattr(benchmark, name, getattr(benchmark, name))
+    exec(compile(text, "driver", "exec"), {"__name__": "driver"})
+    return tmp_path
+
+
+def arguments(folder: Path, output: str, *more: str) -> list[str]:
+    settings = [f"photos={folder / 'photos'}", "bins=[block, block@grey]", "max_images=4", "bootstrap=20"]
+    settings += ["methods=[telea]", "other_photos=1"]
+    sets = [part for text in settings for part in ("--set", text)]
+    return ["--data", str(folder), "--output", str(folder / output), *sets, *more]
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "rows.csv").open(newline="") as file:
+        return [{k: v for k, v in r.items() if k not in ("seconds", "peak_mb")} for r in csv.DictReader(file)]
+
+
+def test_an_outside_method_joins_by_its_pictures(driver, capsys):
+    assert benchmark.main(arguments(driver, "x", "--export", str(driver / "export"))) == 0
+    cases_there = sorted(path.stem for path in (driver / "export" / "masked").iterdir())
+    assert len(cases_there) == 8 and not (driver / "x").exists()
+    (driver / "ns").mkdir()
+    for name in cases_there:
+        masked, mask = (cv2.imread(str(driver / "export" / k / f"{name}.png")) for k in ("masked", "mask"))
+        assert not masked[mask > 0].any()
+        cv2.imwrite(str(driver / "ns" / f"{name}.png"), cv2.inpaint(masked, mask[..., 0], 3, cv2.INPAINT_NS))
+    joined = arguments(driver, "run", "--predictions", f"navier-stokes={driver / 'ns'}")
+    assert benchmark.main(joined) == 0
+    assert "| navier-stokes |" in capsys.readouterr().out
+    found = {(r["method"], r["bin"], r["index"]): r for r in rows(driver / "run")}
+    assert len(found) == 16
+    item = cases.plan_items(benchmark.load_config(cases.BenchmarkConfig, None, joined[5:16:2]), driver)[0]()
+    holed = np.where(item.mask[..., None], 0, item.photo).astype(np.uint8)
+    direct = cv2.inpaint(holed, item.mask.astype(np.uint8), 3, cv2.INPAINT_NS)
+    expected = metrics.psnr(direct, item.photo, item.mask)
+    assert float(found["navier-stokes", "block", "0"]["psnr_hole"]) == pytest.approx(expected, abs=1e-5)
+    (driver / "ns" / f"{cases_there[0]}.png").unlink()
+    assert benchmark.main(arguments(driver, "y", "--predictions", f"ns={driver / 'ns'}")) == 2
+    assert cases_there[0] in capsys.readouterr().err
+    for wrong in ("ns", "telea=" + str(driver), "ns=/no/such"):
+        assert benchmark.main(arguments(driver, "z", "--predictions", wrong)) == 2
+
+
+def test_two_processes_write_the_rows_of_one(driver):
+    """Real processes under gloo, as `accelerate launch` starts them."""
+    assert benchmark.main(arguments(driver, "one")) == 0
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    env = os.environ | {
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "ACCELERATE_USE_CPU": "true",
+    }
+    env |= {"PYTHONPATH": str(REPO / "src"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(driver / "driver.py"), *arguments(driver, "two")]
+    started = [
+        subprocess.Popen(
+            command, env=env | {"RANK": r, "LOCAL_RANK": r}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        for r in "01"
+    ]
+    printed = [process.communicate(timeout=600)[0].decode() for process in started]
+    assert [process.returncode for process in started] == [0, 0], printed
+    assert rows(driver / "two") == rows(driver / "one") and len(rows(driver / "one")) == 8
+    assert not (driver / "two" / "parts").exists() and "| telea |" in printed[0] and "| telea |" not in printed[1]
+    keep = [
+        {k: v for k, v in r.items() if k != "mean"} for r in csv.DictReader((driver / "two" / "summary.csv").open())
+    ]
+    assert any(r["metric"] == "id_fid" for r in keep) and any(r["metric"] == "tar" for r in keep)
+
+
+def test_drawn_masks_and_shifts_are_the_same_every_time():
+    for kind in cases.MASK_KINDS:
+        first, again, other = (cases.load_mask(f"{kind}/{n}", Path(), 0) for n in (0, 0, 1))
+        assert np.array_equal(first, again) and not np.array_equal(first, other) and 0.005 < first.mean() < 0.6
+    assert 0.4 < cases.load_mask("half/3", Path(), 0).mean() < 0.6
+    photo = np.random.default_rng(0).integers(40, 200, (64, 64, 3), dtype=np.uint8)
+    for name, shift in cases.SHIFTS.items():
+        made = [shift(photo, np.random.default_rng(5)) for _ in range(2)]
+        assert np.array_equal(*made) and made[0].shape == photo.shape and made[0].dtype == np.uint8, name
+        assert not np.array_equal(made[0], photo)
+    assert np.ptp(cases.SHIFTS["grey"](photo, None), axis=2).max() == 0
+    assert cases.SHIFTS["lowlight"](photo, np.random.default_rng(0)).mean() < 0.7 * photo.mean()
+
+
+@pytest.mark.parametrize("wrong", ["bins=[oval]", "bins=[block@fog]", "photos=/no/such/folder"])
+def test_unknown_cases_are_refused(driver, capsys, wrong):
+    assert benchmark.main(arguments(driver, "x", "--set", wrong)) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_slices_say_what_is_hidden_and_how_the_face_is_lit():
+    y, x = np.mgrid[:256, :256]
+    points = np.zeros((68, 2))
+    points[:17] = np.stack([np.linspace(50, 206, 17), 150 + 90 * np.sin(np.linspace(0, np.pi, 17))], 1)
+    points[17:22], points[22:27] = [[80 + 8 * i, 95] for i in range(5)], [[140 + 8 * i, 95] for i in range(5)]
+    points[27:36] = [[128, 110 + 5 * i] for i in range(9)]
+    points[36:42] = [[85 + 6 * i, 110 + 3 * (i % 2)] for i in range(6)]
+    points[42:48] = [[141 + 6 * i, 110 + 3 * (i % 2)] for i in range(6)]
+    points[45], points[30] = [171, 110], [128, 140]
+    points[48:68] = [[105 + 2.3 * i, 180 + 4 * (i % 2)] for i in range(20)]
+    mask = (y > 98) & (y < 125) & (x < 122)
+    photo = np.repeat(np.where(x < 128, 60, 180).astype(np.uint8)[..., None], 3, 2)
+    row = {k: str(v) for k, v in slices.describe(photo, mask, points).items()}
+    assert row["hidden"] == "left_eye" and abs(float(row["yaw"])) < 0.05 and float(row["side_light"]) > 0.3
+    row |= {"bin": "20-30@jpeg", "hole_ratio": "0.21", "person": "p", "photo": "1.jpg"}
+    found = slices.slice_rows([row], {"p/1.jpg": {"apparent age": "old"}})
+    assert ("lighting", "from the side") in found and ("hole", "20-30 %") in found and ("shift", "jpeg") in found
+    assert ("mask", "irregular") in found and ("pose", "frontal") in found and ("apparent age", "old") in found
+    turned = points.copy()
+    turned[30, 0] += 20
+    assert slices.yaw_of(turned) > slices.TURNED_FROM
+    assert slices.describe(photo, mask, None)["hidden"] == "unknown"
+
+
+def test_curvature_of_a_quadratic_is_its_matrix():
+    rng = torch.Generator().manual_seed(0)
+    root = torch.randn(6, 6, generator=rng, dtype=torch.float64)
+    matrix = root @ root.T
+    weights = [
+        torch.randn(4, dtype=torch.float64, requires_grad=True),
+        torch.randn(2, dtype=torch.float64, requires_grad=True),
+    ]
+
+    def loss() -> torch.Tensor:
+        x = torch.cat(weights)
+        return 0.5 * x @ matrix @ x
+
+    product = curvature.hessian_product(loss, weights)
+    unit = [torch.tensor([1.0, 0, 0, 0], dtype=torch.float64), torch.zeros(2, dtype=torch.float64)]
+    assert torch.allclose(torch.cat(product(unit)), matrix[0])
+    top = curvature.top_eigenvalue(product, weights, steps=500, tolerance=1e-9)
+    assert top == pytest.approx(float(torch.linalg.eigvalsh(matrix)[-1]), rel=1e-4)
+    mean, error = curvature.trace(product, weights, draws=400)
+    assert abs(mean - float(matrix.trace())) < 4 * error
+    negative = curvature.hessian_product(lambda: -loss(), weights)
+    assert curvature.top_eigenvalue(negative, weights, 500, 1e-9) == pytest.approx(-top, rel=1e-4)
+
+
+def test_an_ablation_changes_one_factor():
+    base = cases.BenchmarkConfig(max_images=3)
+    made = {value: ablate.config_for(base, "diffusion", "references", value).methods for value in ("0", "2")}
+    assert made == {"0": ("diffusion",), "2": ("diffusion+ref2",)}
+    assert ablate.config_for(base, "diffusion", "hole", "30-40").bins == ("30-40",)
+    assert ablate.config_for(base, "diffusion", "guidance", "1.5").guidance == 1.5
+    steps = ablate.config_for(base, "diffusion", "steps", "4")
+    assert steps.steps == 4 and steps.max_images == 3 and steps.methods == ("diffusion",)
+    for factor, value in (("losses", "1"), ("steps", "many"), ("references", "x")):
+        with pytest.raises(InputError):
+            ablate.config_for(base, "diffusion", factor, value)

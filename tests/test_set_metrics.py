@@ -1,0 +1,155 @@
+"""Set metrics against closed forms, torchmetrics and known extremes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "eval"))
+
+import set_metrics  # noqa: E402
+from metrics import landmark_error, ms_ssim, seam_error  # noqa: E402
+
+
+def features(seed: int, count: int = 24, dims: int = 12) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(count, dims))
+
+
+def people(count: int) -> list[str]:
+    return [str(i // 2) for i in range(count)]
+
+
+def test_fid_of_a_set_against_itself_is_zero_and_a_shift_is_its_square():
+    a = features(0)
+    assert set_metrics.frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
+    assert set_metrics.frechet_distance(a, a + 0.5) == pytest.approx(12 * 0.25, rel=1e-9)  # Heusel 2017, eq. 6
+    # of scaled features: tr(S + c^2 S - 2 c S) = (1 - c)^2 tr S
+    centred = a - a.mean(0)
+    expected = 0.25 * np.cov(a.T).trace()
+    assert set_metrics.frechet_distance(centred, 1.5 * centred) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("count", [24, 8])  # more and fewer pictures than dimensions
+def test_fid_and_kid_agree_with_torchmetrics(count):
+    torch = pytest.importorskip("torch")
+    from torchmetrics.image.fid import _compute_fid
+    from torchmetrics.image.kid import poly_mmd
+
+    a, b = features(1, count), 0.8 * features(2, count) + 0.3
+    tensors = [torch.from_numpy(x) for x in (a, b)]
+    moments = [m for x in tensors for m in (x.mean(0), torch.cov(x.T))]
+    # rank-deficient covariances give their eigenvalues noise of about 1e-9, and its root is 3e-5
+    assert set_metrics.frechet_distance(a, b) == pytest.approx(_compute_fid(*moments).item(), rel=1e-4)
+    assert set_metrics.kernel_distance(a, b) == pytest.approx(poly_mmd(*tensors).item(), rel=1e-9)
+
+
+def test_repeating_photos_by_weight_is_repeating_them():
+    a, b, w = features(3, 6), features(4, 6), np.array([2, 0, 1, 1, 2, 0])
+    alone = set_metrics.kernel_distance(a[w > 0], b[w > 0])
+    assert set_metrics.kernel_distance(a, b, (w > 0).astype(float)) == pytest.approx(alone)
+    value = set_metrics.set_distance(
+        lambda v: set_metrics.frechet_distance(*(np.repeat(x, v.astype(int), 0) for x in (a, b))), people(6), 50
+    )
+    assert value.low < value.value < value.high
+
+
+def test_svm_is_at_its_minimum_and_cannot_tell_equal_sets_apart():
+    x, y = features(5, 40, 3), np.repeat([1.0, -1.0], 20)
+    w = set_metrics.linear_svm(x, y)
+
+    def loss(v: np.ndarray) -> float:
+        slack = np.maximum(0, 1 - y * (x @ v[:-1] + v[-1]))
+        return 0.5 * v @ v + slack @ slack
+
+    rng = np.random.default_rng(0)
+    assert all(loss(w) <= loss(w + 1e-2 * rng.normal(size=4)) for _ in range(50))
+    same = features(6, 60, 3)
+    u_ids, p_ids = set_metrics.inception_discriminative(same, same.copy(), people(60))
+    assert u_ids.mean() == 0.5 and p_ids.mean() == 0  # equal pictures: one of each pair wrong, none more real
+    u_ids, p_ids = set_metrics.inception_discriminative(same, same + 20, people(60))
+    assert u_ids.mean() == 0 and p_ids.mean() == 0
+
+
+def test_tar_and_recognition_of_people_on_axes():
+    eye = np.eye(8)[:6]
+    others = [np.stack([v, v]) for v in eye]
+    names = list("abcdef")
+    assert set_metrics.accepted(eye, others, 0.5).tolist() == [1] * 6
+    assert set_metrics.recognised(eye, names, others).tolist() == [1] * 6
+    wrong = np.roll(eye, 1, axis=0)
+    assert set_metrics.recognised(wrong, names, others).tolist() == [0] * 6
+    lost = eye.copy()
+    lost[2] = 0  # face not found
+    scores = set_metrics.score_identity_sets(eye, lost, names, others, 50)
+    assert scores["recognised"].value == pytest.approx(5 / 6) and scores["recognised_ceiling"].value == 1
+    assert scores["tar"].value < 1 and scores["tar_ceiling"].value == 1
+    assert scores["id_fid"].value == pytest.approx(0, abs=1e-9)
+
+
+def test_threshold_lets_the_asked_share_of_strangers_in():
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(80, 16))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    owners = np.array([str(i) for i in range(80)])
+    limit = set_metrics.Gallery(vectors, owners).threshold(0.01)
+    cosine = (vectors @ vectors.T)[np.triu_indices(80, 1)]
+    assert (cosine > limit).mean() == pytest.approx(0.01, abs=1 / cosine.size)
+
+
+def test_ms_ssim_of_two_constants_is_the_luminance_term_to_the_last_weight():
+    a, b = np.full((192, 192, 3), 100, np.uint8), np.full((192, 192, 3), 150, np.uint8)
+    c1 = (0.01 * 255) ** 2
+    luminance = (2 * 100 * 150 + c1) / (100**2 + 150**2 + c1)
+    assert ms_ssim(a, b) == pytest.approx(luminance**0.1333, abs=1e-6)  # Wang 2003, eq. 7: weights of table 1
+    assert ms_ssim(a, a) == pytest.approx(1)
+
+
+def test_seam_error_is_the_difference_of_the_steps_at_the_edge():
+    original, mask = np.full((8, 8, 3), 100, np.uint8), np.zeros((8, 8), bool)
+    mask[2:5, 2:5] = True
+    image = original.copy()
+    image[mask] = 110
+    assert seam_error(image, original, mask) == 10 and seam_error(original, original, mask) == 0
+    image[3, 3] = 255  # not at the edge
+    assert seam_error(image, original, mask) == 10
+    assert np.isnan(seam_error(image, original, np.ones((8, 8), bool)))
+
+
+def test_landmark_error_counts_hidden_points_only():
+    truth = np.array([[20, 20], [60, 20], [40, 40], [25, 60], [55, 60.0]])
+    mask = np.zeros((80, 80), bool)
+    mask[50:] = True
+    moved = truth + [[9, 9], [9, 9], [9, 9], [0, 4], [3, 0]]
+    assert landmark_error(moved, truth, mask) == pytest.approx(100 * 3.5 / 40)
+    assert np.isnan(landmark_error(moved, truth, np.zeros((80, 80), bool))) and np.isnan(
+        landmark_error(None, truth, mask)
+    )
+
+
+def weights_folder() -> Path | None:
+    import os
+
+    from metrics import INCEPTION_FILE, find_weight
+
+    folders = [Path(__file__).parents[1] / "runs" / "metric_weights"]
+    folders += [Path(os.environ["IDINPAINT_METRIC_WEIGHTS"])] if "IDINPAINT_METRIC_WEIGHTS" in os.environ else []
+    return find_weight(INCEPTION_FILE, folders)
+
+
+def test_fid_grows_with_blur():
+    import cv2
+    from metrics import Inception
+
+    path = weights_folder()
+    if path is None:
+        pytest.skip("inception_fid.pt is not there: fetch_metric_weights.py runs/metric_weights")
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
+    pictures = [cv2.resize(s, (128, 128), interpolation=cv2.INTER_NEAREST) for s in small]
+    net = Inception(path)
+    sets = [np.stack([net.features(cv2.GaussianBlur(p, (0, 0), s) if s else p) for p in pictures]) for s in (0, 2, 8)]
+    distances = [set_metrics.frechet_distance(sets[0], other) for other in sets]
+    assert distances[0] < 1e-6 < distances[1] < distances[2]
