@@ -17,10 +17,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from benchmark import given_face_box
 from cases import SPLITS, read_rgb
+from estimates import compare, estimate
+from methods import given_face_box
 from metrics import identity_similarity, load_metrics
-from summary import compare, estimate
 
 import idinpaint
 from idinpaint.compositing import composite, harmonize, paste_crop
