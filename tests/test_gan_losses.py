@@ -7,17 +7,16 @@ import math
 import pytest
 import torch
 
+from idinpaint.losses import heatmap_loss, skin_l1
 from idinpaint.losses_gan import (
     VGGFeatures,
     feature_l1,
     feature_matching,
-    heatmap_loss,
     hinge_discriminator,
     hinge_generator,
     least_squares_discriminator,
     least_squares_generator,
     perceptual_diversity,
-    skin_l1,
     style_loss,
     total_variation,
 )

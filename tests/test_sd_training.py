@@ -14,13 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_sd import save_tiny_sd
 
+from idinpaint.losses import relative_heatmap_loss, skin_l1
 from idinpaint.losses_diffusion import (
-    heatmap_loss,
     latent_weight,
     low_noise,
     pred_original_sample,
     prediction_target,
-    skin_l1,
     weighted_mse,
 )
 
@@ -66,8 +65,8 @@ def test_skin_l1_and_heatmap_loss_by_hand():
     sharp = torch.full((1, 2, 4, 4), -50.0)
     sharp[..., 1, 1] = 50
     moved = sharp.roll(1, -1)
-    assert heatmap_loss(sharp, sharp).item() == 0
-    assert heatmap_loss(moved, sharp).item() == pytest.approx(2.0)  # one peak gone, one too many
+    assert relative_heatmap_loss(sharp, sharp).item() == 0
+    assert relative_heatmap_loss(moved, sharp).item() == pytest.approx(2.0)  # one peak gone, one too many
 
 
 def test_model_card_names_what_was_done_and_no_path(tmp_path, monkeypatch):

@@ -70,7 +70,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(shared, tmp_path):
 def test_diffusion_training_writes_a_pipeline_that_restores(shared, tmp_path):
     root = small_data(shared, tmp_path)
     bundled = REPO / "src" / "idinpaint" / "weights_bundled"
-    parts = {n: bundled / f"{n}.safetensors" for n in ("landmarks", "identity")}
+    parts = {n: bundled / f"{n}.safetensors" for n in ("landmarks", "identity", "parsing")}
+    parts["identity_teacher"] = shared / "models" / "mobilefacenet_foamliu_arcface.pt"
     weights = "diffusion_pytorch_model.safetensors"
     parts |= {n: bundled / "pipeline" / n / weights for n in ("prior", "autoencoder")}
     options = [f"{k}={v}" for k, v in parts.items()]
@@ -81,9 +82,21 @@ def test_diffusion_training_writes_a_pipeline_that_restores(shared, tmp_path):
         "log_steps=1",
         "init_from=null",
         "prior_blocks=2",
+        "widths=[32, 32, 64]",
+        "token_dim=64",
+        "pixel_window=256",
+        "pixel_samples=1",
+        "skin_weight=0.5",
+        "heatmap_weight=0.01",
+        "identity_weight=0.1",
+        f"residual_std={[0.7] * 16}",  # measuring it takes a minute
     ]
     run = launch("train_diffusion.py", "diffusion-256.yaml", root, *options, f"output_dir={tmp_path}/run")
     assert run.returncode == 0, run.stderr[-2000:]
+    rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    terms = ("diffusion", "l1", "perceptual", "skin", "heatmap", "identity")
+    assert [r["step"] for r in rows if "loss" in r] == [1, 2]
+    assert all(np.isfinite(r[term]) and r[term] >= 0 for r in rows if "loss" in r for term in terms)
     from idinpaint import Restorer
 
     portrait = skimage.data.astronaut()

@@ -11,12 +11,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate.utils import gather
+from face_conditions import SKIN
 from identity_terms import align_faces, load_frozen
 from loop_config import process_state
 from sampling import MEASURE, POOL, stream
 from train_prior import jitter
 
 from idinpaint.data import PhotoEntry, load_training_masks
+from idinpaint.faces.parsing import PARSING_CLASSES, upsample
 from idinpaint.masks import feature_block, random_mask
 from idinpaint.models.autoencoder import FaceAutoencoder
 from idinpaint.models.conditioning import build_conditions
@@ -53,6 +55,9 @@ class ExamplePool:
         self.prior = load_frozen(PConvPrior(blocks=config.prior_blocks), config.prior, device)
         self.landmarker = load_frozen(FaceMaps(68), config.landmarks, device)
         self.identity = load_frozen(IdentityNet(), config.identity, device)
+        classes = len(PARSING_CLASSES)
+        self.parser = load_frozen(FaceMaps(classes), config.parsing, device) if config.skin_weight else None
+        self.keys = (*KEYS, "skin") if self.parser is not None else KEYS
         self.same_person = people_of(entries)
         empty = torch.zeros(32, 1, 256, 256)
         parts = (to_tensor(photos[i : i + 32]) for i in range(0, len(photos), 32))
@@ -73,7 +78,7 @@ class ExamplePool:
 
     @torch.no_grad()
     def _chunk(self, generators: list[np.random.Generator]) -> tuple[torch.Tensor, ...]:
-        """One example a generator, in the order of KEYS."""
+        """One example a generator, in the order of `keys`."""
         index = [int(rng.integers(len(self.photos))) for rng in generators]
         pairs = zip(generators, index, strict=True)
         image = to_tensor(np.stack([jitter(rng, self.photos[i]) for rng, i in pairs])).to(self.device)
@@ -84,7 +89,12 @@ class ExamplePool:
         visible, points = self._embed(image, mask)
         embeds = [self._identity(*each) for each in zip(generators, index, visible, strict=True)]
         residual = target.float() - made.prior_latents.float()
-        return residual, made.channels, made.touched, points, torch.stack(embeds), image, mask
+        values = (residual, made.channels, made.touched, points, torch.stack(embeds), image, mask)
+        if self.parser is None:
+            return values
+        classes = upsample(self.parser(image, torch.zeros_like(mask))).argmax(1)
+        skin = torch.isin(classes, torch.tensor(SKIN, device=classes.device)).float()[:, None]
+        return *values, skin
 
     def _hole(self, rng: np.random.Generator) -> np.ndarray:
         """A training mask; a share `feature_masks` hides a whole feature, of which only the identity can tell."""
@@ -96,10 +106,10 @@ class ExamplePool:
         """Make `count` examples, rounded up to whole chunks, half precision on the CPU; the residual is not scaled."""
         state, chunks = process_state(), -(-count // CHUNK)
         mine = range(state.process_index, -(-chunks // state.num_processes) * state.num_processes, state.num_processes)
-        parts: dict[str, list[torch.Tensor]] = {key: [] for key in KEYS}
+        parts: dict[str, list[torch.Tensor]] = {key: [] for key in self.keys}
         for chunk in mine:
             generators = [stream(self.config.seed, use, number, chunk * CHUNK + i) for i in range(CHUNK)]
-            for key, value in zip(KEYS, self._chunk(generators), strict=True):
+            for key, value in zip(self.keys, self._chunk(generators), strict=True):
                 parts[key].append(value.half().cpu())
         out = {}
         for key, values in parts.items():

@@ -8,19 +8,17 @@ from gan_examples import GanConfig, windows
 from identity_terms import IdentityTerm, load_frozen
 from torch import nn
 
-from idinpaint.losses import AlexFeatures, hole_l1, perceptual_loss
+from idinpaint.losses import AlexFeatures, heatmap_loss, hole_l1, perceptual_loss, skin_l1
 from idinpaint.losses_gan import (
     Scores,
     VGGFeatures,
     feature_l1,
     feature_matching,
-    heatmap_loss,
     hinge_discriminator,
     hinge_generator,
     least_squares_discriminator,
     least_squares_generator,
     perceptual_diversity,
-    skin_l1,
     style_loss,
     total_variation,
 )

@@ -23,14 +23,12 @@ from torch.utils.checkpoint import checkpoint
 from train_prior import jitter
 
 from idinpaint.data import load_photos, load_training_masks, training_photos
-from idinpaint.losses import min_snr_weight
+from idinpaint.losses import min_snr_weight, relative_heatmap_loss, skin_l1
 from idinpaint.losses_diffusion import (
-    heatmap_loss,
     latent_weight,
     low_noise,
     pred_original_sample,
     prediction_target,
-    skin_l1,
     weighted_mse,
 )
 from idinpaint.masks import random_mask
@@ -171,7 +169,7 @@ class SDLoss:
             nothing = torch.zeros_like(mask)
             with torch.no_grad():
                 goal = self.faces.landmarker(image, nothing)
-            terms["heatmap"] = heatmap_loss(self.faces.landmarker(painted, nothing), goal)
+            terms["heatmap"] = relative_heatmap_loss(self.faces.landmarker(painted, nothing), goal)
         if "identity" in wanted:
             terms["identity"] = self.faces(painted, image)
         return terms

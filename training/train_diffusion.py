@@ -27,7 +27,7 @@ from train_prior import hole_psnr
 
 from idinpaint.data import list_identity_folders, load_photos, read_split, training_photos
 from idinpaint.diffusion_pipeline import IdentityInpaintPipeline
-from idinpaint.losses import AlexFeatures, hole_l1, min_snr_weight, perceptual_loss
+from idinpaint.losses import AlexFeatures, hole_l1, min_snr_weight, perceptual_loss, relative_heatmap_loss, skin_l1
 from idinpaint.models.autoencoder import FaceAutoencoder
 from idinpaint.models.id_tokens import IdentityTokens
 from idinpaint.tensors import draw_heatmaps, to_tensor
@@ -60,6 +60,9 @@ class DiffusionConfig(LoopConfig):
     pixel_window: int = 128  # px
     residual_std: tuple[float, ...] = ()  # a later phase keeps its first phase's; empty: measured
     few_step_timesteps: tuple[int, ...] = ()  # where the decoded samples are noised to; empty: anywhere
+    skin_weight: float = 0.0  # L1 on the hidden skin of the decoded picture
+    heatmap_weight: float = 0.0  # landmark heatmaps of the decoded picture; needs pixel_window 256
+    parsing: str = "runs/parsing-3/parsing.safetensors"
     identity_weight: float = 0.0  # 1 - cosine on the decoded picture; needs pixel_window 256
     identity_teacher: str = "../shared/models/mobilefacenet_foamliu_arcface.pt"
     perceptual_weight: float = 0.1
@@ -153,6 +156,8 @@ def draw_batch(config: DiffusionConfig, pool: ExamplePool, draw: Draw) -> Batch:
     area = (batch["rows"], slice(None), slice(8 * y, 8 * (y + size)), slice(8 * x, 8 * (x + size)))
     batch["corner"] = torch.tensor([y, x])
     batch["window_image"], batch["window_mask"] = batch.pop("image")[area], batch.pop("mask")[area]
+    if "skin" in batch:
+        batch["window_skin"] = batch.pop("skin")[area] * batch["window_mask"]
     return batch
 
 
@@ -243,6 +248,15 @@ def main(config: DiffusionConfig) -> None:
             "l1": l1,
             "perceptual": perceptual,
         }
+        if config.skin_weight:
+            terms["skin"] = skin_l1(inpainted, image, batch["window_skin"], batch["mean_window_skin"])
+            loss = loss + config.skin_weight * terms["skin"]
+        if config.heatmap_weight:
+            nothing = torch.zeros_like(window.mask)
+            with torch.no_grad():
+                goal = pool.landmarker(image, nothing)
+            terms["heatmap"] = relative_heatmap_loss(pool.landmarker(inpainted, nothing), goal)
+            loss = loss + config.heatmap_weight * terms["heatmap"]
         if identity_of is not None:
             terms["identity"] = identity_of(inpainted, image)
             loss = loss + config.identity_weight * terms["identity"]
@@ -252,7 +266,8 @@ def main(config: DiffusionConfig) -> None:
         return Denoiser(config, pool.autoencoder, pool.embeddings.shape[1])
 
     held = Validation(config, pool, features)
-    ema = train(config, build, make_batch, loss_function, held.figures, held.picture, ("window_mask",))
+    means = ("window_mask", "window_skin") if config.skin_weight else ("window_mask",)
+    ema = train(config, build, make_batch, loss_function, held.figures, held.picture, means)
     if main_process():
         save_weights(ema, Path(config.output_dir) / "denoiser.safetensors")
         make_pipeline(ema, pool).to(torch.float16).save_pretrained(

@@ -28,6 +28,35 @@ def hole_l1(
     return hole + known_weight * (error * (1 - mask)).mean() / (1 - share).clamp(min=one)
 
 
+def skin_l1(
+    predicted: torch.Tensor, target: torch.Tensor, skin_mask: torch.Tensor, skin_share: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Mean |G - G_t| over the skin's pixels (the PD-GAN face variant's L_mask, made independent of the skin's size).
+
+    skin_mask: [B, 1, H, W] in {0, 1}; 0 when there is no skin. skin_share: as hole_l1's hole_share.
+    """
+    share = skin_mask.mean() if skin_share is None else skin_share
+    return ((predicted - target).abs() * skin_mask).mean() / share.clamp(min=1 / skin_mask.numel())
+
+
+def heatmap_loss(maps: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """(1/N) sum over the N landmarks and all cells of (M' - M)^2, mean over the batch (the PD-GAN face variant).
+
+    maps, target: [B, N, h, w], each map a distribution over the cells, so that the loss lies in [0, 2].
+    """
+    return (maps - target).square().sum((2, 3)).mean()
+
+
+def relative_heatmap_loss(logits: torch.Tensor, target_logits: torch.Tensor) -> torch.Tensor:
+    """heatmap_loss of a landmark network's softmax maps, in units of the target's peak.
+
+    logits: [B, N, h, w] on output and ground truth. A certain landmark's map then peaks at 1, as a drawn Gaussian does.
+    """
+    target = target_logits.detach().float().flatten(2).softmax(-1).view_as(target_logits)
+    peak = target.amax((2, 3), keepdim=True)
+    return heatmap_loss(logits.float().flatten(2).softmax(-1).view_as(target) / peak, target / peak)
+
+
 def heatmap_cross_entropy(logits: torch.Tensor, points: torch.Tensor, sigma: float = 1.0) -> torch.Tensor:
     """Cross entropy between softmax maps and Gaussians of `sigma` cells round the points.
 

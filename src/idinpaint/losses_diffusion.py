@@ -56,21 +56,3 @@ def latent_weight(
 def low_noise(alpha: torch.Tensor, threshold: float) -> torch.Tensor:
     """[B] bool: the one-step prediction is worth decoding, a >= threshold."""
     return alpha >= threshold
-
-
-def skin_l1(predicted: torch.Tensor, target: torch.Tensor, skin_mask: torch.Tensor) -> torch.Tensor:
-    """Mean |p - t| over skin pixels: sum |G - G_t| S / (3 sum S) (the PD-GAN face variant's L_mask, normalised)."""
-    return ((predicted - target).abs() * skin_mask).sum() / (3 * skin_mask.sum()).clamp(min=1)
-
-
-def heatmap_loss(logits: torch.Tensor, target_logits: torch.Tensor) -> torch.Tensor:
-    """(1/N) sum over landmarks n and pixels ij of (M'^n_ij - M^n_ij)^2, averaged over the batch.
-
-    Logits [B, K, h, w] of a frozen landmark network on output and ground truth. M are their softmax maps over the
-    target's peak, so that a certain landmark's map peaks at 1 as a drawn Gaussian does.
-    """
-    b, k, h, w = logits.shape
-    target = target_logits.detach().float().flatten(2).softmax(-1)
-    peak = target.amax(-1, keepdim=True)
-    error = ((logits.float().flatten(2).softmax(-1) - target) / peak).square()
-    return error.sum() / (b * k)

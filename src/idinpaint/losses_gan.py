@@ -56,23 +56,6 @@ def perceptual_diversity(first: list[torch.Tensor], second: list[torch.Tensor], 
     return 1 / (torch.stack(distances).mean() + eps)
 
 
-def skin_l1(predicted: torch.Tensor, target: torch.Tensor, skin_mask: torch.Tensor) -> torch.Tensor:
-    """Mean over the skin's pixels of |G - G_t| (the face variant; its sum, made independent of the skin's size).
-
-    skin_mask: [B, 1, H, W] in {0, 1}. 0 when there is no skin.
-    """
-    error = (predicted - target).abs() * skin_mask
-    return error.sum() / (predicted.shape[1] * skin_mask.sum()).clamp(min=1)
-
-
-def heatmap_loss(maps: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """(1/N) sum over the N landmarks and all cells of (M' - M)^2, mean over the batch (the face variant).
-
-    maps, target: [B, N, h, w], each map a distribution over the cells, so that the loss lies in [0, 2].
-    """
-    return (maps - target).square().sum((2, 3)).mean()
-
-
 def style_loss(predicted: list[torch.Tensor], target: list[torch.Tensor]) -> torch.Tensor:
     """Sum over layers of mean |Gram(p) - Gram(t)|, Gram = F F^T / (C h w) (Gatys et al. 2016; LaFIn). Lists of
     [B, C, h, w]."""
