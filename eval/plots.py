@@ -53,7 +53,8 @@ def curves_figure(groups: Mapping[str, Rows], metrics: Sequence[str], draws: int
                 continue
             x, mean, low, high = points.T
             spread = np.clip(np.nan_to_num([mean - low, high - mean]), 0, None)
-            axes.errorbar(100 * x, mean, yerr=spread, capsize=2, label=method, **style(index))
+            beside = 0.35 * (index - (len(groups) - 1) / 2)  # per cent: overlapping bars stay apart
+            axes.errorbar(100 * x + beside, mean, yerr=spread, capsize=2, label=method, **style(index))
         better = "lower" if metric in LOWER_IS_BETTER else "higher"
         axes.set_xlabel("hidden share of the facial features, %" if by_coverage else "hole, % of the picture")
         axes.set_ylabel(f"{heading(metric)[0]} ({better} is better)")
