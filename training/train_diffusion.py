@@ -19,15 +19,16 @@ from bases import run_chosen
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from engine import Batch, Draw, LoopConfig, Terms, main_process, save_weights, train, training_device
 from example_pool import ExamplePool
-from identity_terms import IdentityTerm
+from pixel_loss import PixelLoss
 from run_log import picture_grid
 from sampling import standard_normal
 from torch import nn
 from train_prior import hole_psnr
+from trainer import LossFunction
 
 from idinpaint.data import list_identity_folders, load_photos, read_split, training_photos
 from idinpaint.diffusion_pipeline import IdentityInpaintPipeline
-from idinpaint.losses import AlexFeatures, hole_l1, min_snr_weight, perceptual_loss, relative_heatmap_loss, skin_l1
+from idinpaint.losses import AlexFeatures, min_snr_weight, perceptual_loss
 from idinpaint.models.autoencoder import FaceAutoencoder
 from idinpaint.models.id_tokens import IdentityTokens
 from idinpaint.tensors import draw_heatmaps, to_tensor
@@ -56,7 +57,8 @@ class DiffusionConfig(LoopConfig):
     reference_share: float = 0.5  # of the examples see other photos of the person, where there are any
     drop_identity: float = 0.15  # share without any identity
     pixel_weight: float = 1.0  # on the decoded one-step prediction of a window; trains the decoder too
-    pixel_samples: int = 8  # of the whole batch
+    pixel_samples: int = 8  # of the whole batch; 0: the losses in pixels are off, the decoder stays as it is
+    pixel_every: int = 5  # steps between those with losses in pixels
     pixel_window: int = 128  # px
     residual_std: tuple[float, ...] = ()  # a later phase keeps its first phase's; empty: measured
     few_step_timesteps: tuple[int, ...] = ()  # where the decoded samples are noised to; empty: anywhere
@@ -91,7 +93,7 @@ class Denoiser(nn.Module):
         super().__init__()
         latent_channels = autoencoder.config.latent_channels
         self.autoencoder = copy.deepcopy(autoencoder)
-        self.autoencoder.requires_grad_(True)
+        self.autoencoder.requires_grad_(config.pixel_samples > 0)
         self.autoencoder.analysis.requires_grad_(False)  # the latents stay what the pool was made with
         self.autoencoder.synthesis.requires_grad_(False)
         depth = len(config.widths) - 1
@@ -112,10 +114,19 @@ class Denoiser(nn.Module):
         self.id_tokens = IdentityTokens(id_dim, token_dim=config.token_dim)
 
     def forward(
-        self, noisy: torch.Tensor, maps: torch.Tensor, timesteps: torch.Tensor, id_embed: torch.Tensor, window: Window
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self,
+        noisy: torch.Tensor,
+        maps: torch.Tensor,
+        timesteps: torch.Tensor,
+        id_embed: torch.Tensor,
+        window: Window | None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Velocity [B, C, h, w], and the decoded window of the one-step prediction of n samples."""
         velocity = self.unet(torch.cat([noisy, maps], 1), timesteps, self.id_tokens(id_embed)).sample
+        if window is None:
+            # DDP waits for a gradient of every trained parameter.
+            idle = sum(p.sum() for p in self.autoencoder.parameters() if p.requires_grad)
+            return velocity + 0.0 * idle, None
         clean = window.alpha * noisy[window.rows] - window.sigma * velocity[window.rows]  # v-prediction's x0
         y, x = window.corner
         latents = (window.prior_latents + clean * window.scale)[..., y : y + window.size, x : x + window.size]
@@ -146,7 +157,8 @@ def draw_batch(config: DiffusionConfig, pool: ExamplePool, draw: Draw) -> Batch:
     keep = torch.tensor([float(rng.random() >= config.drop_heatmaps) for rng in generators]).view(-1, 1, 1, 1)
     batch["maps"] = torch.cat([batch.pop("channels"), heatmaps * keep], 1)
     batch["timesteps"] = torch.tensor([int(rng.integers(1000)) for rng in generators])
-    batch["rows"] = draw.chosen(config.pixel_samples, "pixel_samples")
+    pixels = config.pixel_samples and draw.step % config.pixel_every == 0
+    batch["rows"] = draw.chosen(config.pixel_samples if pixels else 0, "pixel_samples")
     if config.few_step_timesteps:
         for row in batch["rows"].tolist():
             batch["timesteps"][row] = int(generators[row].choice(config.few_step_timesteps))
@@ -173,6 +185,38 @@ def make_window(batch: Batch, alphas: torch.Tensor, residual_std: torch.Tensor) 
         rows, kept.sqrt(), (1 - kept).sqrt(), prior_latents, std * batch["touched"][rows],
         image * (1 - mask), mask, (y, x), image.shape[-1] // 8,
     )  # fmt: skip
+
+
+def diffusion_loss(
+    config: DiffusionConfig, pool: ExamplePool, features: AlexFeatures, device: torch.device
+) -> LossFunction:
+    """The loss of a batch and its terms by name: velocity everywhere, and pixels where the batch has windows."""
+    scheduler = make_scheduler()
+    alphas = scheduler.alphas_cumprod
+    latest: dict[str, torch.Tensor] = {}  # between steps with losses in pixels the log gets their newest values
+    pixel_loss = PixelLoss(config, pool, features, device)
+
+    def loss_function(model: nn.Module, batch: Batch, step: int) -> tuple[torch.Tensor, Terms]:
+        noisy = scheduler.add_noise(batch["residual"], batch["noise"], batch["timesteps"])
+        velocity = scheduler.get_velocity(batch["residual"], batch["noise"], batch["timesteps"])
+        window = make_window(batch, alphas, pool.residual_std) if len(batch["rows"]) else None
+        predicted, pixels = model(noisy, batch["maps"], batch["timesteps"], batch["id_embed"], window)
+        predicted = predicted.float()
+        weight = batch["touched"] + config.known_weight * (1 - batch["touched"])
+        error = ((predicted - velocity).square() * weight).sum((1, 2, 3)) / (weight.sum((1, 2, 3)) * predicted.shape[1])
+        scale = 1.0
+        if config.snr_gamma is not None:
+            scale = min_snr_weight(alphas, config.snr_gamma, "v_prediction").to(error.device)[batch["timesteps"]]
+        high = (batch["timesteps"] >= 800).float()
+        terms = {"diffusion": error.mean(), "diffusion_t800": (error * high).sum() / high.sum().clamp(min=1)}
+        loss = (error * scale).mean()
+        if window is not None:
+            added, pixel_terms = pixel_loss(batch, window.mask, pixels.float())
+            loss = loss + added
+            latest.update({name: value.detach() for name, value in pixel_terms.items()})
+        return loss, {**terms, **latest}
+
+    return loss_function
 
 
 class Validation:
@@ -217,56 +261,16 @@ def main(config: DiffusionConfig) -> None:
     pool = ExamplePool(config, entries, load_photos(entries), device)
     if main_process():
         print(json.dumps({"residual_std": [round(float(s), 4) for s in pool.residual_std]}), flush=True)
-    scheduler = make_scheduler()
-    alphas = scheduler.alphas_cumprod
-    identity_of = None
-    if config.identity_weight:
-        identity_of = IdentityTerm(config.landmarks, config.identity, config.identity_teacher, device)
 
     def make_batch(draw: Draw) -> Batch:
         return draw_batch(config, pool, draw)
-
-    def loss_function(model: nn.Module, batch: Batch, step: int) -> tuple[torch.Tensor, Terms]:
-        noisy = scheduler.add_noise(batch["residual"], batch["noise"], batch["timesteps"])
-        velocity = scheduler.get_velocity(batch["residual"], batch["noise"], batch["timesteps"])
-        window, image = make_window(batch, alphas, pool.residual_std), batch["window_image"]
-        predicted, pixels = model(noisy, batch["maps"], batch["timesteps"], batch["id_embed"], window)
-        predicted, pixels = predicted.float(), pixels.float()
-        weight = batch["touched"] + config.known_weight * (1 - batch["touched"])
-        error = ((predicted - velocity).square() * weight).sum((1, 2, 3)) / (weight.sum((1, 2, 3)) * predicted.shape[1])
-        scale = 1.0
-        if config.snr_gamma is not None:
-            scale = min_snr_weight(alphas, config.snr_gamma, "v_prediction").to(error.device)[batch["timesteps"]]
-        inpainted = image * (1 - window.mask) + pixels * window.mask
-        l1 = hole_l1(pixels, image, window.mask, hole_share=batch["mean_window_mask"])
-        perceptual = perceptual_loss(features.to(image.device), inpainted, image)
-        loss = (error * scale).mean() + config.pixel_weight * (l1 + config.perceptual_weight * perceptual)
-        high = (batch["timesteps"] >= 800).float()
-        terms = {
-            "diffusion": error.mean(),
-            "diffusion_t800": (error * high).sum() / high.sum().clamp(min=1),
-            "l1": l1,
-            "perceptual": perceptual,
-        }
-        if config.skin_weight:
-            terms["skin"] = skin_l1(inpainted, image, batch["window_skin"], batch["mean_window_skin"])
-            loss = loss + config.skin_weight * terms["skin"]
-        if config.heatmap_weight:
-            nothing = torch.zeros_like(window.mask)
-            with torch.no_grad():
-                goal = pool.landmarker(image, nothing)
-            terms["heatmap"] = relative_heatmap_loss(pool.landmarker(inpainted, nothing), goal)
-            loss = loss + config.heatmap_weight * terms["heatmap"]
-        if identity_of is not None:
-            terms["identity"] = identity_of(inpainted, image)
-            loss = loss + config.identity_weight * terms["identity"]
-        return loss, terms
 
     def build() -> Denoiser:
         return Denoiser(config, pool.autoencoder, pool.embeddings.shape[1])
 
     held = Validation(config, pool, features)
     means = ("window_mask", "window_skin") if config.skin_weight else ("window_mask",)
+    loss_function = diffusion_loss(config, pool, features, device)
     ema = train(config, build, make_batch, loss_function, held.figures, held.picture, means)
     if main_process():
         save_weights(ema, Path(config.output_dir) / "denoiser.safetensors")

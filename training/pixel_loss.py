@@ -1,0 +1,52 @@
+"""The diffusion recipe's losses in pixels: what is decoded must look like the photo and be the person."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from engine import Batch
+from example_pool import ExamplePool
+from identity_terms import IdentityTerm
+
+from idinpaint.losses import AlexFeatures, hole_l1, perceptual_loss, relative_heatmap_loss, skin_l1
+
+if TYPE_CHECKING:
+    from train_diffusion import DiffusionConfig
+
+
+class PixelLoss:
+    """Losses on the decoded one-step prediction, weighted by the config; called with the batch, mask and pixels."""
+
+    def __init__(
+        self, config: DiffusionConfig, pool: ExamplePool, features: AlexFeatures, device: torch.device
+    ) -> None:
+        self.config, self.landmarker, self.features = config, pool.landmarker, features.to(device)
+        self.identity_of = None
+        if config.identity_weight:
+            self.identity_of = IdentityTerm(config.landmarks, config.identity, config.identity_teacher, device)
+
+    def __call__(
+        self, batch: Batch, mask: torch.Tensor, pixels: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The weighted sum, and each term by name. mask, pixels: [n, 1 or 3, H, W] of the decoded windows."""
+        config, image = self.config, batch["window_image"]
+        inpainted = image * (1 - mask) + pixels * mask
+        terms = {
+            "l1": hole_l1(pixels, image, mask, hole_share=batch["mean_window_mask"]),
+            "perceptual": perceptual_loss(self.features, inpainted, image),
+        }
+        loss = config.pixel_weight * (terms["l1"] + config.perceptual_weight * terms["perceptual"])
+        if config.skin_weight:
+            terms["skin"] = skin_l1(inpainted, image, batch["window_skin"], batch["mean_window_skin"])
+            loss = loss + config.skin_weight * terms["skin"]
+        if config.heatmap_weight:
+            nothing = torch.zeros_like(mask)
+            with torch.no_grad():
+                goal = self.landmarker(image, nothing)
+            terms["heatmap"] = relative_heatmap_loss(self.landmarker(inpainted, nothing), goal)
+            loss = loss + config.heatmap_weight * terms["heatmap"]
+        if self.identity_of is not None:
+            terms["identity"] = self.identity_of(inpainted, image)
+            loss = loss + config.identity_weight * terms["identity"]
+        return loss, terms
