@@ -1,6 +1,6 @@
 """Put a finished benchmark's main figures into README.md, between its RESULTS marks.
 
-python eval/readme_results.py runs/bench [--readme README.md] --note "commit, machine, date"
+python eval/readme_results.py runs/bench [--leave-out METHOD...] --note "commit, machine, date"
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import argparse
 import csv
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from idinpaint.types import InputError
@@ -44,11 +45,11 @@ def cell(row: dict[str, str], decimals: int, sign: str) -> str:
     return f"{text} ({value:+.{decimals}f})" if sign == "+" else f"{text} (x {value:.2f})"
 
 
-def results_table(summary: Summary) -> str:
+def results_table(summary: Summary, leave_out: Sequence[str] = ()) -> str:
     """Markdown: one line a hole size and method; the ceiling of `to other photos` below."""
     lines = ["| hole | method | " + " | ".join(heading for heading, *_ in COLUMNS.values()) + " |"]
     lines.append("|---" * (len(COLUMNS) + 2) + "|")
-    for bin_name, method in dict.fromkeys((b, m) for b, m, _ in summary):
+    for bin_name, method in dict.fromkeys((b, m) for b, m, _ in summary if m not in leave_out):
         cells = [cell(summary[bin_name, method, metric], *rest) for metric, (_, *rest) in COLUMNS.items()]
         lines.append(f"| {bin_name} % | {method} | " + " | ".join(cells) + " |")
     row = next(row for (_, _, metric), row in summary.items() if metric == "identity_other_ceiling")
@@ -72,9 +73,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("run", type=Path)
     parser.add_argument("--readme", type=Path, default=Path(__file__).resolve().parents[1] / "README.md")
     parser.add_argument("--note", default="", help="commit, machine and date of the run")
+    parser.add_argument("--leave-out", nargs="+", default=[], metavar="METHOD")
     args = parser.parse_args(argv)
     try:
-        table = results_table(read_summary(args.run / "summary.csv"))
+        table = results_table(read_summary(args.run / "summary.csv"), args.leave_out)
         text = insert(args.readme.read_text(encoding="utf-8"), table + (f"\n{args.note}" if args.note else ""))
     except InputError as error:
         print(f"readme_results: {error}", file=sys.stderr)
