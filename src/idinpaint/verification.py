@@ -139,7 +139,8 @@ class Verifier:
             return "not_verified", f"no reference photo; {agrees}, but nothing was measured for damage like this"
         if expected is None:
             return "plausible", f"agrees with the visible part of the face ({agrees}); no reference photo"
-        chance = f"accepted as the same person in {100 * expected['probability']:.0f} % of such cases"
+        share = min(100 * expected["probability"], 99.0)  # sixty measured pictures do not show more
+        chance = f"accepted as the same person in {'over ' if share == 99.0 else ''}{share:.0f} % of such cases"
         if expected["probability"] >= PLAUSIBLE:
             return "plausible", f"{agrees}, {chance}; no reference photo"
         return "not_verified", f"no reference photo; {agrees}, but only {chance}"
