@@ -241,6 +241,13 @@ def test_photos_to_verify_without_a_face(portrait, folder, capsys):
     refused(capsys, "no face found", ["verify", portrait / "face.png", folder / "ok.png"], folder)
 
 
+def test_a_strategy_that_the_model_lacks(portrait, tmp_path, capsys):
+    if (BUNDLED / "gan").exists():
+        pytest.skip("the bundled model has a generator; nothing is lacking")
+    assert restore(portrait, tmp_path / "o.png", "--strategy", "gan") == 2
+    assert "--gan FOLDER" in capsys.readouterr().err and not (tmp_path / "o.png").exists()
+
+
 @pytest.mark.parametrize("strategy", ["telea", "diffusion"])
 def test_output_files_keep_the_promises(portrait, tmp_path, strategy):
     """Known pixels bit-identical in the file; the file's bytes unchanged when the hole is filled with noise."""

@@ -172,6 +172,8 @@ class Restorer:
         return {**verdict.__dict__, "encoder": self.identity.name}
 
     def _check(self, strategy: str, num_samples: int, steps: int | None, max_coverage: float | None) -> None:
+        if strategy == "gan" and "gan" not in self.inpainters:
+            raise InputError("strategy gan: this model has no generator; name a trained one with --gan FOLDER")
         if strategy not in ("auto", "telea", *self.inpainters):
             raise InputError(f"strategy {strategy}: use one of auto, telea, {', '.join(self.inpainters)}")
         if not 1 <= num_samples <= 64:
