@@ -193,7 +193,6 @@ def diffusion_loss(
     """The loss of a batch and its terms by name: velocity everywhere, and pixels where the batch has windows."""
     scheduler = make_scheduler()
     alphas = scheduler.alphas_cumprod
-    latest: dict[str, torch.Tensor] = {}  # between steps with losses in pixels the log gets their newest values
     pixel_loss = PixelLoss(config, pool, features, device)
 
     def loss_function(model: nn.Module, batch: Batch, step: int) -> tuple[torch.Tensor, Terms]:
@@ -212,9 +211,8 @@ def diffusion_loss(
         loss = (error * scale).mean()
         if window is not None:
             added, pixel_terms = pixel_loss(batch, window.mask, pixels.float())
-            loss = loss + added
-            latest.update({name: value.detach() for name, value in pixel_terms.items()})
-        return loss, {**terms, **latest}
+            loss, terms = loss + added, {**terms, **pixel_terms}
+        return loss, terms
 
     return loss_function
 

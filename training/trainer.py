@@ -211,17 +211,19 @@ class Trainer:
     ) -> None:
         """Every step from the start to the end, with rows, validation and checkpoints at their intervals."""
         config, log = self.config, self.log
-        clock, sums, count = time.monotonic(), {}, 0
+        clock, seen, count = time.monotonic(), {}, 0
         for step in range(self.start, config.max_train_steps):
             figures = self.step(step, self.micro_batches(step, make_batch, batch_means), loss_function)
             count, done = count + 1, step + 1
-            sums = {key: sums.get(key, 0.0) + value for key, value in figures.items()}
+            for key, value in figures.items():  # not every term is there at every step
+                seen.setdefault(key, []).append(value)
             if log is not None:
                 log.advance(done, figures["loss"])
             if log is not None and done % config.log_steps == 0:
-                row = {key: value / count for key, value in sums.items()} | {"lr": learning_rate(config, step)}
+                row = {key: sum(values) / len(values) for key, values in seen.items()}
+                row["lr"] = learning_rate(config, step)
                 log.row(done, row, count * self.batch_size / (time.monotonic() - clock))
-                clock, sums, count = time.monotonic(), {}, 0
+                clock, seen, count = time.monotonic(), {}, 0
             ended, saves = done == config.max_train_steps, done % config.checkpointing_steps == 0
             validates = done % config.validation_steps == 0 if config.validation_steps else saves
             if validates or ended:
@@ -229,4 +231,4 @@ class Trainer:
             if saves or ended:
                 self.save(done)
             if validates or saves:
-                clock, sums, count = time.monotonic(), {}, 0
+                clock, seen, count = time.monotonic(), {}, 0
