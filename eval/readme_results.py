@@ -1,4 +1,4 @@
-"""Put a finished benchmark's main figures into README.md, between its RESULTS marks.
+"""Put a finished benchmark's main figures and two plots into README.md, between its RESULTS marks.
 
 python eval/readme_results.py runs/bench [--leave-out METHOD...] --note "commit, machine, date"
 """
@@ -12,6 +12,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from plots import curves_figure, frontier_figure
+from run_store import read_rows
+
 from idinpaint.types import InputError
 
 BEGIN, END = "<!-- RESULTS", "<!-- /RESULTS -->"
@@ -23,6 +26,13 @@ COLUMNS = {
     "identity_original": ("identity to the original", 3, "+"),
     "identity_other": ("to other photos", 3, "+"),
     "seconds": ("s/image", 2, ""),
+}
+
+PLOTTED = ("lpips_vgg", "identity_original", "identity_other")
+DRAWS = 1000
+ALT = {
+    "coverage": "Quality and identity against the hidden share of the facial features, with 95 % intervals over people",
+    "frontier": "Quality and identity against seconds an image",
 }
 
 Summary = dict[tuple[str, str, str], dict[str, str]]
@@ -67,6 +77,24 @@ def insert(readme: str, text: str) -> str:
     return f"{head}{text}\n{readme[end:]}"
 
 
+def write_plots(run: Path, folder: Path, leave_out: Sequence[str]) -> str:
+    """coverage.png and frontier.png of the run's rows; Markdown that shows them. No photo is in them."""
+    groups: dict[str, list[dict[str, str]]] = {}
+    for row in read_rows(run / "rows.csv"):
+        if row["method"] not in leave_out:
+            groups.setdefault(row["method"], []).append(row)
+    pictures = {"coverage": curves_figure(groups, PLOTTED, DRAWS), "frontier": frontier_figure(groups, PLOTTED, DRAWS)}
+    folder.mkdir(exist_ok=True)
+    lines = []
+    for name, png in pictures.items():
+        if png is not None:
+            temporary = folder / f"{name}.tmp"
+            temporary.write_bytes(png)
+            os.replace(temporary, folder / f"{name}.png")
+            lines.append(f"![{ALT[name]}](eval/results/{name}.png)")
+    return "\n".join(lines)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Rewrite the README through a temporary file. Returns 0, or 2 for bad input."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -77,7 +105,10 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         table = results_table(read_summary(args.run / "summary.csv"), args.leave_out)
-        text = insert(args.readme.read_text(encoding="utf-8"), table + (f"\n{args.note}" if args.note else ""))
+        plots = write_plots(args.run, Path(__file__).resolve().parent / "results", args.leave_out)
+        text = insert(
+            args.readme.read_text(encoding="utf-8"), table + (f"\n{args.note}" if args.note else "") + f"\n\n{plots}"
+        )
     except InputError as error:
         print(f"readme_results: {error}", file=sys.stderr)
         return 2
