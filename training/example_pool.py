@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from accelerate.utils import gather
-from face_conditions import SKIN
+from face_conditions import draw_identity, people_of, skin_of
 from identity_terms import align_faces, load_frozen
 from loop_config import process_state
 from sampling import MEASURE, POOL, stream
 from train_prior import jitter
 
 from idinpaint.data import PhotoEntry, load_training_masks
-from idinpaint.faces.parsing import PARSING_CLASSES, upsample
+from idinpaint.faces.parsing import PARSING_CLASSES
 from idinpaint.masks import feature_block, random_mask
 from idinpaint.models.autoencoder import FaceAutoencoder
 from idinpaint.models.conditioning import build_conditions
@@ -32,15 +31,6 @@ if TYPE_CHECKING:
 
 CHUNK = 16  # examples that pass the frozen networks together, always as many, so that a pool is the same everywhere
 KEYS = ("residual", "channels", "touched", "points", "id_embed", "image", "mask")
-
-
-def people_of(entries: list[PhotoEntry]) -> list[list[int]]:
-    """For each photo the places of the other photos of its person, none when the person is unknown."""
-    groups: dict[str, list[int]] = {}
-    for index, entry in enumerate(entries):
-        if entry.person:
-            groups.setdefault(entry.person, []).append(index)
-    return [[i for i in groups.get(entry.person, []) if i != index] for index, entry in enumerate(entries)]
 
 
 class ExamplePool:
@@ -87,14 +77,12 @@ class ExamplePool:
             made = build_conditions(self.autoencoder, self.prior, image * (1 - mask), mask)
             target = self.autoencoder.encode(image)
         visible, points = self._embed(image, mask)
-        embeds = [self._identity(*each) for each in zip(generators, index, visible, strict=True)]
+        shares = (self.config.reference_share, self.config.drop_identity)
+        rows = zip(generators, index, visible, strict=True)
+        embeds = [draw_identity(rng, self.embeddings, self.same_person[i], v, *shares) for rng, i, v in rows]
         residual = target.float() - made.prior_latents.float()
         values = (residual, made.channels, made.touched, points, torch.stack(embeds), image, mask)
-        if self.parser is None:
-            return values
-        classes = upsample(self.parser(image, torch.zeros_like(mask))).argmax(1)
-        skin = torch.isin(classes, torch.tensor(SKIN, device=classes.device)).float()[:, None]
-        return *values, skin
+        return values if self.parser is None else (*values, skin_of(self.parser, image))
 
     def _hole(self, rng: np.random.Generator) -> np.ndarray:
         """A training mask; a share `feature_masks` hides a whole feature, of which only the identity can tell."""
@@ -123,14 +111,6 @@ class ExamplePool:
         """Standard deviation of the residual in touched cells, a number a channel."""
         hole = examples["touched"].float()
         return ((examples["residual"].float().square() * hole).sum((0, 2, 3)) / hole.sum()).sqrt()
-
-    def _identity(self, rng: np.random.Generator, index: int, visible: torch.Tensor) -> torch.Tensor:
-        """Other photos of the person (1-5, mean), else the visible part, else nothing (zeros)."""
-        draw, others = rng.random(), self.same_person[index]
-        if draw < self.config.reference_share and others:
-            chosen = rng.choice(others, min(len(others), int(rng.integers(1, 6))), replace=False)
-            return F.normalize(self.embeddings[torch.from_numpy(chosen)].mean(0), dim=-1)
-        return visible if draw < 1 - self.config.drop_identity else torch.zeros_like(visible)
 
     def batch(self, generators: list[np.random.Generator], step: int, batch_size: int) -> dict[str, torch.Tensor]:
         """One example a generator, from the pool of this step; a pool serves pool_passes passes of whole batches."""

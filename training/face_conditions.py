@@ -32,6 +32,40 @@ class FaceExample:
     skin_mask: torch.Tensor
 
 
+def people_of(entries: list[PhotoEntry]) -> list[list[int]]:
+    """For each photo the places of the other photos of its person, none when the person is unknown."""
+    groups: dict[str, list[int]] = {}
+    for index, entry in enumerate(entries):
+        if entry.person:
+            groups.setdefault(entry.person, []).append(index)
+    return [[i for i in groups.get(entry.person, []) if i != index] for index, entry in enumerate(entries)]
+
+
+def draw_identity(
+    rng: np.random.Generator,
+    embeddings: torch.Tensor,
+    others: list[int],
+    visible: torch.Tensor,
+    reference_share: float = 0.5,
+    drop_identity: float = 0.1,
+) -> torch.Tensor:
+    """Mean of 1-5 other photos of the person, else the visible part, else nothing (zeros): [D].
+
+    embeddings: [N, D] of all photos; others: places of the person's other photos; visible: [D].
+    """
+    draw = rng.random()
+    if draw < reference_share and others:
+        chosen = rng.choice(others, min(len(others), int(rng.integers(1, 6))), replace=False)
+        return F.normalize(embeddings[torch.from_numpy(chosen)].mean(0), dim=-1)
+    return visible if draw < 1 - drop_identity else torch.zeros_like(visible)
+
+
+def skin_of(parser: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
+    """Where the whole photo shows skin: image [B, 3, 256, 256] in [-1, 1] -> [B, 1, 256, 256] in {0, 1}."""
+    classes = upsample(parser(image, torch.zeros_like(image[:, :1]))).argmax(1)
+    return torch.isin(classes, torch.tensor(SKIN, device=classes.device)).float()[:, None]
+
+
 class FaceConditions:
     """Frozen landmark, parsing and identity networks over a set of photos [N, 256, 256, 3] uint8."""
 
@@ -46,11 +80,7 @@ class FaceConditions:
         self.landmarker = load_frozen(FaceMaps(68), networks["landmarks"], device)
         self.parser = load_frozen(FaceMaps(len(PARSING_CLASSES)), networks["parsing"], device)
         self.identity = load_frozen(IdentityNet(), networks["identity"], device)
-        groups: dict[str, list[int]] = {}
-        for index, entry in enumerate(entries):
-            if entry.person:
-                groups.setdefault(entry.person, []).append(index)
-        self.others = [[i for i in groups.get(e.person, []) if i != index] for index, e in enumerate(entries)]
+        self.others = people_of(entries)
         whole = torch.zeros(32, 1, 256, 256)
         parts = []
         for start in range(0, len(photos), 32):
@@ -75,14 +105,6 @@ class FaceConditions:
         generators: one a sample, so that a sample does not depend on its batch.
         """
         points, visible = self._read(image, mask)
-        embeds = [self._identity(rng, i, v) for rng, i, v in zip(generators, index, visible, strict=True)]
-        classes = upsample(self.parser(image.to(self.device), torch.zeros_like(mask).to(self.device))).argmax(1).cpu()
-        skin = torch.isin(classes, torch.tensor(SKIN)).float()[:, None]
-        return FaceExample(points, torch.stack(embeds), skin)
-
-    def _identity(self, rng: np.random.Generator, index: int, visible: torch.Tensor) -> torch.Tensor:
-        draw, others = rng.random(), self.others[index]
-        if draw < 0.5 and others:
-            chosen = rng.choice(others, min(len(others), int(rng.integers(1, 6))), replace=False)
-            return F.normalize(self.embeddings[torch.from_numpy(chosen)].mean(0), dim=-1)
-        return visible if draw < 0.9 else torch.zeros_like(visible)
+        rows = zip(generators, index, visible, strict=True)
+        embeds = [draw_identity(rng, self.embeddings, self.others[i], v) for rng, i, v in rows]
+        return FaceExample(points, torch.stack(embeds), skin_of(self.parser, image.to(self.device)).cpu())

@@ -112,7 +112,10 @@ class SDLoss:
         pipeline.text_encoder.requires_grad_(False).to(device)
         with torch.no_grad():  # [2, T, C]: the fixed prompt, and the empty one for guidance
             self.text = pipeline.encode_prompt([config.prompt, ""], device, 1, False)[0]
-        self.latest = dict.fromkeys(self._pixel_weights(), 0.0)
+        weights = {"skin_l1": config.skin_l1_weight, "heatmap": config.heatmap_weight}
+        weights["identity"] = config.identity_weight
+        self.pixel_weights = {name: weight for name, weight in weights.items() if weight}
+        self.latest = dict.fromkeys(self.pixel_weights, 0.0)
         self.faces = None
         if config.identity_weight or config.heatmap_weight:
             self.faces = IdentityTerm(config.landmarks, config.identity, config.identity_teacher, device)
@@ -140,18 +143,12 @@ class SDLoss:
             scale = min_snr_weight(self.alphas, config.snr_gamma, self.kind)[batch["timesteps"]]
         loss = (error * scale).mean()
         chosen = low_noise(alpha, config.min_alpha).nonzero().flatten()[: config.pixel_samples]
-        if step % config.pixel_every == 0 and len(chosen) and self._pixel_weights():
+        if step % config.pixel_every == 0 and len(chosen) and self.pixel_weights:
             clean = pred_original_sample(noisy[chosen], output[chosen], alpha[chosen], self.kind)
             pixel = self.pixel_terms(clean, image[chosen], mask[chosen], batch["skin_mask"][chosen])
-            weights = self._pixel_weights()
-            loss = loss + sum(weights[name] * value for name, value in pixel.items())
+            loss = loss + sum(self.pixel_weights[name] * value for name, value in pixel.items())
             self.latest |= {name: float(value.detach()) for name, value in pixel.items()}
         return loss, {"diffusion": float(error.detach().mean()), **self.latest}
-
-    def _pixel_weights(self) -> dict[str, float]:
-        config = self.config
-        weights = {"skin_l1": config.skin_l1_weight, "heatmap": config.heatmap_weight}
-        return {name: weight for name, weight in (weights | {"identity": config.identity_weight}).items() if weight}
 
     def pixel_terms(
         self, latents: torch.Tensor, image: torch.Tensor, mask: torch.Tensor, skin_mask: torch.Tensor
@@ -162,7 +159,7 @@ class SDLoss:
         if decoded.shape[-1] != image.shape[-1]:
             decoded = F.interpolate(decoded, size=image.shape[-2:], mode="bilinear", antialias=True)
         painted = image * (1 - mask) + decoded * mask
-        wanted, terms = self._pixel_weights(), {}
+        wanted, terms = self.pixel_weights, {}
         if "skin_l1" in wanted:
             terms["skin_l1"] = skin_l1(painted, image, skin_mask * mask)
         if "heatmap" in wanted:

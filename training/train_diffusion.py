@@ -29,6 +29,7 @@ from trainer import LossFunction
 from idinpaint.data import list_identity_folders, load_photos, read_split, training_photos
 from idinpaint.diffusion_pipeline import IdentityInpaintPipeline
 from idinpaint.losses import AlexFeatures, min_snr_weight, perceptual_loss
+from idinpaint.losses_diffusion import weighted_mse
 from idinpaint.models.autoencoder import FaceAutoencoder
 from idinpaint.models.id_tokens import IdentityTokens
 from idinpaint.tensors import draw_heatmaps, to_tensor
@@ -202,7 +203,7 @@ def diffusion_loss(
         predicted, pixels = model(noisy, batch["maps"], batch["timesteps"], batch["id_embed"], window)
         predicted = predicted.float()
         weight = batch["touched"] + config.known_weight * (1 - batch["touched"])
-        error = ((predicted - velocity).square() * weight).sum((1, 2, 3)) / (weight.sum((1, 2, 3)) * predicted.shape[1])
+        error = weighted_mse(predicted, velocity, weight)
         scale = 1.0
         if config.snr_gamma is not None:
             scale = min_snr_weight(alphas, config.snr_gamma, "v_prediction").to(error.device)[batch["timesteps"]]

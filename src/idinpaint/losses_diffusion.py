@@ -1,4 +1,4 @@
-"""Losses of the Stable Diffusion recipe as pure functions, one an equation. See losses.py for the shape conventions.
+"""Losses of the diffusion recipes as pure functions, one an equation. See losses.py for the shape conventions.
 
 Timesteps t [B]; a = alphas_cumprod[t]; x_t = sqrt(a) x_0 + sqrt(1 - a) e, the noisy latents [B, 4, h, w].
 """
