@@ -30,8 +30,8 @@ import idinpaint
 from idinpaint.calibration import SHIPPED, VERSION
 from idinpaint.config import load_config
 from idinpaint.data import PhotoEntry, list_identity_folders, read_split
-from idinpaint.faces.alignment import arcface_matrix, crop_from_box, warp_to_crop
-from idinpaint.faces.identity import SFaceEncoder, hide
+from idinpaint.faces.alignment import crop_from_box, transform_points
+from idinpaint.faces.identity import SFaceEncoder, arcface_crop
 from idinpaint.types import InputError
 from idinpaint.weights import sha256_of
 
@@ -119,9 +119,7 @@ class Judge:
 
     def aligned(self, rgb: np.ndarray, landmarks: np.ndarray, crop_to_photo: np.ndarray) -> np.ndarray:
         """[112, 112, 3] of the face whose crop landmarks are given."""
-        points = landmarks @ crop_to_photo[:, :2].T + crop_to_photo[:, 2]
-        face, hidden, _ = warp_to_crop(rgb, None, arcface_matrix(points), 112)
-        return hide(face, hidden)
+        return arcface_crop(rgb, None, transform_points(crop_to_photo, landmarks))
 
 
 def unit_mean(vectors: list[np.ndarray]) -> np.ndarray:

@@ -13,14 +13,13 @@ import numpy as np
 from PIL import Image
 
 from idinpaint.faces.alignment import (
-    arcface_matrix,
     ffhq_crop_matrix,
     scale_of,
     transform_points,
     warp_to_crop,
 )
 from idinpaint.faces.analyzer import SURE_CONFIDENCE, FaceAnalyzer
-from idinpaint.faces.identity import hide
+from idinpaint.faces.identity import arcface_crop
 from idinpaint.photo import load_photo, open_image
 from idinpaint.prepare_sources import Source
 from idinpaint.types import CROP_SIZE, InputError
@@ -149,10 +148,7 @@ class FaceReader:
         """Unit vectors, from the crops as training sees them."""
         if not faces:
             return
-        aligned = []
-        for face in faces:
-            cut, hidden, _ = warp_to_crop(face.crop, face.outside, arcface_matrix(face.landmarks), 112)
-            aligned.append(hide(cut, hidden))
+        aligned = [arcface_crop(face.crop, face.outside, face.landmarks) for face in faces]
         for face, vector in zip(faces, self.identity.embed(aligned), strict=True):
             face.id_embed = np.asarray(vector, np.float32)
 

@@ -9,8 +9,7 @@ import numpy as np
 
 from idinpaint.calibration import Calibration
 from idinpaint.controller import ControllerConfig
-from idinpaint.faces.alignment import arcface_matrix, warp_to_crop
-from idinpaint.faces.identity import IdentityEncoder, hide
+from idinpaint.faces.identity import IdentityEncoder, arcface_crop
 from idinpaint.references import References
 from idinpaint.types import Decision, FaceAnalysis
 from idinpaint.verify import UNCERTAIN_MARGIN, similarity
@@ -180,8 +179,7 @@ def overall_verdict(verifications: list[Verification]) -> str | None:
 
 def aligned_crop(crop: np.ndarray, face: FaceAnalysis) -> np.ndarray:
     """The crop's face on the 112 px template, grey beyond the crop."""
-    aligned, hidden, _ = warp_to_crop(crop, None, arcface_matrix(face.landmarks), 112)
-    return hide(aligned, hidden)
+    return arcface_crop(crop, None, face.landmarks)
 
 
 def _digest(encoder: Any) -> str | None:

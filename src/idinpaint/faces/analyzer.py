@@ -9,7 +9,6 @@ import numpy as np
 
 from idinpaint.compositing import coarse_fill
 from idinpaint.faces.alignment import (
-    arcface_matrix,
     compose,
     crop_from_box,
     crop_from_points5,
@@ -30,7 +29,7 @@ from idinpaint.faces.features import (
     feature_regions,
     identity_visible,
 )
-from idinpaint.faces.identity import hide
+from idinpaint.faces.identity import arcface_crop
 from idinpaint.faces.landmarks import LandmarkPredictor
 from idinpaint.types import CROP_SIZE, FaceAnalysis, InputError
 
@@ -248,11 +247,10 @@ class FaceAnalyzer:
         if self.identity is None:
             return None
         try:
-            matrix = arcface_matrix(points)
+            aligned = arcface_crop(photo, hole, points)
         except (ValueError, np.linalg.LinAlgError):
             return None  # the points coincide: there is no face to read
-        face, hidden, _ = warp_to_crop(photo, hole, matrix, 112)
-        return np.asarray(self.identity.embed([hide(face, hidden)]))[0]
+        return np.asarray(self.identity.embed([aligned]))[0]
 
 
 def _start(detection: Detection, to_photo: np.ndarray) -> np.ndarray:

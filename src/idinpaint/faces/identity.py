@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from idinpaint.faces.alignment import arcface_matrix, warp_to_crop
 from idinpaint.types import InputError
 
 HIDDEN_GREY = 128  # hidden pixels are mid grey: about 0 once scaled to [-1, 1]
@@ -105,3 +106,13 @@ def hide(face: np.ndarray, hidden: np.ndarray) -> np.ndarray:
     out = face.copy()
     out[hidden] = HIDDEN_GREY
     return out
+
+
+def arcface_crop(rgb: np.ndarray, mask: np.ndarray | None, landmarks: np.ndarray) -> np.ndarray:
+    """What an encoder reads: the face on the 112 px ArcFace template, grey under the mask and beyond the picture.
+
+    rgb: [H, W, 3] uint8; mask: [H, W] bool, True = hole, or None; landmarks: [68, 2] px of rgb -> [112, 112, 3] uint8.
+    Raises ValueError or numpy.linalg.LinAlgError when the points coincide.
+    """
+    face, hidden, _ = warp_to_crop(rgb, mask, arcface_matrix(landmarks), 112)
+    return hide(face, hidden)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from idinpaint.faces.alignment import arcface_matrix, scale_of, transform_points, warp_to_crop
-from idinpaint.faces.identity import hide
+from idinpaint.faces.alignment import scale_of, transform_points
+from idinpaint.faces.identity import arcface_crop
 from idinpaint.types import FaceAnalysis
 
 # Each measure is 1 at and beyond `good` and falls linearly to 0 at `bad`.
@@ -34,9 +34,7 @@ class FaceQuality:
 
 def aligned_face(rgb: np.ndarray, face: FaceAnalysis) -> np.ndarray:
     """The face on the 112 px ArcFace template, [112, 112, 3] uint8, grey beyond the photo."""
-    points = transform_points(face.crop_to_photo, face.landmarks)
-    aligned, hidden, _ = warp_to_crop(rgb, None, arcface_matrix(points), 112)
-    return hide(aligned, hidden)
+    return arcface_crop(rgb, None, transform_points(face.crop_to_photo, face.landmarks))
 
 
 def face_quality(face: FaceAnalysis, aligned: np.ndarray) -> FaceQuality:
