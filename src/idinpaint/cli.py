@@ -141,6 +141,10 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-coverage", type=per_cent, metavar="PERCENT", help="of the features: paint up to here, abstain above"
     )
+    parser.add_argument(
+        "--c2pa-cert", type=file_path, metavar="CERT.pem", help="sign the result with Content Credentials (extra c2pa)"
+    )
+    parser.add_argument("--c2pa-key", type=file_path, metavar="KEY.pem", help="private key of --c2pa-cert")
     _add_controller(parser)
 
 

@@ -19,9 +19,17 @@ from idinpaint.faces.features import FEATURE_WEIGHTS
 from idinpaint.inpainters.base import FillRequest, Inpainter
 from idinpaint.masks import hole_ratio
 from idinpaint.ranking import disagreement, disagreement_picture, rank
-from idinpaint.references import ReferenceReader, References, check_against_face, reference_rows
+from idinpaint.references import ReferenceReader, References, reference_rows
 from idinpaint.types import CROP_SIZE, Candidate, Decision, FaceAnalysis, InputError, Restoration
-from idinpaint.verification import Verification, Verifier, aligned_crop, near_threshold, overall_verdict, withhold
+from idinpaint.verification import (
+    Verification,
+    Verifier,
+    aligned_crop,
+    near_threshold,
+    overall_verdict,
+    withhold,
+    wrong_person,
+)
 from idinpaint.verify import build_report, face_report, similarity, verdict_for, versions
 
 CAUTION = ("telea", "prior", "gan", "diffusion", "colorize", "abstain")  # from the least to the most cautious decision
@@ -127,7 +135,6 @@ class Restorer:
         verifications: list[Verification] = []
         invented = None
         for index, face in enumerate(faces):
-            notices += check_against_face(refs, face, self.verifier.reference_limit(face))
             with clock("painting the face"):
                 made = self._paint(face, decisions[index], refs, num_samples, steps, seed)
             candidates.append(made)
@@ -135,7 +142,7 @@ class Restorer:
                 crop = made[0].image if made else warp_to_crop(result, None, face.crop_to_photo)[0]
                 verifications.append(self.verifier.check(crop, face, refs, decisions[index]))
                 decisions[index], verifications[index] = withhold(decisions[index], verifications[index])
-            notices += near_threshold(face, self.controller)
+            notices += wrong_person(verifications[index]) + near_threshold(face, self.controller)
             result = self._deliver(result, hole, face, decisions[index], made)
             if not decisions[index].paints_no_face:
                 invented = _add_disagreement(invented, hole, face, made)

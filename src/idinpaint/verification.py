@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +26,8 @@ class Verification:
 
     evidence: references, visible (the face's own known part) or none. independent: the encoder neither conditioned
     nor ranked the painting. false_accept_rate: of the threshold, over photos of different persons; None when this
-    encoder was not calibrated. expected_acceptance: probability with a 95 % interval, or None.
+    encoder was not calibrated. expected_acceptance: probability with a 95 % interval, or None. wrong_reference: see
+    Verifier.suspicion.
     """
 
     verdict: str
@@ -39,6 +41,17 @@ class Verification:
     per_reference: list[dict[str, Any]]
     visible_similarity: float | None
     expected_acceptance: dict[str, float] | None
+    wrong_reference: dict[str, Any] | None = None
+
+
+def evidence_terms(cosines: Mapping[str, float], coverage: float, count: int) -> dict[str, float]:
+    """What the log-odds of a wrong reference are linear in; eval/wrong_reference.py fits the weights.
+
+    cosines: of `count` references' mean to the face's visible part and to the restored face, by encoder. The more is
+    hidden the less each says, and one photo says less than the mean of several.
+    """
+    fading = {f"{name}*coverage": value * coverage for name, value in cosines.items()}
+    return {**cosines, **fading, "coverage": coverage, "one_over_count": 1.0 / count}
 
 
 class Verifier:
@@ -78,14 +91,39 @@ class Verifier:
         """Where the calibration comes from."""
         return self.calibration and self.calibration.values.get("made")
 
-    def reference_limit(self, face: FaceAnalysis) -> float:
-        """Similarity of the references to the visible part of the face below which they look like another person."""
-        share = face.face_coverage
-        measured = None
+    def suspicion(self, crop: np.ndarray, face: FaceAnalysis, references: References) -> dict[str, Any] | None:
+        """Whether the references show another person than the face: suspected, log_odds, limit, false_alarms.
+
+        By the face's visible part and by the filled crop, uint8 [256, 256, 3], with both encoders where both were
+        calibrated; without a calibration by the visible part alone, and log_odds and false_alarms are None. None
+        without references, and where too little is visible to tell.
+        """
+        if not references or face.id_embed is None:
+            return None
+        share, encoders = face.face_coverage, {"judge": self.encoder, "bundled": self.identity}
+        model = None
         if self.calibration:
-            measured = self.calibration.wrong_reference_limit(share, self.identity.name, _digest(self.identity))
-        # The visible part of a damaged face says less than a whole face: well below the threshold.
-        return self.identity.threshold * (1 - share) - 0.05 if measured is None else measured
+            digests = {name: _digest(encoder) for name, encoder in encoders.items()}
+            model = self.calibration.wrong_reference(digests, share)
+        if model is None:
+            # The visible part of a damaged face says less than a whole face: well below the threshold.
+            limit = self.identity.threshold * (1 - share) - UNCERTAIN_MARGIN
+            suspected = similarity(references.mean, face.id_embed) < limit
+            return {"suspected": suspected, "log_odds": None, "limit": None, "false_alarms": None}
+        seen = {
+            "visible": arcface_crop(face.crop, face.crop_mask, face.landmarks),
+            "restored": aligned_crop(crop, face),
+        }
+        weights, cosines = [item.weight for item in references.used], {}
+        for name in model["encoders"]:
+            given = encoders[name].embed([item.aligned for item in references.used])
+            mean = np.average(given, axis=0, weights=weights)
+            for kind, vector in zip(seen, encoders[name].embed(list(seen.values())), strict=True):
+                cosines[f"{name}_{kind}"] = similarity(vector, mean)
+        terms = evidence_terms(cosines, share, len(references.used))
+        odds = model["intercept"] + sum(weight * terms[name] for name, weight in model["weights"].items())
+        limit = model["limit"]
+        return {"suspected": odds > limit, "log_odds": odds, "limit": limit, "false_alarms": model["false_alarms"]}
 
     def check(self, crop: np.ndarray, face: FaceAnalysis, references: References, decision: Decision) -> Verification:
         """Verdict on a filled crop, uint8 [256, 256, 3], aligned as `face` is."""
@@ -110,6 +148,7 @@ class Verifier:
         return Verification(
             verdict, text, "references" if references else "none" if seen is None else "visible", self.encoder.name,
             self.independent, seen if value is None else value, threshold, rate, per_reference, seen, expected,
+            self.suspicion(crop, face, references),
         )  # fmt: skip
 
     def _judge(
@@ -155,6 +194,16 @@ def withhold(decision: Decision, verification: Verification) -> tuple[Decision, 
         replace(decision, strategy=decision.unless_verified, reason=reason),
         replace(verification, verdict="abstained", text=reason),
     )
+
+
+def wrong_person(verification: Verification) -> list[str]:
+    """A notice when the references look like another person than the damaged face."""
+    found = verification.wrong_reference
+    if not found or not found["suspected"]:
+        return []
+    rate = found["false_alarms"]
+    how_often = "" if rate is None else f"; {100 * rate:g} % of right references raise this warning too"
+    return [f"the reference photos look like another person than the damaged face{how_often}; check them"]
 
 
 def near_threshold(face: FaceAnalysis, ladder: ControllerConfig) -> list[str]:
