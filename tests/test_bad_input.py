@@ -7,7 +7,6 @@ import os
 import shutil
 import struct
 import zlib
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +15,6 @@ from PIL import Image
 
 from idinpaint import encoders, photo
 from idinpaint.cli import main
-from idinpaint.references import References, check_against_face
 from idinpaint.types import InputError
 from idinpaint.weights import BUNDLED
 
@@ -261,12 +259,3 @@ def test_output_files_keep_the_promises(portrait, tmp_path, strategy):
     assert restore(portrait, tmp_path / "b.png", "--strategy", strategy, image="noisy.png") == 0
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     assert np.array_equal(np.asarray(Image.open(tmp_path / "a.png"))[~mask], skimage.data.astronaut()[~mask])
-
-
-def test_references_of_evidently_another_person_are_warned_about():
-    """Two people's vectors stand in: the warning carries the similarity; the same person gives none."""
-    person, other = np.eye(4)[0], np.eye(4)[1]
-    face = SimpleNamespace(id_embed=person, face_coverage=0.1)
-    (notice,) = check_against_face(References(mean=other), face, 0.2)
-    assert "another person" in notice and "0.00" in notice
-    assert check_against_face(References(mean=person), face, 0.2) == []

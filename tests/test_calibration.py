@@ -14,7 +14,7 @@ sys.path.insert(0, str(REPO / "eval"))
 
 import calibration_fit as fit  # noqa: E402
 
-from idinpaint.calibration import SHIPPED, load_calibration  # noqa: E402
+from idinpaint.calibration import SHIPPED, VERSION, load_calibration  # noqa: E402
 from idinpaint.types import InputError  # noqa: E402
 
 THRESHOLD = 0.4
@@ -25,11 +25,10 @@ def rows(count: int, seed: int, method: str = "diffusion", people: int = 40) -> 
     rng = np.random.default_rng(seed)
     coverage = rng.uniform(0, 0.7, count)
     accepted = rng.random(count) < 1 / (1 + np.exp(-(4 - 12 * coverage)))
-    visible = rng.normal(0.05 if "wrong" in method else 0.7, 0.1, count) - 0.3 * coverage
     return [
         {
             "method": method, "person": f"p{i % people}", "photo": f"{i}.jpg", "mask": "m",
-            "coverage": str(coverage[i]), "visible": str(visible[i]), "original": "0.6",
+            "coverage": str(coverage[i]), "drawn": str(coverage[i] + 0.02), "interval": "0.03", "original": "0.6",
             "independent": str(THRESHOLD + (0.1 if accepted[i] else -0.1)),
         }
         for i in range(count)
@@ -71,21 +70,25 @@ def test_calibration_error_is_zero_when_expectations_hold_and_large_when_not():
     assert fit.calibration_error(expected, 1 - expected, bins=2) == 1
 
 
-def test_strangers_are_told_by_their_likeness_to_the_visible_part():
-    found = fit.wrong_reference(rows(200, 2) + rows(200, 3, "diffusion+wrong2"), "bundled")
-    assert found["detected"] >= 0.95 and found["trials"] == 200
-    assert found["limit"][0] > found["limit"][-1]
-    assert fit.wrong_reference(rows(200, 2), "bundled") is None
+def test_how_far_coverage_moves_is_told():
+    found = fit.coverage_error(rows(50, 0) + rows(50, 0, "telea"))
+    assert found["images"] == 50 and found["interval_mean"] == 0.03
+    assert found["mean_difference"] == pytest.approx(-0.02) and found["percentile_95"] == pytest.approx(0.02)
+    natural = fit.coverage_error([{**row, "drawn": "nan"} for row in rows(5, 0)])
+    assert natural == {"images": 5, "interval_mean": 0.03}
 
 
 def written(tmp_path: Path) -> Path:
     curve = fit.acceptance_curve(rows(200, 0), THRESHOLD, 20)
     values = {
-        "version": 1,
+        "version": VERSION,
         "encoders": {"sface": {"sha256": "s", "threshold": 0.4, "false_accept_rate": 0.01}, "bundled": {"sha256": "b"}},
         "weights": {"a": "1"},
         "acceptance": {"diffusion": {"without_references": curve}},
-        "wrong_reference": {"encoder": "bundled", "coverage": [0, 1], "limit": [0.3, 0.1]},
+        "wrong_reference": {
+            "independent": {"encoders": {"judge": "s", "bundled": "b"}, "coverage_to": 0.6},
+            "bundled": {"encoders": {"bundled": "b"}, "coverage_to": 0.6},
+        },
     }
     path = tmp_path / "c.json"
     path.write_text(json.dumps(values))
@@ -99,8 +102,11 @@ def test_the_product_reads_it_and_warns_of_other_weights(tmp_path):
     assert near["probability"] > 0.9 > 0.5 > far["probability"] and near["low"] <= near["probability"] <= near["high"]
     assert calibration.expected_acceptance("diffusion", True, 0.1) is None
     assert calibration.expected_acceptance("diffusion", False, 0.99) is None, "nothing was measured there"
-    assert calibration.wrong_reference_limit(0.5, "bundled", "b") == pytest.approx(0.2)
-    assert calibration.wrong_reference_limit(0.5, "bundled", "other") is None
+    models = calibration.values["wrong_reference"]
+    assert calibration.wrong_reference({"judge": "s", "bundled": "b"}, 0.5) is models["independent"]
+    assert calibration.wrong_reference({"judge": "b", "bundled": "b"}, 0.5) is models["bundled"]
+    assert calibration.wrong_reference({"judge": "s", "bundled": "other"}, 0.5) is None
+    assert calibration.wrong_reference({"judge": "s", "bundled": "b"}, 0.7) is None, "not fitted there"
     assert calibration.differences({"sface": "s", "bundled": "b"}, {"a": "1"}) == []
     (notice,) = calibration.differences({"sface": "s", "bundled": "z"}, {"a": "2"})
     assert "encoder bundled" in notice and "a" in notice and "may not hold" in notice

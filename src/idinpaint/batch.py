@@ -12,12 +12,14 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from idinpaint.content_credentials import find_credentials
 from idinpaint.controller import load_controller
 from idinpaint.encoders import write_atomic
 from idinpaint.jobs import SUMMARY, Job, plan_folder, plan_single
@@ -103,6 +105,7 @@ def run_restore(args: argparse.Namespace) -> int:
     references = tuple(args.reference)
     for path in references:
         load_photo(path)  # told now, not after minutes of work
+    args.credentials = find_credentials(args.c2pa_cert, args.c2pa_key)
     sides = {"html": args.report_html, "invented": args.invented}
     return _run(args, restore_one, args.output, args.report, args.comparison, references, sides)
 
@@ -181,6 +184,8 @@ def restore_one(job: Job, args: argparse.Namespace, models: Models, progress: Pr
     """Restores one photo and writes its files, the photo itself last. Returns its row of the summary."""
     start = time.monotonic()
     progress("reading the photo")
+    if (signer := args.credentials) is not None:
+        signer.check(job.image, job.output)
     photo, mask, notices = read_inputs(job, args)
     restoration = models.restorer()(
         photo.rgb,
@@ -193,13 +198,15 @@ def restore_one(job: Job, args: argparse.Namespace, models: Models, progress: Pr
         force=args.force,
         face_box=args.face_box,
         max_coverage=args.max_coverage,
+        reference_pixels=not args.no_reference_pixels,
         progress=progress,
     )
     progress("writing")
     decision, report = restoration.decision, dict(restoration.report)
     notices += report.get("notices", [])
     write_pictures(job, photo.rgb, mask, restoration)
-    notices += save_photo(photo, restoration.image, mask, job.output, xmp_packet(report))
+    save = partial(save_photo, photo, restoration.image, mask, xmp=xmp_packet(report))
+    notices += save(job.output) if signer is None else signer.save(save, job.output, job.image, report)
     seconds = time.monotonic() - start
     files = {"image": job.image, "mask": job.mask, "output": job.output, "references": list(args.reference)}
     report = to_plain({**report, "files": files, "notices": notices, "seconds_total": seconds})

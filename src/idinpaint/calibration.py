@@ -14,7 +14,7 @@ import numpy as np
 from idinpaint.types import InputError
 
 SHIPPED = Path(__file__).with_name("calibration.json")
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,17 @@ class Calibration:
         }
         return found
 
-    def wrong_reference_limit(self, coverage: float, encoder: str, sha256: str | None) -> float | None:
-        """Similarity of references to the visible part below which they are probably another person."""
-        entry = self.values.get("wrong_reference")
-        if not entry or self.encoder(encoder, sha256) is None or entry["encoder"] != encoder:
-            return None
-        return float(np.interp(coverage, entry["coverage"], entry["limit"]))
+    def wrong_reference(self, digests: Mapping[str, str | None], coverage: float) -> dict[str, Any] | None:
+        """The fitted model that tells references of another person: encoders, intercept, weights, limit, false_alarms.
+
+        digests: role (judge, bundled) -> sha256 of the encoders in use. The first model whose encoders they are and
+        that was fitted up to this coverage.
+        """
+        for model in self.values.get("wrong_reference", {}).values():
+            known = all(digests.get(role) == digest for role, digest in model["encoders"].items())
+            if known and coverage <= model["coverage_to"]:
+                return model
+        return None
 
     def differences(self, encoders: Mapping[str, str | None], weights: Mapping[str, str]) -> list[str]:
         """A notice for what is not what was calibrated: encoders by name -> sha256, model files -> sha256."""

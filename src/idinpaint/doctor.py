@@ -22,6 +22,7 @@ REQUIRED = {
 OPTIONAL = {
     "insightface": ("a stronger identity encoder", "insightface", "pip install insightface onnxruntime"),
     "face-alignment": ("2DFAN landmarks", "face_alignment", "pip install face-alignment"),
+    "c2pa-python": ("signed Content Credentials", "c2pa", "pip install c2pa-python"),
     "xformers": ("faster attention on a GPU", "xformers", "pip install xformers"),
 }
 # What it brings, the file that the weight store looks for.

@@ -37,13 +37,18 @@ def account(report: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def xmp_packet(report: Mapping[str, Any]) -> bytes:
-    """The XMP packet of a result, UTF-8. The source type is IPTC's: painted by a trained network, or only filled."""
-    facts = account(report)
+def source_type(report: Mapping[str, Any]) -> str:
+    """IPTC's digital source type: painted by a trained network, or only filled."""
     painted = report["decision"]["strategy"] in ("gan", "prior", "diffusion")
+    return _IPTC + (PAINTED if painted else FILLED)
+
+
+def xmp_packet(report: Mapping[str, Any]) -> bytes:
+    """The XMP packet of a result, UTF-8."""
+    facts = account(report)
     text = _PACKET.format(
         tool=escape(facts["software"]),
-        source=_IPTC + (PAINTED if painted else FILLED),
+        source=source_type(report),
         account=escape(json.dumps(facts, ensure_ascii=False)),
     )
     return text.encode()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from idinpaint.faces.quality import FaceQuality, aligned_face, face_quality
-from idinpaint.types import FaceAnalysis, InputError
+from idinpaint.types import InputError
 from idinpaint.verify import similarity
 
 CACHED = 64  # reference photos whose vectors are kept: a folder of damaged photos often shares them
@@ -155,16 +155,6 @@ def _one_person(items: Sequence[Reference], threshold: float, visible: np.ndarra
         if near[0][0] - near[1][0] >= CLEARLY:
             return largest[near[0][1]], False
     return set(range(len(items))), True
-
-
-def check_against_face(references: References, face: FaceAnalysis, limit: float) -> list[str]:
-    """A notice when the references are less like the face's visible part than `limit`: evidently another person."""
-    if references.mean is None or face.id_embed is None:
-        return []
-    value = similarity(references.mean, face.id_embed)
-    if value >= limit:
-        return []
-    return [f"the reference photos look like another person than the damaged face (similarity {value:.2f}); check them"]
 
 
 def reference_rows(references: References) -> list[dict[str, Any]]:

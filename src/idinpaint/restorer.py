@@ -19,9 +19,17 @@ from idinpaint.inpainters.base import FillRequest, Inpainter
 from idinpaint.masks import hole_ratio
 from idinpaint.progress import StageClock
 from idinpaint.ranking import disagreement, disagreement_picture, rank
-from idinpaint.references import ReferenceReader, References, check_against_face, reference_rows
+from idinpaint.references import ReferenceReader, References, reference_rows
 from idinpaint.types import CROP_SIZE, Candidate, Decision, FaceAnalysis, InputError, Restoration
-from idinpaint.verification import Verification, Verifier, aligned_crop, near_threshold, overall_verdict, withhold
+from idinpaint.verification import (
+    Verification,
+    Verifier,
+    aligned_crop,
+    near_threshold,
+    overall_verdict,
+    withhold,
+    wrong_person,
+)
 from idinpaint.verify import build_report, face_report, similarity, verdict_for, versions
 
 CAUTION = ("telea", "prior", "gan", "diffusion", "colorize", "abstain")  # from the least to the most cautious decision
@@ -98,14 +106,16 @@ class Restorer:
         force: bool = False,
         face_box: tuple[float, float, float, float] | None = None,
         max_coverage: float | None = None,
+        reference_pixels: bool = True,
         progress: Callable[[str], None] | None = None,
     ) -> Restoration:
         """Restore one photo.
 
         image, references: path, PIL image or uint8 array [H, W, 3]; mask: path, PIL image or array [H, W],
         1 = hole. strategy: auto, telea, gan, prior, diffusion or colorize. max_coverage: share of the facial features
-        in [0, 1] up to which a face is painted, instead of the ladder's limit. Abstaining is a result: `.abstained`,
-        with the hole left marked or only toned. Raises InputError for input that cannot be used.
+        in [0, 1] up to which a face is painted, instead of the ladder's limit. reference_pixels: hidden features may be
+        taken from a reference photo, else references only guide and verify. Abstaining is a result: `.abstained`, with
+        the hole left marked or only toned. Raises InputError for input that cannot be used.
         """
         self._check(strategy, num_samples, steps, max_coverage)
         clock = StageClock(progress)
@@ -128,16 +138,16 @@ class Restorer:
         verifications: list[Verification] = []
         invented = None
         for index, face in enumerate(faces):
-            doubts = check_against_face(refs, face, self.verifier.reference_limit(face))
-            notices += doubts
             with clock("painting the face"):
-                made = self._paint(face, decisions[index], refs, num_samples, steps, seed, bool(doubts))
+                made = self._paint(face, decisions[index], refs, num_samples, steps, seed)
+                if reference_pixels and made:
+                    made = self._add_exemplars(made, face, decisions[index], refs)
             candidates.append(made)
             with clock("verifying"):
                 crop = made[0].image if made else warp_to_crop(result, None, face.crop_to_photo)[0]
                 verifications.append(self.verifier.check(crop, face, refs, decisions[index], made))
                 decisions[index], verifications[index] = withhold(decisions[index], verifications[index])
-            notices += near_threshold(face, self.controller)
+            notices += wrong_person(verifications[index]) + near_threshold(face, self.controller)
             result = self._deliver(result, hole, face, decisions[index], made)
             if not decisions[index].paints_no_face:
                 invented = _add_disagreement(invented, hole, face, made)
@@ -208,20 +218,9 @@ class Restorer:
         return replace(decision, forced=decision.forced or overridden, instead_of=None)
 
     def _paint(
-        self,
-        face: FaceAnalysis,
-        decision: Decision,
-        refs: References,
-        num_samples: int,
-        steps: int | None,
-        seed: int,
-        doubted: bool = False,
+        self, face: FaceAnalysis, decision: Decision, refs: References, num_samples: int, steps: int | None, seed: int
     ) -> list[Candidate]:
-        """Candidates, best first by `ranking.rank`; none where nothing is painted or Telea's fill stays.
-
-        Beside the network's, one from each of the best reference photos, unless they are doubted or the face shows
-        too little to hold them against.
-        """
+        """Candidates, best first by `ranking.rank`; none where nothing is painted or Telea's fill stays."""
         inpainter = self.inpainters.get(decision.strategy)
         if inpainter is None or decision.strategy == "colorize":
             return []
@@ -231,10 +230,18 @@ class Restorer:
         for index, predicted in enumerate(crops):
             crop = harmonize(predicted, face.crop, face.crop_mask)
             made.append(Candidate(crop, seed + index, self._likeness(face, crop, embed)))
-        if decision.strategy in TAKES_PIXELS and face.id_embed is not None and not doubted:
-            for own in exemplars(face, made[0].image, refs.used):
-                likeness = self._likeness(face, own.image, embed)
-                made.append(Candidate(own.image, seed, likeness, reference=own.name, reference_share=own.share))
+        return rank(made, face, self.bundle.landmarker)
+
+    def _add_exemplars(
+        self, made: list[Candidate], face: FaceAnalysis, decision: Decision, refs: References
+    ) -> list[Candidate]:
+        """Ranked anew with a candidate from each reference photo that fits, where the face agrees with the photos."""
+        if decision.strategy not in TAKES_PIXELS or not self.verifier.agrees(face, refs):
+            return made
+        for own in exemplars(face, made[0].image, refs.used):
+            likeness = self._likeness(face, own.image, refs.mean)
+            taken = Candidate(own.image, made[0].seed, likeness, reference=own.name, reference_share=own.share)
+            made = [*made, taken]
         return rank(made, face, self.bundle.landmarker)
 
     def _likeness(self, face: FaceAnalysis, crop: np.ndarray, embed: np.ndarray | None) -> float | None:

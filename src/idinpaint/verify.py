@@ -15,7 +15,7 @@ from idinpaint import __version__
 from idinpaint.ranking import disagreement
 from idinpaint.types import Candidate, Decision, FaceAnalysis
 
-SCHEMA_VERSION = "1.0"  # of report.schema.json: the first number changes when a reader must
+SCHEMA_VERSION = "1.1"  # of report.schema.json: the first number changes when a reader must
 MOSTLY = 0.5  # of a feature under the mask: what is painted there is invented
 UNCERTAIN_MARGIN = 0.05  # similarities this near to the threshold decide nothing
 
