@@ -97,6 +97,7 @@ class Trial:
                     verifier.agrees = lambda face, given: bool(given)
                 rows.append({**base, "arm": arm, **self.score(f"{number:03d}-{arm}", photo, *made, references, others)})
                 vars(verifier).pop("agrees", None)
+            write_rows(self.args.output / "rows.csv", rows)  # an interruption keeps what was scored
             print(f"{number + 1}/{self.args.count}", flush=True)
         return rows
 
@@ -131,6 +132,15 @@ class Trial:
             "taken_from": face["candidates"][0]["reference"] or "",
             "verdict": face["verification"]["verdict"],
         }
+
+
+def write_rows(path: Path, rows: list[dict[str, object]]) -> None:
+    """A CSV of all rows."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def table(rows: list[dict[str, object]], bootstrap: int) -> str:
@@ -179,11 +189,6 @@ def main(argv: list[str] | None = None) -> int:
     except InputError as error:
         print(f"conditioning: {error}", file=sys.stderr)
         return 2
-    args.output.mkdir(parents=True, exist_ok=True)
-    with (args.output / "rows.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
     text = table(rows, 2000)
     (args.output / "conditioning.md").write_text(text, encoding="utf-8")
     print(text)
