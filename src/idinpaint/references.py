@@ -23,6 +23,8 @@ class Reference:
     """One photo. embed: [D] unit vector; aligned: [112, 112, 3] uint8 for other encoders; weight in (0, 1].
 
     likeness: cosine to the mean of the other photos, None for a single one; used: False for an outlier.
+    crop [256, 256, 3] uint8, crop_mask [256, 256] bool (True beyond the photo) and landmarks [68, 2] crop px: the face
+    as FaceAnalysis has it, of which exemplar.py takes the hidden part.
     """
 
     name: str
@@ -32,6 +34,9 @@ class Reference:
     faces: int = 1
     likeness: float | None = None
     used: bool = True
+    crop: np.ndarray | None = None
+    crop_mask: np.ndarray | None = None
+    landmarks: np.ndarray | None = None
 
     @property
     def weight(self) -> float:
@@ -74,7 +79,11 @@ class ReferenceReader:
                 raise InputError(f"{name}: no face found in the reference photo; give one that shows the person's face")
             aligned = aligned_face(rgb, faces[0])
             quality = face_quality(faces[0], aligned)
-            self._cache[digest] = Reference(name, faces[0].id_embed, aligned, quality, len(faces))
+            face = faces[0]
+            self._cache[digest] = Reference(
+                name, face.id_embed, aligned, quality, len(faces),
+                crop=face.crop, crop_mask=face.crop_mask, landmarks=face.landmarks,
+            )  # fmt: skip
             if len(self._cache) > CACHED:
                 self._cache.popitem(last=False)
         self._cache.move_to_end(digest)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -14,10 +12,12 @@ from idinpaint.calibration import load_calibration
 from idinpaint.coerce import as_mask, as_rgb
 from idinpaint.compositing import coarse_fill, composite, harmonize, mark_hole, paste_crop
 from idinpaint.controller import ControllerConfig, decide, load_controller
+from idinpaint.exemplar import exemplars
 from idinpaint.faces.alignment import transform_points, warp_to_crop
 from idinpaint.faces.features import FEATURE_WEIGHTS
 from idinpaint.inpainters.base import FillRequest, Inpainter
 from idinpaint.masks import hole_ratio
+from idinpaint.progress import StageClock
 from idinpaint.ranking import disagreement, disagreement_picture, rank
 from idinpaint.references import ReferenceReader, References, reference_rows
 from idinpaint.types import CROP_SIZE, Candidate, Decision, FaceAnalysis, InputError, Restoration
@@ -33,6 +33,7 @@ from idinpaint.verification import (
 from idinpaint.verify import build_report, face_report, similarity, verdict_for, versions
 
 CAUTION = ("telea", "prior", "gan", "diffusion", "colorize", "abstain")  # from the least to the most cautious decision
+TAKES_PIXELS = ("gan", "diffusion")  # strategies whose candidates may hold pixels of a reference photo
 NO_FACE = (
     "no face found under the mask; if it hides one, give --face-box x,y,w,h, since otherwise it is filled as background"
 )
@@ -115,7 +116,7 @@ class Restorer:
         with the hole left marked or only toned. Raises InputError for input that cannot be used.
         """
         self._check(strategy, num_samples, steps, max_coverage)
-        clock = _Clock(progress)
+        clock = StageClock(progress)
         rgb = as_rgb(image)
         hole = as_mask(mask, rgb.shape[:2])
         known = rgb.copy()
@@ -140,7 +141,7 @@ class Restorer:
             candidates.append(made)
             with clock("verifying"):
                 crop = made[0].image if made else warp_to_crop(result, None, face.crop_to_photo)[0]
-                verifications.append(self.verifier.check(crop, face, refs, decisions[index]))
+                verifications.append(self.verifier.check(crop, face, refs, decisions[index], made))
                 decisions[index], verifications[index] = withhold(decisions[index], verifications[index])
             notices += wrong_person(verifications[index]) + near_threshold(face, self.controller)
             result = self._deliver(result, hole, face, decisions[index], made)
@@ -213,9 +214,19 @@ class Restorer:
         return replace(decision, forced=decision.forced or overridden, instead_of=None)
 
     def _paint(
-        self, face: FaceAnalysis, decision: Decision, refs: References, num_samples: int, steps: int | None, seed: int
+        self,
+        face: FaceAnalysis,
+        decision: Decision,
+        refs: References,
+        num_samples: int,
+        steps: int | None,
+        seed: int,
     ) -> list[Candidate]:
-        """Candidates, best first by `ranking.rank`; none where nothing is painted or Telea's fill stays."""
+        """Candidates, best first by `ranking.rank`; none where nothing is painted or Telea's fill stays.
+
+        Beside the network's, one from each of the best reference photos, unless the face, as the network fills it,
+        looks like another person's or shows too little to hold them against.
+        """
         inpainter = self.inpainters.get(decision.strategy)
         if inpainter is None or decision.strategy == "colorize":
             return []
@@ -225,6 +236,11 @@ class Restorer:
         for index, predicted in enumerate(crops):
             crop = harmonize(predicted, face.crop, face.crop_mask)
             made.append(Candidate(crop, seed + index, self._likeness(face, crop, embed)))
+        if decision.strategy in TAKES_PIXELS and face.id_embed is not None:
+            doubt = self.verifier.suspicion(made[0].image, face, refs)
+            for own in exemplars(face, made[0].image, refs.used if doubt and not doubt["suspected"] else ()):
+                likeness = self._likeness(face, own.image, embed)
+                made.append(Candidate(own.image, seed, likeness, reference=own.name, reference_share=own.share))
         return rank(made, face, self.bundle.landmarker)
 
     def _likeness(self, face: FaceAnalysis, crop: np.ndarray, embed: np.ndarray | None) -> float | None:
@@ -266,21 +282,6 @@ def _add_disagreement(
 def _overrides(**given: Any) -> dict[str, Any]:
     """What the user set against the controller."""
     return {name: value for name, value in given.items() if value not in (None, False, "auto")}
-
-
-class _Clock:
-    """Names the stages to `progress` and keeps their seconds."""
-
-    def __init__(self, progress: Callable[[str], None] | None) -> None:
-        self.progress, self.seconds = progress, {}
-
-    @contextmanager
-    def __call__(self, stage: str):
-        if self.progress:
-            self.progress(stage)
-        start = time.perf_counter()
-        yield
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
 
 
 def _name(photo: Any, index: int) -> str:

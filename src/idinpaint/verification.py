@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,12 +11,13 @@ import numpy as np
 from idinpaint.calibration import Calibration
 from idinpaint.controller import ControllerConfig
 from idinpaint.faces.identity import IdentityEncoder, arcface_crop
-from idinpaint.references import References
-from idinpaint.types import Decision, FaceAnalysis
+from idinpaint.references import Reference, References
+from idinpaint.types import Candidate, Decision, FaceAnalysis
 from idinpaint.verify import UNCERTAIN_MARGIN, similarity
 
 VERDICTS = ("verified", "plausible", "not_verified", "abstained")  # from the best to the most cautious
 PLAUSIBLE = 0.80  # expected acceptance from which a face without references counts as plausible
+COPY = 0.95  # two reference photos as similar as this are one photo
 UNMEASURED = 0.15  # of the features: beyond, a face counts as plausible only by measured acceptance
 
 
@@ -125,19 +126,33 @@ class Verifier:
         limit = model["limit"]
         return {"suspected": odds > limit, "log_odds": odds, "limit": limit, "false_alarms": model["false_alarms"]}
 
-    def check(self, crop: np.ndarray, face: FaceAnalysis, references: References, decision: Decision) -> Verification:
-        """Verdict on a filled crop, uint8 [256, 256, 3], aligned as `face` is."""
+    def check(
+        self,
+        crop: np.ndarray,
+        face: FaceAnalysis,
+        references: References,
+        decision: Decision,
+        candidates: Sequence[Candidate] = (),
+    ) -> Verification:
+        """Verdict on a filled crop, uint8 [256, 256, 3], aligned as `face` is; candidates as ranked, crop the first.
+
+        A crop that holds pixels of a reference photo is held against the other photos, since it is like that one by
+        its making; when there is no other, the best candidate without such pixels is judged instead.
+        """
         threshold, rate = self.threshold()
+        plain = next((c.image for c in candidates if c.reference is None), crop)
         aligned = aligned_crop(crop, face)
         vector = self.encoder.embed([aligned])[0]
-        per_reference, value, seen = [], None, None
+        per_reference, value, seen, apart = [], None, None, ""
         if references:
             used = references.used
             vectors = self.encoder.embed([item.aligned for item in used])
             per_reference = [
                 {"name": item.name, "similarity": similarity(vector, v)} for item, v in zip(used, vectors, strict=True)
             ]
-            value = similarity(vector, np.average(vectors, axis=0, weights=[item.weight for item in used]))
+            judged, keep, apart = self._apart(vector, face, used, vectors, candidates)
+            weights = [used[i].weight for i in keep]
+            value = similarity(judged, np.average(vectors[keep], axis=0, weights=weights))
         if face.id_embed is not None:
             # The bundled encoder was trained to read masked faces; another one need not be able to.
             seen = similarity(self.identity.embed([aligned])[0], face.id_embed)
@@ -145,11 +160,33 @@ class Verifier:
         if self.calibration:
             expected = self.calibration.expected_acceptance(decision.strategy, bool(references), face.face_coverage)
         verdict, text = self._judge(decision, value, threshold, seen, expected)
+        text += apart if value is not None and not decision.paints_no_face else ""
         return Verification(
             verdict, text, "references" if references else "none" if seen is None else "visible", self.encoder.name,
             self.independent, seen if value is None else value, threshold, rate, per_reference, seen, expected,
-            self.suspicion(crop, face, references),
+            self.suspicion(plain, face, references),
         )  # fmt: skip
+
+    def _apart(
+        self,
+        vector: np.ndarray,
+        face: FaceAnalysis,
+        used: list[Reference],
+        vectors: np.ndarray,
+        candidates: Sequence[Candidate],
+    ) -> tuple[np.ndarray, list[int], str]:
+        """(vector to judge, the references to hold it against, what was left out in words)."""
+        every = list(range(len(used)))
+        donor = candidates[0].reference if candidates else None
+        if donor is None:
+            return vector, every, ""
+        source = next(i for i in every if used[i].name == donor)
+        others = [i for i in every if similarity(vectors[i], vectors[source]) < COPY]
+        if others:
+            return vector, others, f"; {donor} left out, of which it holds pixels"
+        plain = next(c for c in candidates if c.reference is None)
+        before = self.encoder.embed([aligned_crop(plain.image, face)])[0]
+        return before, every, f"; judged without the pixels taken from {donor}"
 
     def _judge(
         self,
