@@ -12,7 +12,7 @@ from idinpaint.calibration import load_calibration
 from idinpaint.coerce import as_mask, as_rgb
 from idinpaint.compositing import coarse_fill, composite, harmonize, mark_hole, paste_crop
 from idinpaint.controller import ControllerConfig, decide, load_controller
-from idinpaint.exemplar import exemplars
+from idinpaint.exemplar import exemplars, from_other_half
 from idinpaint.faces.alignment import transform_points, warp_to_crop
 from idinpaint.faces.features import FEATURE_WEIGHTS
 from idinpaint.inpainters.base import FillRequest, Inpainter
@@ -238,6 +238,9 @@ class Restorer:
             made.append(Candidate(crop, seed + index, self._likeness(face, crop, embed)))
         if decision.strategy in TAKES_PIXELS and face.id_embed is not None:
             doubt = self.verifier.suspicion(made[0].image, face, refs)
+            half = from_other_half(face, made[0].image)
+            if half is not None:
+                made.append(Candidate(half.image, seed, self._likeness(face, half.image, embed), own_share=half.share))
             for own in exemplars(face, made[0].image, refs.used if doubt and not doubt["suspected"] else ()):
                 likeness = self._likeness(face, own.image, embed)
                 made.append(Candidate(own.image, seed, likeness, reference=own.name, reference_share=own.share))
