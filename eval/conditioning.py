@@ -4,9 +4,10 @@
 
 Photos of unseen people with whole features hidden, 20-40 % of the face's features, painted as `idinpaint restore
 --force --strategy diffusion` does: without references, with some of the person, and with as many of another person
-(the last number of --references); nothing else differs, the noise included. Scored by SFace, which neither conditions
-nor ranks: similarity to the original and to photos of the person that the painter did not see. Writes rows.csv and
-conditioning.md; 95 % bootstrap over people. --pictures DIR keeps every result, for looking at.
+(the last number of --references); nothing else differs, the noise included. The Restorer takes pixels only from photos
+that the face's visible part agrees with; `unchecked` is another person's photos believed.
+Scored by SFace, which neither conditions nor ranks: similarity to the original and to photos of the person that the
+painter did not see. Writes rows.csv and conditioning.md; 95 % bootstrap over people. --pictures DIR keeps every result.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from idinpaint.masks import feature_block
 from idinpaint.types import InputError
 
 LOW, HIGH = 0.20, 0.40
+UNCHECKED = "wrong, unchecked,"
 OTHERS = 3  # photos of the person that only the scoring sees
 SCORES = {"identity_original": 3, "identity_other": 3, "lpips_hole": 3}  # and their decimals
 
@@ -63,7 +65,8 @@ def damaged_photo(restorer, photo: np.ndarray, rng: np.random.Generator) -> tupl
 def arms_of(own: Sequence[Path], strange: Sequence[Path], counts: Sequence[int]) -> dict[str, Sequence[Path]]:
     """Name -> reference photos."""
     right = {f"right {n}": own[:n] for n in counts}
-    return {"none": (), **right, f"wrong {counts[-1]}": strange[: counts[-1]]}
+    strange = strange[: counts[-1]]
+    return {"none": (), **right, f"wrong {counts[-1]}": strange, f"{UNCHECKED} {counts[-1]}": strange}
 
 
 class Trial:
@@ -89,7 +92,11 @@ class Trial:
                 continue
             base = {"case": number, "person": name, "photo": paths[0].name, "stranger": stranger}
             for arm, references in arms_of(paths[1:last], strange, self.args.references).items():
+                verifier = self.restorer.verifier
+                if arm.startswith(UNCHECKED):
+                    verifier.agrees = lambda face, given: bool(given)
                 rows.append({**base, "arm": arm, **self.score(f"{number:03d}-{arm}", photo, *made, references, others)})
+                vars(verifier).pop("agrees", None)
             print(f"{number + 1}/{self.args.count}", flush=True)
         return rows
 
@@ -127,7 +134,7 @@ class Trial:
 
 
 def table(rows: list[dict[str, object]], bootstrap: int) -> str:
-    """Markdown: means of each arm, and the arm with the most right references minus the wrong and none, paired."""
+    """Markdown: means of each arm, and the arm with the most right references minus wrong and none, paired."""
     arms = list(dict.fromkeys(str(row["arm"]) for row in rows))
     people = [str(row["person"]) for row in rows if row["arm"] == "none"]
     values = {(a, s): np.array([float(r[s]) for r in rows if r["arm"] == a]) for a in arms for s in SCORES}
@@ -140,8 +147,8 @@ def table(rows: list[dict[str, object]], bootstrap: int) -> str:
         shares = [np.mean([bool(r["taken_from"]) for r in own]), np.mean([r["verdict"] == "verified" for r in own])]
         words = [f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]" for e in cells] + [f"{100 * v:.0f} %" for v in shares]
         lines.append(f"| {arm} | {' | '.join(words)} |")
-    best = arms[-2]
-    for arm in (arms[-1], "none"):
+    best = arms[-3]
+    for arm in (*arms[-2:], "none"):
         cells = [compare(values[best, s], values[arm, s], people, bootstrap, "difference") for s in SCORES]
         words = [f"{e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]" for e in cells]
         lines.append(f"| {best} - {arm} | {' | '.join(words)} | | |")

@@ -106,14 +106,16 @@ class Restorer:
         force: bool = False,
         face_box: tuple[float, float, float, float] | None = None,
         max_coverage: float | None = None,
+        reference_pixels: bool = True,
         progress: Callable[[str], None] | None = None,
     ) -> Restoration:
         """Restore one photo.
 
         image, references: path, PIL image or uint8 array [H, W, 3]; mask: path, PIL image or array [H, W],
         1 = hole. strategy: auto, telea, gan, prior, diffusion or colorize. max_coverage: share of the facial features
-        in [0, 1] up to which a face is painted, instead of the ladder's limit. Abstaining is a result: `.abstained`,
-        with the hole left marked or only toned. Raises InputError for input that cannot be used.
+        in [0, 1] up to which a face is painted, instead of the ladder's limit. reference_pixels: hidden features may be
+        taken from a reference photo, else references only guide and verify. Abstaining is a result: `.abstained`, with
+        the hole left marked or only toned. Raises InputError for input that cannot be used.
         """
         self._check(strategy, num_samples, steps, max_coverage)
         clock = StageClock(progress)
@@ -138,6 +140,10 @@ class Restorer:
         for index, face in enumerate(faces):
             with clock("painting the face"):
                 made = self._paint(face, decisions[index], refs, num_samples, steps, seed)
+                if made:
+                    made = self._add_photographed(
+                        made, face, decisions[index], refs if reference_pixels else References()
+                    )
             candidates.append(made)
             with clock("verifying"):
                 crop = made[0].image if made else warp_to_crop(result, None, face.crop_to_photo)[0]
@@ -214,19 +220,9 @@ class Restorer:
         return replace(decision, forced=decision.forced or overridden, instead_of=None)
 
     def _paint(
-        self,
-        face: FaceAnalysis,
-        decision: Decision,
-        refs: References,
-        num_samples: int,
-        steps: int | None,
-        seed: int,
+        self, face: FaceAnalysis, decision: Decision, refs: References, num_samples: int, steps: int | None, seed: int
     ) -> list[Candidate]:
-        """Candidates, best first by `ranking.rank`; none where nothing is painted or Telea's fill stays.
-
-        Beside the network's, one from each of the best reference photos, unless the face, as the network fills it,
-        looks like another person's or shows too little to hold them against.
-        """
+        """Candidates, best first by `ranking.rank`; none where nothing is painted or Telea's fill stays."""
         inpainter = self.inpainters.get(decision.strategy)
         if inpainter is None or decision.strategy == "colorize":
             return []
@@ -236,14 +232,26 @@ class Restorer:
         for index, predicted in enumerate(crops):
             crop = harmonize(predicted, face.crop, face.crop_mask)
             made.append(Candidate(crop, seed + index, self._likeness(face, crop, embed)))
-        if decision.strategy in TAKES_PIXELS and face.id_embed is not None:
-            doubt = self.verifier.suspicion(made[0].image, face, refs)
-            half = from_other_half(face, made[0].image)
-            if half is not None:
-                made.append(Candidate(half.image, seed, self._likeness(face, half.image, embed), own_share=half.share))
-            for own in exemplars(face, made[0].image, refs.used if doubt and not doubt["suspected"] else ()):
+        return rank(made, face, self.bundle.landmarker)
+
+    def _add_photographed(
+        self, made: list[Candidate], face: FaceAnalysis, decision: Decision, refs: References
+    ) -> list[Candidate]:
+        """Ranked anew with a candidate from the face's own other half and from each reference photo, where they fit.
+
+        Reference photos only where the face agrees with them.
+        """
+        if decision.strategy not in TAKES_PIXELS:
+            return made
+        fill, seed, embed = made[0].image, made[0].seed, refs.mean if refs else face.id_embed
+        more = []
+        if (half := from_other_half(face, fill)) is not None:
+            more.append(Candidate(half.image, seed, self._likeness(face, half.image, embed), own_share=half.share))
+        if self.verifier.agrees(face, refs):
+            for own in exemplars(face, fill, refs.used):
                 likeness = self._likeness(face, own.image, embed)
-                made.append(Candidate(own.image, seed, likeness, reference=own.name, reference_share=own.share))
+                more.append(Candidate(own.image, seed, likeness, reference=own.name, reference_share=own.share))
+        made = [*made, *more]
         return rank(made, face, self.bundle.landmarker)
 
     def _likeness(self, face: FaceAnalysis, crop: np.ndarray, embed: np.ndarray | None) -> float | None:
