@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections.abc import Callable
+from contextlib import contextmanager
 
 
 class Progress:
@@ -37,3 +39,19 @@ class Progress:
         if self.terminal:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
+
+
+class StageClock:
+    """Names the stages to `progress` and keeps their seconds."""
+
+    def __init__(self, progress: Callable[[str], None] | None) -> None:
+        self.progress, self.seconds = progress, {}
+
+    @contextmanager
+    def __call__(self, stage: str):
+        """A block of work; the seconds of a stage that comes again add up."""
+        if self.progress:
+            self.progress(stage)
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
