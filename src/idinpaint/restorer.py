@@ -20,6 +20,7 @@ from idinpaint.masks import hole_ratio
 from idinpaint.progress import StageClock
 from idinpaint.ranking import disagreement, disagreement_picture, rank
 from idinpaint.references import ReferenceReader, References, reference_rows
+from idinpaint.swallowed import abstained, swallowing_part
 from idinpaint.types import CROP_SIZE, Candidate, Decision, FaceAnalysis, InputError, Restoration
 from idinpaint.verification import (
     Verification,
@@ -125,7 +126,8 @@ class Restorer:
         known[hole] = 0  # nothing under the mask is read from here on
         with clock("finding faces"):
             faces = self.analyzer.analyze(known, hole, face_box)
-        notices = [] if faces else [NO_FACE]
+            swallowed = None if faces else swallowing_part(known, hole, self.analyzer)
+        notices = [] if faces or swallowed is not None else [NO_FACE]
         with clock("reading references"):
             photos = [(_name(photo, i), as_rgb(photo)) for i, photo in enumerate(references)]
             visible = next((face.id_embed for face in faces if face.id_embed is not None), None)
@@ -153,11 +155,14 @@ class Restorer:
             result = self._deliver(result, hole, face, decisions[index], made)
             if not decisions[index].paints_no_face:
                 invented = _add_disagreement(invented, hole, face, made)
+        overall = self._overall(decisions, hole, strategy, swallowed is not None, force)
+        if swallowed is not None and overall.strategy == "abstain":
+            result = mark_hole(result, swallowed)
         result = composite(result, rgb, hole)
         overrides = _overrides(strategy=strategy, force=force, max_coverage=max_coverage, controller=self.ladder)
-        decision = replace(self._overall(decisions, hole, strategy), overrides=overrides)
+        decision = replace(overall, overrides=overrides)
         rows = [face_report(*of_face) for of_face in zip(faces, decisions, candidates, verifications)]
-        verdict = overall_verdict(verifications)
+        verdict = overall_verdict(verifications) or ("abstained" if decision.paints_no_face else None)
         report = build_report(
             decision, rows, verdict, notices + self.calibration_notices, clock.seconds,
             hole_ratio=hole_ratio(hole), seed=seed, num_samples=num_samples, steps=steps,
@@ -172,9 +177,11 @@ class Restorer:
         """What is hidden of which face, and what `restore` would do; nothing is painted."""
         rgb = as_rgb(image)
         hole = as_mask(mask, rgb.shape[:2])
-        faces = self.analyzer.analyze(rgb, hole, face_box)
+        known = np.where(hole[..., None], 0, rgb).astype(np.uint8)
+        faces = self.analyzer.analyze(known, hole, face_box)
         decisions = [self._decide(face, hole, References()) for face in faces]
-        return faces, self._overall(decisions, hole, "auto")
+        swallowed = None if faces else swallowing_part(known, hole, self.analyzer)
+        return faces, self._overall(decisions, hole, "auto", swallowed is not None)
 
     def verify(self, photo_a: Any, photo_b: Any) -> dict[str, Any]:
         """Same person? {similarity, threshold, verdict, text}. Raises InputError for a photo without a face."""
@@ -272,11 +279,15 @@ class Restorer:
             crop = self.inpainters["colorize"].fill(FillRequest(face))[0]
         return result if crop is None else paste_crop(result, hole, crop, face.crop_to_photo)
 
-    def _overall(self, decisions: list[Decision], hole: np.ndarray, strategy: str) -> Decision:
+    def _overall(
+        self, decisions: list[Decision], hole: np.ndarray, strategy: str, swallowed: bool, force: bool = False
+    ) -> Decision:
         if decisions:
             return max(decisions, key=lambda d: CAUTION.index(d.strategy))
         decision = decide({}, 0.0, hole_ratio(hole), False, self.controller)
-        return decision if strategy == "auto" else replace(decision, rule="user", reason=f"no face; {decision.reason}")
+        if strategy != "auto":
+            return replace(decision, rule="user", reason=f"no face; {decision.reason}")
+        return abstained(decision, force) if swallowed else decision
 
 
 def _add_disagreement(
