@@ -1,8 +1,8 @@
 """The seed paper's comparison in this protocol, its published figures beside, and its ablation at equal budget.
 
-    python eval/paper_table.py runs/bench-all
+    python eval/paper_table.py runs/bench-all [--output eval/results/gan-family.md]
 
-Reads the run's summary.csv (its bins together) and rows.csv; prints the tables and writes RUN/paper_table.md.
+Reads the run's summary.csv (its bins together) and rows.csv; prints the tables and writes them (RUN/paper_table.md).
 """
 
 from __future__ import annotations
@@ -129,13 +129,14 @@ def build(run: Path) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, print, write RUN/paper_table.md. Returns 0, or 2 for bad input."""
+    """Parse, print, write the tables. Returns 0, or 2 for bad input."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
+    parser.add_argument("--output", type=Path, help="default RUN/paper_table.md")
     args = parser.parse_args(argv)
     try:
         text = build(args.run)
-        write_atomic(args.run / "paper_table.md", lambda file: file.write(text.encode()))
+        write_atomic(args.output or args.run / "paper_table.md", lambda file: file.write(text.encode()))
     except InputError as error:
         print(f"paper_table: {error}", file=sys.stderr)
         return 2

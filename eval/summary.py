@@ -220,6 +220,8 @@ def _ceilings(table: Mapping[tuple[str, str], dict[str, object]], method: str) -
     if (method, "tar_ceiling") in table:
         text += f", TAR {cell(table[method, 'tar_ceiling']['mean'], 3)}"
         text += f", recognised {cell(table[method, 'recognised_ceiling']['mean'], 3)}"
+    if (method, "identity_auc") in table:
+        text += f"; real pairs of one person against pairs of two: AUC {cell(table[method, 'identity_auc']['mean'], 4)}"
     return text + "."
 
 

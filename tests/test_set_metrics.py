@@ -51,9 +51,9 @@ def test_repeating_photos_by_weight_is_repeating_them():
     a, b, w = features(3, 6), features(4, 6), np.array([2, 0, 1, 1, 2, 0])
     alone = set_metrics.kernel_distance(a[w > 0], b[w > 0])
     assert set_metrics.kernel_distance(a, b, (w > 0).astype(float)) == pytest.approx(alone)
-    value = set_metrics.set_distance(
-        lambda v: set_metrics.frechet_distance(*(np.repeat(x, v.astype(int), 0) for x in (a, b))), people(6), 50
-    )
+    repeated = set_metrics.frechet_distance(np.repeat(a, w, axis=0), np.repeat(b, w, axis=0))
+    assert set_metrics.frechet_distance(a, b, w) == pytest.approx(repeated, rel=1e-9)
+    value = set_metrics.set_distance(lambda v: set_metrics.frechet_distance(a, b, v), people(6), 50)
     assert value.low < value.value < value.high
 
 
@@ -88,6 +88,17 @@ def test_tar_and_recognition_of_people_on_axes():
     assert scores["recognised"].value == pytest.approx(5 / 6) and scores["recognised_ceiling"].value == 1
     assert scores["tar"].value < 1 and scores["tar_ceiling"].value == 1
     assert scores["id_fid"].value == pytest.approx(0, abs=1e-9)
+
+
+def test_auc_of_real_pairs():
+    unit = np.array([[1, 0], [0.8, 0.6], [0, 1], [0.6, 0.8]])
+    ranks, whose = set_metrics.Gallery(unit, np.array(["a", "a", "b", "b"])).genuine_ranks()
+    # genuine .8, .8; different people 0, .6, .6, .96: three of four are below each
+    assert ranks.tolist() == [0.75, 0.75] and whose == ["a", "b"]
+    eye = np.eye(6)
+    others = [np.stack([v, 0.9 * v + 0.1 * np.roll(v, 1)]) for v in eye]
+    others = [o / np.linalg.norm(o, axis=1, keepdims=True) for o in others]
+    assert set_metrics.score_identity_sets(eye, eye, list("abcdef"), others, 50)["identity_auc"].value == 1
 
 
 def test_threshold_lets_the_asked_share_of_strangers_in():
