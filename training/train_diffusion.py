@@ -9,6 +9,7 @@ several passes.
 from __future__ import annotations
 
 import copy
+import copy
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -280,9 +281,8 @@ def main(config: DiffusionConfig, pool: ExamplePool | None = None) -> None:
     ema = train(config, build, make_batch, loss_function, held.figures, held.picture, means)
     if main_process():
         save_weights(ema, Path(config.output_dir) / "denoiser.safetensors")
-        make_pipeline(ema, pool).to(torch.float16).save_pretrained(
-            Path(config.output_dir) / "pipeline", safe_serialization=True
-        )
+        pipeline = copy.deepcopy(make_pipeline(ema, pool)).to(torch.float16)  # the next run reads the pool's networks
+        pipeline.save_pretrained(Path(config.output_dir) / "pipeline", safe_serialization=True)
 
 
 if __name__ == "__main__":

@@ -10,22 +10,21 @@ import numpy as np
 
 from idinpaint.calibration import load_calibration
 from idinpaint.coerce import as_mask, as_rgb
-from idinpaint.compositing import coarse_fill, composite, harmonize, mark_hole, paste_crop
+from idinpaint.compositing import coarse_fill, composite, mark_hole, paste_crop
 from idinpaint.controller import ControllerConfig, decide, load_controller
-from idinpaint.exemplar import exemplars, from_other_half
 from idinpaint.faces.alignment import transform_points, warp_to_crop
 from idinpaint.faces.features import FEATURE_WEIGHTS
 from idinpaint.inpainters.base import FillRequest, Inpainter
 from idinpaint.masks import hole_ratio
+from idinpaint.painting import Painter
 from idinpaint.progress import StageClock
-from idinpaint.ranking import disagreement, disagreement_picture, rank
+from idinpaint.ranking import disagreement, disagreement_picture
 from idinpaint.references import ReferenceReader, References, reference_rows
 from idinpaint.swallowed import abstained, swallowing_part
 from idinpaint.types import CROP_SIZE, Candidate, Decision, FaceAnalysis, InputError, Restoration
 from idinpaint.verification import (
     Verification,
     Verifier,
-    aligned_crop,
     near_threshold,
     overall_verdict,
     withhold,
@@ -34,7 +33,6 @@ from idinpaint.verification import (
 from idinpaint.verify import build_report, face_report, similarity, verdict_for, versions
 
 CAUTION = ("telea", "prior", "gan", "diffusion", "colorize", "abstain")  # from the least to the most cautious decision
-TAKES_PIXELS = ("gan", "diffusion")  # strategies whose candidates may hold pixels of a reference photo
 NO_FACE = (
     "no face found under the mask; if it hides one, give --face-box x,y,w,h, since otherwise it is filled as background"
 )
@@ -141,11 +139,8 @@ class Restorer:
         invented = None
         for index, face in enumerate(faces):
             with clock("painting the face"):
-                made = self._paint(face, decisions[index], refs, num_samples, steps, seed)
-                if made:
-                    made = self._add_photographed(
-                        made, face, decisions[index], refs if reference_pixels else References()
-                    )
+                painter = Painter(self.inpainters, self.bundle.landmarker, self.verifier, reference_pixels)
+                made = painter(face, decisions[index], refs, num_samples, steps, seed)
             candidates.append(made)
             with clock("verifying"):
                 crop = made[0].image if made else warp_to_crop(result, None, face.crop_to_photo)[0]
@@ -225,47 +220,6 @@ class Restorer:
             reason += f", against the rule {decision.rule}: {decision.reason}"
         decision = replace(decision, strategy=strategy, rule="user", reason=reason, unless_verified=None)
         return replace(decision, forced=decision.forced or overridden, instead_of=None)
-
-    def _paint(
-        self, face: FaceAnalysis, decision: Decision, refs: References, num_samples: int, steps: int | None, seed: int
-    ) -> list[Candidate]:
-        """Candidates, best first by `ranking.rank`; none where nothing is painted or Telea's fill stays."""
-        inpainter = self.inpainters.get(decision.strategy)
-        if inpainter is None or decision.strategy == "colorize":
-            return []
-        embed = refs.mean if refs.mean is not None else face.id_embed
-        crops = inpainter.fill(FillRequest(face, embed, num_samples, steps, seed))
-        made = []
-        for index, predicted in enumerate(crops):
-            crop = harmonize(predicted, face.crop, face.crop_mask)
-            made.append(Candidate(crop, seed + index, self._likeness(face, crop, embed)))
-        return rank(made, face, self.bundle.landmarker)
-
-    def _add_photographed(
-        self, made: list[Candidate], face: FaceAnalysis, decision: Decision, refs: References
-    ) -> list[Candidate]:
-        """Ranked anew with a candidate from the face's own other half and from each reference photo, where they fit.
-
-        Reference photos only where the face agrees with them.
-        """
-        if decision.strategy not in TAKES_PIXELS:
-            return made
-        fill, seed, embed = made[0].image, made[0].seed, refs.mean if refs else face.id_embed
-        more = []
-        if (half := from_other_half(face, fill)) is not None:
-            more.append(Candidate(half.image, seed, self._likeness(face, half.image, embed), own_share=half.share))
-        if self.verifier.agrees(face, refs):
-            for own in exemplars(face, fill, refs.used):
-                likeness = self._likeness(face, own.image, embed)
-                more.append(Candidate(own.image, seed, likeness, reference=own.name, reference_share=own.share))
-        made = [*made, *more]
-        return rank(made, face, self.bundle.landmarker)
-
-    def _likeness(self, face: FaceAnalysis, crop: np.ndarray, embed: np.ndarray | None) -> float | None:
-        """Cosine of a filled crop to an identity vector."""
-        if embed is None:
-            return None
-        return similarity(self.identity.embed([aligned_crop(crop, face)])[0], embed)
 
     def _deliver(
         self, result: np.ndarray, hole: np.ndarray, face: FaceAnalysis, decision: Decision, made: list[Candidate]
