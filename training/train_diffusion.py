@@ -9,7 +9,6 @@ several passes.
 from __future__ import annotations
 
 import copy
-import copy
 import json
 from dataclasses import dataclass
 from pathlib import Path
