@@ -25,6 +25,7 @@ from calibration_rows import CalibrationConfig, Case, Row, Workplace, plan_cases
 from identity_vectors import measure
 from metrics import SFACE_FILE, find_weight, weight_folders
 from reference_trials import fit_both
+from run_store import Features
 
 import idinpaint
 from idinpaint.calibration import SHIPPED, VERSION, Calibration
@@ -72,6 +73,14 @@ def encoder_thresholds(cases: list[Case], place: Workplace, far: float) -> dict[
     return found
 
 
+def reference_vectors(config: CalibrationConfig, place: Workplace, output: Path) -> Features:
+    """What the limit of wrong references is fitted on; empty where the config leaves it out."""
+    if not config.reference_photos:
+        return {}
+    sizes = config.reference_masks, config.reference_photos
+    return measure(place.restorer, place.encoder, place.data, config.split, output, *sizes)
+
+
 def calibrate(config: CalibrationConfig, place: Workplace, output: Path) -> dict[str, object]:
     """Runs what is missing, fits, writes OUTPUT; returns the calibration."""
     cases, restorer = plan_cases(config, place.data), place.restorer
@@ -85,9 +94,7 @@ def calibrate(config: CalibrationConfig, place: Workplace, output: Path) -> dict
         side = "with_references" if extra else "without_references"
         curves.setdefault(strategy, {})[side] = acceptance_curve(own, accepted, config.bootstrap)
     strangers: dict[str, object] = {}
-    if config.reference_masks:
-        path = output / f"vectors-{config.split}.npz"
-        found = measure(restorer, place.encoder, place.data, config.split, config.reference_masks, 0, path)
+    if found := reference_vectors(config, place, output):
         strangers = fit_both(found, {"judge": place.encoder.sha256, "bundled": restorer.identity.sha256})
     values: dict[str, object] = {
         "version": VERSION,
@@ -147,6 +154,8 @@ def main(argv: list[str] | None = None) -> int:
         args.output.mkdir(parents=True, exist_ok=True)
         if args.part:
             run_rows(config, plan_cases(config, args.data), place, args.output, args.part)
+            if args.part[0] == 1:
+                reference_vectors(config, place, args.output)
             return 0
         values = calibrate(config, place, args.output)
     except InputError as error:

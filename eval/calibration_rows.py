@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from cases import SPLITS, read_mask, read_rgb
 from damage import BINS, Damage
-from identity_vectors import STEP, STEPS
+from identity_vectors import STEP, STEPS, weights_of
 from methods import given_face_box
 from run_store import read_rows
 
@@ -31,9 +31,6 @@ COLUMNS = (*KEYS, "kind", "coverage", "drawn", "interval", "independent", "bundl
 COLUMNS += ("visible", "given", "strategy", "verdict", "seconds")
 OTHERS = 3  # real photos of the person that a restoration is compared with; none of them is a reference
 REFERENCES = 5
-# Files of the model (first part of the name) that a strategy's pictures depend on, beside the face networks.
-USES = {"telea": (), "gan": ("gan", "pipeline"), "prior": ("pipeline",), "diffusion": ("pipeline",)}
-FACE_FILES = ("landmarks.safetensors", "parsing.safetensors", "identity.safetensors")
 
 Row = dict[str, str]
 
@@ -43,7 +40,8 @@ class CalibrationConfig:
     """split: val or test. images: how many photos, one mask each. damage: `features` fills the coverage bins of 5 %
     from 0 to 60 % evenly, whole features and half faces included; `natural` takes the held-out irregular masks of all
     hole bins in turn. methods: strategies, or auto; `+refN` with N references. far: false-accept rate of the threshold.
-    reference_masks: masks a photo for the wrong-reference limit, 0 leaves it out."""
+    reference_photos, reference_masks: how many validation photos, and damages of each, the limit of wrong references is
+    fitted on; no photos leave it out."""
 
     split: str = "val"
     images: int = 600
@@ -51,7 +49,8 @@ class CalibrationConfig:
     methods: tuple[str, ...] = ("telea", "gan", "diffusion", "diffusion+ref2")
     far: float = 0.01
     num_samples: int = 2
-    reference_masks: int = 4
+    reference_photos: int = 72
+    reference_masks: int = 2
     seed: int = 0
     model: str = "default"
     device: str = "auto"
@@ -159,13 +158,6 @@ def unit_mean(vectors: list[np.ndarray]) -> np.ndarray:
     """Normalised mean of unit vectors."""
     mean = np.mean(vectors, axis=0)
     return mean / np.linalg.norm(mean)
-
-
-def weights_of(method: str, files: Mapping[str, str]) -> str:
-    """Short digest of the model's files (name -> sha256) that a method's pictures depend on."""
-    used = USES.get(method.partition("+")[0], tuple({part for parts in USES.values() for part in parts}))
-    own = [f"{n} {d}" for n, d in sorted(files.items()) if n in FACE_FILES or n.split("/")[0] in used]
-    return hashlib.sha256("\n".join(own).encode()).hexdigest()[:12]
 
 
 def key_of(row: Mapping[str, str]) -> tuple[str, ...]:

@@ -5,8 +5,9 @@ The trials of eval/wrong_reference.py are then arithmetic on them.
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,17 @@ from idinpaint.verification import aligned_crop
 
 STEP, STEPS = 0.05, 12  # coverage bins from 0 to 60 % of the features, one a case in turn
 
+# Files of the model (first part of the name) that a strategy's pictures depend on, beside the face networks.
+USES = {"telea": (), "gan": ("gan", "pipeline"), "prior": ("pipeline",), "diffusion": ("pipeline",)}
+FACE_FILES = ("landmarks.safetensors", "parsing.safetensors", "identity.safetensors")
+
+
+def weights_of(method: str, files: Mapping[str, str]) -> str:
+    """Short digest of the model's files (name -> sha256) that a method's pictures depend on."""
+    used = USES.get(method.partition("+")[0], tuple({part for parts in USES.values() for part in parts}))
+    own = [f"{n} {d}" for n, d in sorted(files.items()) if n in FACE_FILES or n.split("/")[0] in used]
+    return hashlib.sha256("\n".join(own).encode()).hexdigest()[:12]
+
 
 def entries_of(data: Path, split: str) -> list[PhotoEntry]:
     """All photos of the split's people."""
@@ -30,12 +42,16 @@ def entries_of(data: Path, split: str) -> list[PhotoEntry]:
     return [e for e in list_identity_folders(data / "celeba_id256") if e.person in people]
 
 
-def measure(restorer, judge: IdentityEncoder, data: Path, split: str, masks: int, photos: int, path: Path) -> Features:
+def measure(
+    restorer, judge: IdentityEncoder, data: Path, split: str, folder: Path, masks: int, photos: int, damaged: int = 0
+) -> Features:
     """Vectors by name: `PERSON/PHOTO` of the untouched photos, `PERSON/PHOTO#K` of the K-th damage of each.
 
-    judge: the independent encoder. photos: how many of the split's, every person in turn, 0: all. The same call goes on
-    where an interrupted one stopped.
+    judge: the independent encoder. photos: how many of the split's, every person in turn; damaged: the first so many of
+    them are damaged, each with `masks` masks; 0: all. Kept in `folder`, under a name that changes with the weights; the
+    same call goes on where an interrupted one stopped.
     """
+    path = folder / f"vectors-{split}-{weights_of('diffusion', restorer.bundle.weights)}.npz"
     entries = _in_turn(entries_of(data, split))[: photos or None]
     found, damage, truth = read_features(path), Damage.held_out(data), load_landmarks(data)
     encoders, box, saved = {"judge": judge, "bundled": restorer.identity}, given_face_box(), time.monotonic()
@@ -44,7 +60,7 @@ def measure(restorer, judge: IdentityEncoder, data: Path, split: str, masks: int
         wanted: list[tuple[str, Callable[[], dict[str, np.ndarray]]]] = [
             (entry.key, lambda photo=photo: _untouched(photo, restorer, encoders, box))
         ]
-        for turn in range(masks):
+        for turn in range(masks if not damaged or number < damaged else 0):
             low = STEP * ((number + turn * (STEPS // max(masks, 1)) + turn) % STEPS)
             rng = np.random.default_rng([7, number, turn])
             wanted.append((

@@ -110,11 +110,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     restorer = idinpaint.Restorer.from_pretrained(args.model, device=args.device)
     judge = SFaceEncoder(sface, sha256_of(sface))
     args.output.mkdir(parents=True, exist_ok=True)
-    sizes = {"val": (args.masks, args.photos), "test": (1, args.test_photos)}
-    vectors = {
-        split: measure(restorer, judge, args.data, split, masks, photos, args.output / f"vectors-{split}.npz")
-        for split, (masks, photos) in sizes.items()
-    }
+    sizes = {"val": (args.masks, args.photos), "test": (1, args.test_photos, args.test_damaged)}
+    vectors = {split: measure(restorer, judge, args.data, split, args.output, *size) for split, size in sizes.items()}
     models = fit_both(vectors["val"], {"judge": judge.sha256, "bundled": restorer.identity.sha256})
     identity = restorer.identity
     values = {"models": models, "test": evaluate(models, vectors["test"]),
@@ -133,8 +130,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--metric-weights", type=Path, help="folder with SFace; default: metric_weights/ by the data")
     parser.add_argument("--masks", type=int, default=2, help="damages a validation photo")
-    parser.add_argument("--photos", type=int, default=0, help="validation photos, 0: all")
-    parser.add_argument("--test-photos", type=int, default=200, help="test photos, 0: all; one damage each")
+    parser.add_argument("--photos", type=int, default=72, help="validation photos, 0: all")
+    parser.add_argument("--test-photos", type=int, default=200, help="test photos, 0: all")
+    parser.add_argument("--test-damaged", type=int, default=0, help="of them with a damage, 0: all")
     parser.add_argument("--model", default="default")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args(argv)

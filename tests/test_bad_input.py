@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import shutil
 import struct
@@ -211,15 +212,23 @@ def test_no_face_is_filled_as_background_and_said(folder, capsys):
 
 
 def test_a_face_that_the_hole_covers_entirely(portrait, tmp_path, capsys):
-    """With the face's place given it abstains; without, it abstains or says that it found no face."""
+    """It abstains, with the face's place given or not, says the way out, and leaves the hole marked."""
     hole = a_mask(512, 512, (160, 20, 150, 190))
     Image.fromarray(hole).save(portrait / "all.png")
     assert restore(portrait, tmp_path / "o.png", "--face-box", FACE_BOX, mask="all.png") == 3
     result = np.asarray(Image.open(tmp_path / "o.png"))
     assert np.array_equal(result[hole == 0], skimage.data.astronaut()[hole == 0])
     assert "abstained" in capsys.readouterr().out
-    status = restore(portrait, tmp_path / "p.png", mask="all.png")
-    assert status == 3 or "no face found" in capsys.readouterr().err
+    assert restore(portrait, tmp_path / "p.png", "--report", str(tmp_path / "p.json"), mask="all.png") == 3
+    assert "--face-box" in capsys.readouterr().out
+    report = json.loads((tmp_path / "p.json").read_text())
+    assert (report["status"], report["verdict"], report["decision"]["rule"]) == ("abstained",) * 2 + (
+        "face-not-visible",
+    )
+    marked = np.asarray(Image.open(tmp_path / "p.png"))
+    assert set(np.unique(marked[hole > 0])) == {88, 128}
+    assert np.array_equal(marked[hole == 0], skimage.data.astronaut()[hole == 0])
+    assert restore(portrait, tmp_path / "q.png", "--strategy", "telea", mask="all.png") == 0
 
 
 def test_reference_without_a_face(portrait, tmp_path, capsys):

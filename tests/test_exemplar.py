@@ -16,7 +16,18 @@ from hypothesis import strategies as st
 
 import idinpaint
 from idinpaint.compositing import coarse_fill
-from idinpaint.exemplar import exemplars, face_area, match_colours, pose_distance, transfer
+from idinpaint.exemplar import (
+    TWIN,
+    exemplars,
+    face_area,
+    from_other_half,
+    match_colours,
+    mirrored,
+    pose_distance,
+    transfer,
+)
+from idinpaint.faces.alignment import transform_points
+from idinpaint.painting import Painter
 
 FACE_BOX = (170.0, 60.0, 110.0, 130.0)  # of the astronaut
 SCHEMA = json.loads((Path(idinpaint.__file__).parent / "report.schema.json").read_text())
@@ -69,7 +80,8 @@ def test_the_hidden_eye_comes_back(restorer, portrait, face, reference):
     assert made.name == "other.png" and 0.9 < made.share <= 1 and made.pose < 0.1
     before, after = (np.abs(p[hole].astype(float) - truth[hole]).mean() for p in (filled, made.image))
     assert after < 0.6 * before  # tone and turn of the other photo are made good
-    likeness = [restorer._likeness(face, p, reference.embed) for p in (filled, made.image)]
+    painter = Painter(restorer.inpainters, restorer.bundle.landmarker, restorer.verifier)
+    likeness = [painter._likeness(face, p, reference.embed) for p in (filled, made.image)]
     assert likeness[1] > likeness[0] + 0.1
 
 
@@ -128,3 +140,28 @@ def test_colours_and_area(face):
     area = face_area(face.landmarks)
     x, y = np.rint(face.landmarks[27:]).astype(int).T
     assert area[y, x].all() and 0.1 < area.mean() < 0.6
+
+
+def test_a_hidden_eye_is_taken_from_its_visible_twin(restorer, portrait):
+    assert np.array_equal(TWIN[TWIN], np.arange(68)) and not (TWIN[36:48] == np.arange(36, 48)).any()
+    whole = restorer.analyzer.analyze(portrait, np.zeros(portrait.shape[:2], bool), FACE_BOX)[0]
+    x, y = transform_points(whole.crop_to_photo, whole.landmarks)[36:42].T
+    mask = np.zeros(portrait.shape[:2], bool)
+    mask[int(y.min()) - 8 : int(y.max()) + 8, int(x.min()) - 8 : int(x.max()) + 8] = True
+    result = restore(restorer, portrait, mask, [])
+    first = result.candidates[0][0]
+    face = result.faces[0]
+    assert mirrored(face).crop_mask[:, ::-1][face.crop_mask].all()  # what the mirror hides is not looked at
+    assert first.own_share > 0.7 and "own other half" in first.reason
+    assert np.array_equal(result.image[~mask], portrait[~mask])
+    truth = whole.crop[face.crop_mask].astype(float)
+    network = next(c for c in result.candidates[0] if c.own_share is None)
+    errors = [np.abs(c.image[face.crop_mask] - truth).mean() for c in (first, network)]
+    assert errors[0] < errors[1]
+    noisy = portrait.copy()
+    noisy[mask] = np.random.default_rng(0).integers(0, 256, (int(mask.sum()), 3))
+    assert np.array_equal(restore(restorer, noisy, mask, []).image[mask], result.image[mask])
+    both = mask.copy()
+    both[int(y.min()) - 8 : int(y.max()) + 8, :] = True
+    hidden = restorer.analyze(portrait, both)[0][0]
+    assert from_other_half(hidden, hidden.crop) is None

@@ -115,11 +115,10 @@ def test_evidence_fades_with_coverage_and_grows_with_photos():
 
 
 def test_measuring_goes_on_where_it_stopped(restorer, shared, tmp_path):
-    path = tmp_path / "vectors.npz"
-    found = measure(restorer, restorer.identity, shared / "data", "val", 1, 2, path)
-    assert sorted("#" in name for name in found) == [False, False, True, True]
+    found = measure(restorer, restorer.identity, shared / "data", "val", tmp_path, 1, 3, 1)
+    assert sorted("#" in name for name in found) == [False, False, False, True]
     damaged = found[next(name for name in found if "#" in name)]
     assert np.linalg.norm(damaged["judge_visible"]) == pytest.approx(1, abs=1e-4)
     assert damaged["judge_restored"].shape == damaged["bundled_visible"].shape and 0 <= damaged["coverage"][0] < 0.1
-    idle = SimpleNamespace(identity=None)  # nothing is left that would need a network
-    assert sorted(measure(idle, None, shared / "data", "val", 1, 2, path)) == sorted(found)
+    idle = SimpleNamespace(identity=None, bundle=restorer.bundle)  # nothing is left that would need a network
+    assert sorted(measure(idle, None, shared / "data", "val", tmp_path, 1, 3, 1)) == sorted(found)

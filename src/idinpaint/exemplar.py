@@ -26,15 +26,32 @@ TRIED = 6  # reference photos fitted, the nearest poses first
 MOST_TURN = 0.13  # pose_distance
 MOST_MISFIT = 25.0  # grey levels
 TURN_WEIGHT = 60.0  # grey levels of misfit that a pose_distance of 1 counts for
+MOST_TWIN_TURN = 0.16  # pose_distance of a face to its own mirror image: 0 seen from the front
+MOST_TWIN_MISFIT = 22.0  # grey levels
+MOST_TWIN_HIDDEN = 0.1  # share of the visible eye
 LEAST_HIDDEN = 0.5  # share of an eye, the nose or the mouth under the mask from which a reference helps
 TAKEN = ("left_eye", "right_eye", "nose", "mouth")
 NOT_SKIN = ("left_eye", "right_eye", "left_brow", "right_brow", "mouth")
+# Of the 68 landmarks (iBUG order), the one on the other side of the face.
+TWIN = np.r_[
+    16:-1:-1, 26:16:-1, 27:31, 35:30:-1, 45:41:-1, 47, 46, 39:35:-1, 41, 40, 54:47:-1, 59:54:-1, 64:59:-1, 67:64:-1
+]
 FOREHEAD = 0.30  # the area reaches so far above the brows, in eye distances
 FEATHER = 6.0  # px over which the area's edge fades into the fill
 TONE_BAND, TONE_BLUR, TONE_ROBUST = 20, 8.0, 25.0  # px of known face round the hole, px, grey levels
 SEAM = 6.0  # px over which the last difference at the hole's edge fades
 MISFIT_BAND = 12  # px
 FLOW_BAND, FLOW_MOST, FLOW_BLUR = 28, 6.0, 6.0  # px
+
+
+@dataclass(frozen=True)
+class OtherHalf:
+    """The face itself, mirrored: crop [256, 256, 3] uint8, crop_mask [256, 256] bool, landmarks [68, 2] crop px."""
+
+    name: str
+    crop: np.ndarray
+    crop_mask: np.ndarray
+    landmarks: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -74,7 +91,29 @@ def exemplars(
     return sorted(fitting, key=lambda e: e.misfit + TURN_WEIGHT * e.pose)[:count]
 
 
-def transfer(face: FaceAnalysis, filled: np.ndarray, reference: Reference) -> Exemplar | None:
+def from_other_half(face: FaceAnalysis, filled: np.ndarray) -> Exemplar | None:
+    """A fill from the face's own visible half, when one eye is hidden and its twin is not; None where it cannot be.
+
+    filled as for `exemplars`. No photo of anybody else is needed, and the eye is the person's own.
+    """
+    hidden, seen = sorted((face.coverage["left_eye"], face.coverage["right_eye"]), reverse=True)
+    if hidden < LEAST_HIDDEN or seen > MOST_TWIN_HIDDEN:
+        return None
+    half = mirrored(face)
+    if pose_distance(face.landmarks, half.landmarks) > MOST_TWIN_TURN:
+        return None
+    made = transfer(face, filled, half)
+    return made if made is not None and made.misfit <= MOST_TWIN_MISFIT else None
+
+
+def mirrored(face: FaceAnalysis) -> OtherHalf:
+    """The face's crop, hole and landmarks seen in a mirror."""
+    points = face.landmarks[TWIN] * [-1, 1] + [255, 0]
+    mask = np.ascontiguousarray(face.crop_mask[:, ::-1])
+    return OtherHalf("the face's other half", np.ascontiguousarray(face.crop[:, ::-1]), _band(mask, 2), points)
+
+
+def transfer(face: FaceAnalysis, filled: np.ndarray, reference: Reference | OtherHalf) -> Exemplar | None:
     """The face's part of the hole filled from one reference; None where the reference shows nothing of it."""
     hole, oval = face.crop_mask, face_area(face.landmarks)
     source = _affine_grid(face.landmarks, reference.landmarks)
@@ -132,7 +171,7 @@ def _affine_grid(target: np.ndarray, source: np.ndarray) -> np.ndarray:
     return (np.stack([xs, ys, np.ones_like(xs)], -1) @ matrix).astype(np.float32)
 
 
-def _look_up(reference: Reference, source: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _look_up(reference: Reference | OtherHalf, source: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The reference's crop at `source` [256, 256, 2], uint8, and where it shows anything, bool."""
     picture = cv2.remap(reference.crop, source, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     hidden = reference.crop_mask.astype(np.float32)

@@ -10,21 +10,21 @@ import numpy as np
 
 from idinpaint.calibration import load_calibration
 from idinpaint.coerce import as_mask, as_rgb
-from idinpaint.compositing import coarse_fill, composite, harmonize, mark_hole, paste_crop
+from idinpaint.compositing import coarse_fill, composite, mark_hole, paste_crop
 from idinpaint.controller import ControllerConfig, decide, load_controller
-from idinpaint.exemplar import exemplars
 from idinpaint.faces.alignment import transform_points, warp_to_crop
 from idinpaint.faces.features import FEATURE_WEIGHTS
 from idinpaint.inpainters.base import FillRequest, Inpainter
 from idinpaint.masks import hole_ratio
+from idinpaint.painting import Painter
 from idinpaint.progress import StageClock
-from idinpaint.ranking import disagreement, disagreement_picture, rank
+from idinpaint.ranking import disagreement, disagreement_picture
 from idinpaint.references import ReferenceReader, References, reference_rows
+from idinpaint.swallowed import abstained, swallowing_part
 from idinpaint.types import CROP_SIZE, Candidate, Decision, FaceAnalysis, InputError, Restoration
 from idinpaint.verification import (
     Verification,
     Verifier,
-    aligned_crop,
     near_threshold,
     overall_verdict,
     withhold,
@@ -33,7 +33,6 @@ from idinpaint.verification import (
 from idinpaint.verify import build_report, face_report, similarity, verdict_for, versions
 
 CAUTION = ("telea", "prior", "gan", "diffusion", "colorize", "abstain")  # from the least to the most cautious decision
-TAKES_PIXELS = ("gan", "diffusion")  # strategies whose candidates may hold pixels of a reference photo
 NO_FACE = (
     "no face found under the mask; if it hides one, give --face-box x,y,w,h, since otherwise it is filled as background"
 )
@@ -125,7 +124,8 @@ class Restorer:
         known[hole] = 0  # nothing under the mask is read from here on
         with clock("finding faces"):
             faces = self.analyzer.analyze(known, hole, face_box)
-        notices = [] if faces else [NO_FACE]
+            swallowed = None if faces else swallowing_part(known, hole, self.analyzer)
+        notices = [] if faces or swallowed is not None else [NO_FACE]
         with clock("reading references"):
             photos = [(_name(photo, i), as_rgb(photo)) for i, photo in enumerate(references)]
             visible = next((face.id_embed for face in faces if face.id_embed is not None), None)
@@ -139,9 +139,8 @@ class Restorer:
         invented = None
         for index, face in enumerate(faces):
             with clock("painting the face"):
-                made = self._paint(face, decisions[index], refs, num_samples, steps, seed)
-                if reference_pixels and made:
-                    made = self._add_exemplars(made, face, decisions[index], refs)
+                painter = Painter(self.inpainters, self.bundle.landmarker, self.verifier, reference_pixels)
+                made = painter(face, decisions[index], refs, num_samples, steps, seed)
             candidates.append(made)
             with clock("verifying"):
                 crop = made[0].image if made else warp_to_crop(result, None, face.crop_to_photo)[0]
@@ -151,11 +150,14 @@ class Restorer:
             result = self._deliver(result, hole, face, decisions[index], made)
             if not decisions[index].paints_no_face:
                 invented = _add_disagreement(invented, hole, face, made)
+        overall = self._overall(decisions, hole, strategy, swallowed is not None, force)
+        if swallowed is not None and overall.strategy == "abstain":
+            result = mark_hole(result, swallowed)
         result = composite(result, rgb, hole)
         overrides = _overrides(strategy=strategy, force=force, max_coverage=max_coverage, controller=self.ladder)
-        decision = replace(self._overall(decisions, hole, strategy), overrides=overrides)
+        decision = replace(overall, overrides=overrides)
         rows = [face_report(*of_face) for of_face in zip(faces, decisions, candidates, verifications)]
-        verdict = overall_verdict(verifications)
+        verdict = overall_verdict(verifications) or ("abstained" if decision.paints_no_face else None)
         report = build_report(
             decision, rows, verdict, notices + self.calibration_notices, clock.seconds,
             hole_ratio=hole_ratio(hole), seed=seed, num_samples=num_samples, steps=steps,
@@ -170,9 +172,11 @@ class Restorer:
         """What is hidden of which face, and what `restore` would do; nothing is painted."""
         rgb = as_rgb(image)
         hole = as_mask(mask, rgb.shape[:2])
-        faces = self.analyzer.analyze(rgb, hole, face_box)
+        known = np.where(hole[..., None], 0, rgb).astype(np.uint8)
+        faces = self.analyzer.analyze(known, hole, face_box)
         decisions = [self._decide(face, hole, References()) for face in faces]
-        return faces, self._overall(decisions, hole, "auto")
+        swallowed = None if faces else swallowing_part(known, hole, self.analyzer)
+        return faces, self._overall(decisions, hole, "auto", swallowed is not None)
 
     def verify(self, photo_a: Any, photo_b: Any) -> dict[str, Any]:
         """Same person? {similarity, threshold, verdict, text}. Raises InputError for a photo without a face."""
@@ -217,39 +221,6 @@ class Restorer:
         decision = replace(decision, strategy=strategy, rule="user", reason=reason, unless_verified=None)
         return replace(decision, forced=decision.forced or overridden, instead_of=None)
 
-    def _paint(
-        self, face: FaceAnalysis, decision: Decision, refs: References, num_samples: int, steps: int | None, seed: int
-    ) -> list[Candidate]:
-        """Candidates, best first by `ranking.rank`; none where nothing is painted or Telea's fill stays."""
-        inpainter = self.inpainters.get(decision.strategy)
-        if inpainter is None or decision.strategy == "colorize":
-            return []
-        embed = refs.mean if refs.mean is not None else face.id_embed
-        crops = inpainter.fill(FillRequest(face, embed, num_samples, steps, seed))
-        made = []
-        for index, predicted in enumerate(crops):
-            crop = harmonize(predicted, face.crop, face.crop_mask)
-            made.append(Candidate(crop, seed + index, self._likeness(face, crop, embed)))
-        return rank(made, face, self.bundle.landmarker)
-
-    def _add_exemplars(
-        self, made: list[Candidate], face: FaceAnalysis, decision: Decision, refs: References
-    ) -> list[Candidate]:
-        """Ranked anew with a candidate from each reference photo that fits, where the face agrees with the photos."""
-        if decision.strategy not in TAKES_PIXELS or not self.verifier.agrees(face, refs):
-            return made
-        for own in exemplars(face, made[0].image, refs.used):
-            likeness = self._likeness(face, own.image, refs.mean)
-            taken = Candidate(own.image, made[0].seed, likeness, reference=own.name, reference_share=own.share)
-            made = [*made, taken]
-        return rank(made, face, self.bundle.landmarker)
-
-    def _likeness(self, face: FaceAnalysis, crop: np.ndarray, embed: np.ndarray | None) -> float | None:
-        """Cosine of a filled crop to an identity vector."""
-        if embed is None:
-            return None
-        return similarity(self.identity.embed([aligned_crop(crop, face)])[0], embed)
-
     def _deliver(
         self, result: np.ndarray, hole: np.ndarray, face: FaceAnalysis, decision: Decision, made: list[Candidate]
     ) -> np.ndarray:
@@ -262,11 +233,15 @@ class Restorer:
             crop = self.inpainters["colorize"].fill(FillRequest(face))[0]
         return result if crop is None else paste_crop(result, hole, crop, face.crop_to_photo)
 
-    def _overall(self, decisions: list[Decision], hole: np.ndarray, strategy: str) -> Decision:
+    def _overall(
+        self, decisions: list[Decision], hole: np.ndarray, strategy: str, swallowed: bool, force: bool = False
+    ) -> Decision:
         if decisions:
             return max(decisions, key=lambda d: CAUTION.index(d.strategy))
         decision = decide({}, 0.0, hole_ratio(hole), False, self.controller)
-        return decision if strategy == "auto" else replace(decision, rule="user", reason=f"no face; {decision.reason}")
+        if strategy != "auto":
+            return replace(decision, rule="user", reason=f"no face; {decision.reason}")
+        return abstained(decision, force) if swallowed else decision
 
 
 def _add_disagreement(

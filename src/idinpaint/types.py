@@ -82,7 +82,8 @@ class Candidate:
 
     seam: step across the hole's edge over that of its surroundings; landmark_shift: per cent of the outer eye
     distance; reason: why it has its rank. See ranking.py. reference: the reference photo whose pixels fill
-    reference_share of the hole, None when no reference's pixels were taken.
+    reference_share of the hole, None when no reference's pixels were taken; own_share: of the hole filled from the
+    face's own other half.
     """
 
     image: np.ndarray
@@ -93,6 +94,7 @@ class Candidate:
     reason: str = ""
     reference: str | None = None
     reference_share: float | None = None
+    own_share: float | None = None
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,16 @@ def face_report(
 
 
 def _candidate_row(candidate: Candidate) -> dict[str, Any]:
-    names = ("seed", "identity_similarity", "seam", "landmark_shift", "reason", "reference", "reference_share")
+    names = (
+        "seed",
+        "identity_similarity",
+        "seam",
+        "landmark_shift",
+        "reason",
+        "reference",
+        "reference_share",
+        "own_share",
+    )
     return {name: getattr(candidate, name) for name in names}
 
 
