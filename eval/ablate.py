@@ -2,7 +2,9 @@
 
     python eval/ablate.py steps=1,2,4,8 --method diffusion --data ../shared/data --output runs/ablate-steps
     python eval/ablate.py references=0,1,2,5 ...    also: hole=00-10,10-20,...  num_samples=1,4,16  guidance=1,1.5,3
-    python eval/ablate.py model=runs/a/pipeline,runs/b/pipeline ...             recipes with other losses
+    python eval/ablate.py model=runs/a/pipeline,runs/b/pipeline ...             any two models
+    python eval/ablate.py losses=all=runs/all/pipeline,no-identity=runs/b/pipeline ...   the same training less a loss
+    python eval/ablate.py losses=pdgan=runs/gan-pdgan/generator,both=runs/gan-both/generator ...
 
 Each value is a run of its own, OUTPUT/FACTOR-VALUE, and resumes as the benchmark does.
 """
@@ -27,7 +29,7 @@ from idinpaint.encoders import write_atomic
 from idinpaint.types import InputError
 
 KEYS = {"steps": "steps", "num_samples": "num_samples", "guidance": "guidance", "model": "model"}
-FACTORS = (*KEYS, "references", "hole")
+FACTORS = (*KEYS, "references", "hole", "losses")
 SHOWN = (
     "psnr_hole",
     "ms_ssim",
@@ -48,11 +50,23 @@ def config_for(base: BenchmarkConfig, method: str, factor: str, value: str) -> B
         if not value.isdigit():
             raise InputError(f"references={value}: a number of photos, 0 to 5")
         return replace(base, methods=(method if value == "0" else f"{method}+ref{value}",))
+    if factor == "losses":
+        return losses_config(base, method, value)
     if factor == "hole":
         return replace(base, methods=(method,), bins=(value,))
     text = value if factor == "model" else yaml.safe_load(value)
     checked = load_config(BenchmarkConfig, None, [f"{KEYS[factor]}={yaml.safe_dump(text).splitlines()[0]}"])
     return replace(base, methods=(method,), **{KEYS[factor]: getattr(checked, KEYS[factor])})
+
+
+def losses_config(base: BenchmarkConfig, method: str, value: str) -> BenchmarkConfig:
+    """`NAME=FOLDER`, a model or pipeline folder for `method`, or a generator's folder, which is its own method."""
+    name, _, folder = value.partition("=")
+    if not folder or not Path(folder).is_dir():
+        raise InputError(f"losses={value}: write NAME=FOLDER, the folder of what was trained with those losses")
+    if (Path(folder) / "config.json").is_file():
+        return replace(base, methods=(name,), gans=(value,))
+    return replace(base, methods=(method,), model=folder)
 
 
 def table(factor: str, runs: Sequence[tuple[str, Path]]) -> str:
@@ -90,9 +104,10 @@ def main(argv: list[str] | None = None) -> int:
             raise InputError(f"{args.factor}: write it as FACTOR=VALUE,VALUE")
         runs = []
         for value, config in planned:
-            folder = args.output / f"{factor}-{quote(value, safe='')}"
+            name = value.partition("=")[0]
+            folder = args.output / f"{factor}-{quote(name, safe='')}"
             run_benchmark(config, args.data, folder, args.metric_weights, {})
-            runs.append((value, folder))
+            runs.append((name, folder))
         text = table(factor, runs) + "\n"
         write_atomic(args.output / "table.md", lambda file: file.write(text.encode()))
     except InputError as error:

@@ -4,6 +4,7 @@
     accelerate launch --num_processes 2 eval/benchmark.py ...      the work is split, the numbers are the same
     python eval/benchmark.py ... --export DIR                      only write the cases for an outside method
     python eval/benchmark.py ... --predictions NAME=DIR            score its pictures DIR/CASE.png
+    python eval/benchmark.py ... --gan NAME=DIR                    a generator's folder as one more method
 
 Writes OUTPUT/rows.csv (one line an image; the same command resumes), features/, run.json, summary.csv, table.md.
 """
@@ -207,19 +208,19 @@ def fill_rows(
     run: RunFolder,
     method_of: Callable[[str], Callable[[Item], Fill]],
 ) -> None:
-    """Every method on every case that `there` lacks, into `run`."""
-    for name in config.methods:
-        for number, load in enumerate(loaders):
-            if (name, load.args[0], load.args[1]) in there.rows:
-                continue
-            item, cost = load(), {}
-            method = method_of(name)
+    """Every method on every case that `there` lacks, into `run`; case by case, so that an original is read once."""
+    wanted = [(load, [n for n in config.methods if (n, *load.args[:2]) not in there.rows]) for load in loaders]
+    methods = {name: method_of(name) for name in dict.fromkeys(name for _, names in wanted for name in names)}
+    for number, (load, names) in enumerate(wanted, 1):
+        item = load() if names else None
+        for name in names:
+            cost: dict[str, float] = {}
             with measured(cost):
-                fill = method(item)
+                fill = methods[name](item)
             row, features = scorer.score(item, name, fill, cost)
             run.add(row, item.id, features)
-            if number % 10 == 9:
-                print(f"{name}: {number + 1}/{len(loaders)}", flush=True)
+        if number % 10 == 0:
+            print(f"{number}/{len(loaders)} cases of {len(config.methods)} methods", flush=True)
 
 
 def processes() -> tuple[int, int, Callable[[], None]]:
@@ -245,15 +246,23 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--metric-weights", type=Path, help="default: metric_weights/ beside the data, else the cache")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
     parser.add_argument("--predictions", action="append", default=[], metavar="NAME=DIR")
+    parser.add_argument("--gan", action="append", default=[], metavar="NAME=DIR", help="a generator as method NAME")
     parser.add_argument("--export", type=Path, metavar="DIR", help="write image, mask and masked input of every case")
     return parser.parse_args(argv)
+
+
+def with_gans(config: BenchmarkConfig, given: list[str]) -> BenchmarkConfig:
+    """The config with the command line's generators, each also a method."""
+    names = [text.partition("=")[0] for text in given]
+    methods = dict.fromkeys((*config.methods, *names))
+    return replace(config, gans=(*config.gans, *given), methods=tuple(methods))
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, run, print the table. Returns 0, or 2 for bad input."""
     args = parse(argv)
     try:
-        config = load_config(BenchmarkConfig, args.config, args.overrides)
+        config = with_gans(load_config(BenchmarkConfig, args.config, args.overrides), args.gan)
         if args.export:
             print(f"{export_cases(plan_items(config, args.data), args.export)} cases in {args.export}")
             return 0

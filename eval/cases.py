@@ -28,7 +28,8 @@ class BenchmarkConfig:
 
     bins: `10-20` (the held-out mask files of that per cent of hole), or a drawn kind (MASK_KINDS), each also with
     `@SHIFT` (shifts.SHIFTS). photos: a folder of aligned 256 px photos, or of one folder a person, in place of the
-    test split. guidance: of the diffusion on the identity, None for the model's own.
+    test split. guidance: of the diffusion on the identity, None for the model's own. gans: generators as NAME=FOLDER,
+    each a method NAME. distinct_photos: the bins share no photo, so that N bins of n show N x n photos.
     """
 
     methods: tuple[str, ...] = ("telea", "prior", "diffusion")
@@ -44,6 +45,8 @@ class BenchmarkConfig:
     bootstrap: int = 2000
     photos: str | None = None
     guidance: float | None = None
+    gans: tuple[str, ...] = ()
+    distinct_photos: bool = False
 
 
 @dataclass(frozen=True)
@@ -157,24 +160,28 @@ def load_mask(name: str, data: Path, seed: int) -> np.ndarray:
 
 
 def plan_items(config: BenchmarkConfig, data: Path) -> list[Callable[[], Item]]:
-    """One loader per test case. Every bin has the same photos in the same order; masks repeat only when used up."""
+    """One loader per test case. Every bin has the same photos in the same order, or with distinct_photos each its own;
+    masks repeat only when used up."""
     photos = plan_photos(data, config.seed, config.photos)
-    if config.max_images > len(photos):
-        raise InputError(f"max_images={config.max_images}: the test split has {len(photos)} photos")
+    stride = len(config.bins) if config.distinct_photos else 1
+    if config.max_images * stride > len(photos):
+        times = f" x {stride} bins" if stride > 1 else ""
+        raise InputError(f"max_images={config.max_images}{times}: the test split has {len(photos)} photos")
 
     def load(bin_name: str, index: int, mask_name: str) -> Item:
-        entry, rest = photos[index]
+        number = index * stride + (config.bins.index(bin_name) if config.distinct_photos else 0)
+        entry, rest = photos[number]
         photo, shift = read_rgb(entry.path), bin_name.partition("@")[2]
         return Item(
             bin=bin_name,
             index=index,
             entry=entry,
             mask_name=mask_name,
-            photo=SHIFTS[shift](photo, np.random.default_rng([config.seed, index])) if shift else photo,
+            photo=SHIFTS[shift](photo, np.random.default_rng([config.seed, number])) if shift else photo,
             mask=load_mask(mask_name, data, config.seed),
             others=rest[: config.other_photos],
             references=rest[config.other_photos : config.other_photos + MAX_REFERENCES],
-            seed=config.seed * 1_000_003 + index,
+            seed=config.seed * 1_000_003 + number,
         )
 
     loaders = []

@@ -1,11 +1,13 @@
-"""Does the identity condition work? The right person's references against a stranger's and against none.
+"""Do reference photos work? The right person's against a stranger's and against none, by the whole Restorer.
 
-    python eval/conditioning.py --data ../shared/data --output runs/conditioning [--count 80] [--model DIR]
+    python eval/conditioning.py --data ../shared/data --output runs/conditioning [--count 80] [--references 1,3,5]
 
-Photos of unseen people with whole features hidden, 20-40 % of the face's features. The painter gets the mean
-embedding of `--references` other photos of the person, of another person, or none; nothing else differs, the noise
-included. Scored by SFace, which conditions nothing: similarity to the original and to photos of the person that the
-painter did not see. Writes rows.csv and conditioning.md; 95 % bootstrap over people.
+Photos of unseen people with whole features hidden, 20-40 % of the face's features, painted as `idinpaint restore
+--force --strategy diffusion` does: without references, with some of the person, and with as many of another person
+(the last number of --references); nothing else differs, the noise included. The Restorer takes pixels only from photos
+that the face's visible part agrees with; `unchecked` is another person's photos believed.
+Scored by SFace, which neither conditions nor ranks: similarity to the original and to photos of the person that the
+painter did not see. Writes rows.csv and conditioning.md; 95 % bootstrap over people. --pictures DIR keeps every result.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,18 +23,17 @@ from cases import SPLITS, read_rgb
 from estimates import compare, estimate
 from methods import given_face_box
 from metrics import identity_similarity, load_metrics
+from PIL import Image
 
 import idinpaint
-from idinpaint.compositing import composite, harmonize, paste_crop
 from idinpaint.data import list_identity_folders, read_split
-from idinpaint.inpainters.base import FillRequest
 from idinpaint.masks import feature_block
-from idinpaint.references import ReferenceReader, combine
-from idinpaint.types import FaceAnalysis, InputError
+from idinpaint.types import InputError
 
-ARMS = ("none", "wrong", "right")
 LOW, HIGH = 0.20, 0.40
-SCORES = ("identity_original", "identity_other")
+UNCHECKED = "wrong, unchecked,"
+OTHERS = 3  # photos of the person that only the scoring sees
+SCORES = {"identity_original": 3, "identity_other": 3, "lpips_hole": 3}  # and their decimals
 
 
 def people_with(data: Path, split: str, least: int) -> dict[str, list[Path]]:
@@ -48,8 +49,8 @@ def people_with(data: Path, split: str, least: int) -> dict[str, list[Path]]:
     return people
 
 
-def damaged_face(restorer, photo: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, FaceAnalysis] | None:
-    """A mask of one or two hidden features and the face under it, its coverage in [LOW, HIGH]; None after 20 tries."""
+def damaged_photo(restorer, photo: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float] | None:
+    """A mask of one or two hidden features and the coverage of the face, in [LOW, HIGH]; None after 20 tries."""
     for _ in range(20):
         mask = feature_block(rng, photo.shape[0])
         if rng.random() < 0.5:
@@ -57,67 +58,100 @@ def damaged_face(restorer, photo: np.ndarray, rng: np.random.Generator) -> tuple
         known = np.where(mask[..., None], 0, photo).astype(np.uint8)
         (face,) = restorer.analyzer.analyze(known, mask, given_face_box())
         if LOW <= face.face_coverage <= HIGH:
-            return mask, replace(face, id_embed=None)
+            return mask, face.face_coverage
     return None
 
 
-def paint(
-    restorer, photo: np.ndarray, mask: np.ndarray, face: FaceAnalysis, embed: np.ndarray | None, steps: int | None
-):
-    """The painted photo, uint8; one sample of seed 0 whatever the embedding."""
-    known = np.where(mask[..., None], 0, photo).astype(np.uint8)
-    (crop,) = restorer.inpainters["diffusion"].fill(FillRequest(face, embed, 1, steps, 0))
-    crop = harmonize(crop, face.crop, face.crop_mask)
-    return composite(paste_crop(known, mask, crop, face.crop_to_photo), photo, mask)
+def arms_of(own: Sequence[Path], strange: Sequence[Path], counts: Sequence[int]) -> dict[str, Sequence[Path]]:
+    """Name -> reference photos."""
+    right = {f"right {n}": own[:n] for n in counts}
+    strange = strange[: counts[-1]]
+    return {"none": (), **right, f"wrong {counts[-1]}": strange, f"{UNCHECKED} {counts[-1]}": strange}
 
 
-def run(restorer, judge, people: dict[str, list[Path]], args: argparse.Namespace) -> list[dict[str, object]]:
-    """One row a photo and arm."""
-    rng, rows = np.random.default_rng(args.seed), []
-    names, reader = list(people), ReferenceReader(restorer.analyzer)
+class Trial:
+    """One painter, one judge, one split's people."""
 
-    def mean_embed(paths: list[Path]) -> np.ndarray | None:
-        items = [reader.read_one(path.name, read_rgb(path)) for path in paths]
-        return combine(items, restorer.identity.threshold).mean
+    def __init__(self, restorer, suite, people: dict[str, list[Path]], args: argparse.Namespace) -> None:
+        self.restorer, self.judge, self.people, self.args = restorer, suite.identity, people, args
+        self.lpips = suite.lpips_alex
 
-    for number in range(args.count):
-        name = names[number % len(names)]
-        paths = [people[name][i] for i in rng.permutation(len(people[name]))]
-        stranger = names[(number + 1 + int(rng.integers(len(names) - 1))) % len(names)]
-        photo = read_rgb(paths[0])
-        made = damaged_face(restorer, photo, rng)
-        original = judge.embed(photo)
-        if made is None or original is None or stranger == name:
-            continue
-        others = [e for e in (judge.embed(read_rgb(p)) for p in paths[1 + args.references :][:3]) if e is not None]
-        embeds = {"none": None, "right": mean_embed(paths[1 : 1 + args.references])}
-        embeds["wrong"] = mean_embed(people[stranger][: args.references])
-        if embeds["right"] is None or embeds["wrong"] is None or not others:
-            continue
-        for arm in ARMS:
-            vector = judge.embed(paint(restorer, photo, *made, embeds[arm], args.steps))
-            row = {"person": name, "photo": paths[0].name, "arm": arm}
-            row |= {"face_coverage": round(made[1].face_coverage, 4)}
-            row |= {"identity_original": round(identity_similarity(vector, original), 6)}
-            row |= {"identity_other": round(float(np.mean([identity_similarity(vector, e) for e in others])), 6)}
-            rows.append(row)
-    return rows
+    def rows(self) -> list[dict[str, object]]:
+        """One row a photo and arm."""
+        rng, names, rows = np.random.default_rng(self.args.seed), list(self.people), []
+        for number in range(self.args.count):
+            name = names[number % len(names)]
+            stranger = names[(number + 1 + int(rng.integers(len(names) - 1))) % len(names)]
+            paths = [self.people[name][i] for i in rng.permutation(len(self.people[name]))]
+            strange = [self.people[stranger][i] for i in rng.permutation(len(self.people[stranger]))]
+            photo = read_rgb(paths[0])
+            made = damaged_photo(self.restorer, photo, rng)
+            last = 1 + self.args.references[-1]
+            others = [e for e in (self.judge.embed(read_rgb(p)) for p in paths[last : last + OTHERS]) if e is not None]
+            if made is None or self.judge.embed(photo) is None or stranger == name or not others:
+                continue
+            base = {"case": number, "person": name, "photo": paths[0].name, "stranger": stranger}
+            for arm, references in arms_of(paths[1:last], strange, self.args.references).items():
+                verifier = self.restorer.verifier
+                if arm.startswith(UNCHECKED):
+                    verifier.agrees = lambda face, given: bool(given)
+                rows.append({**base, "arm": arm, **self.score(f"{number:03d}-{arm}", photo, *made, references, others)})
+                vars(verifier).pop("agrees", None)
+            print(f"{number + 1}/{self.args.count}", flush=True)
+        return rows
+
+    def score(
+        self,
+        picture: str,
+        photo: np.ndarray,
+        mask: np.ndarray,
+        share: float,
+        references: Sequence[Path],
+        others: list[np.ndarray],
+    ) -> dict[str, object]:
+        """Paint and score one arm; picture: the name under which it is kept."""
+        known = np.where(mask[..., None], 0, photo).astype(np.uint8)
+        photos = [read_rgb(path) for path in references]
+        result = self.restorer(
+            known, mask, references=photos, strategy="diffusion", num_samples=self.args.samples, force=True,
+            steps=self.args.steps, face_box=given_face_box(),
+        )  # fmt: skip
+        vector = self.judge.embed(result.image)
+        if self.args.pictures:
+            self.args.pictures.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.hstack([photo, known, *photos[:3], result.image])).save(
+                self.args.pictures / f"{picture}.png"
+            )
+        face = result.report["faces"][0]
+        return {
+            "face_coverage": round(share, 4),
+            "identity_original": round(identity_similarity(vector, self.judge.embed(photo)), 6),
+            "identity_other": round(float(np.mean([identity_similarity(vector, e) for e in others])), 6),
+            "lpips_hole": round(self.lpips.distance(result.image, photo, mask)[1], 6),
+            "taken_from": face["candidates"][0]["reference"] or "",
+            "verdict": face["verification"]["verdict"],
+        }
 
 
 def table(rows: list[dict[str, object]], bootstrap: int) -> str:
-    """Markdown: means of each arm, and right minus wrong, right minus none, paired."""
+    """Markdown: means of each arm, and the arm with the most right references minus wrong and none, paired."""
+    arms = list(dict.fromkeys(str(row["arm"]) for row in rows))
     people = [str(row["person"]) for row in rows if row["arm"] == "none"]
-    values = {(a, s): np.array([float(r[s]) for r in rows if r["arm"] == a]) for a in ARMS for s in SCORES}
+    values = {(a, s): np.array([float(r[s]) for r in rows if r["arm"] == a]) for a in arms for s in SCORES}
     lines = [f"{len(people)} photos of {len(set(people))} people, {LOW:.0%} to {HIGH:.0%} of the features hidden.", ""]
-    lines += ["| references | identity to the original | to other photos |", "|---|---|---|"]
-    for arm in ARMS:
+    lines += ["| references | identity to the original | to other photos | LPIPS-alex hole | pixels taken | verified |"]
+    lines += ["|---|---|---|---|---|---|"]
+    for arm in arms:
+        own = [row for row in rows if row["arm"] == arm]
         cells = [estimate(values[arm, score], people, bootstrap) for score in SCORES]
-        lines.append(f"| {arm} | " + " | ".join(f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]" for e in cells) + " |")
-    for arm in ("wrong", "none"):
-        cells = [compare(values["right", s], values[arm, s], people, bootstrap, "difference") for s in SCORES]
-        lines.append(
-            f"| right - {arm} | " + " | ".join(f"{e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]" for e in cells) + " |"
-        )
+        shares = [np.mean([bool(r["taken_from"]) for r in own]), np.mean([r["verdict"] == "verified" for r in own])]
+        words = [f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]" for e in cells] + [f"{100 * v:.0f} %" for v in shares]
+        lines.append(f"| {arm} | {' | '.join(words)} |")
+    best = arms[-3]
+    for arm in (*arms[-2:], "none"):
+        cells = [compare(values[best, s], values[arm, s], people, bootstrap, "difference") for s in SCORES]
+        words = [f"{e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]" for e in cells]
+        lines.append(f"| {best} - {arm} | {' | '.join(words)} | | |")
     return "\n".join(lines) + "\n"
 
 
@@ -130,14 +164,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--model", default="default")
     parser.add_argument("--split", default="test", choices=("val", "test"))
     parser.add_argument("--count", type=int, default=80)
-    parser.add_argument("--references", type=int, default=3)
+    parser.add_argument("--references", default="1,3,5", type=lambda text: sorted(int(v) for v in text.split(",")))
+    parser.add_argument("--samples", type=int, default=2)
+    parser.add_argument("--pictures", type=Path)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     try:
-        people = people_with(args.data, args.split, args.references + 4)
-        judge = load_metrics(args.data, args.metric_weights).identity
-        rows = run(idinpaint.Restorer.from_pretrained(args.model), judge, people, args)
+        people = people_with(args.data, args.split, 1 + args.references[-1] + OTHERS)
+        suite = load_metrics(args.data, args.metric_weights)
+        rows = Trial(idinpaint.Restorer.from_pretrained(args.model), suite, people, args).rows()
         if not rows:
             raise InputError("no photo was damaged as wanted; raise --count")
     except InputError as error:

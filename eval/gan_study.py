@@ -1,8 +1,9 @@
-"""What the GAN family's parts do: the hard maps, the diversity of samples, the checkerboard of upsampling.
+"""What the GAN family's parts do: hard maps, diversity of samples, checkerboard of upsampling, speed.
 
     python eval/gan_study.py maps --output maps.png
     python eval/gan_study.py diversity --data ../shared/data --gan runs/pdgan/generator runs/pdgan-face/generator
     python eval/gan_study.py checkerboard --data ../shared/data --gan runs/pdgan/generator runs/pdgan-face/generator
+    python eval/gan_study.py speed --data ../shared/data --gan pdgan-face
 
 Prints one JSON line a generator. Pictures of photos go where --output says, never into the repository.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -22,6 +24,7 @@ from cases import BenchmarkConfig, Item, plan_items
 from metrics import BACKBONE_FILES, LPIPS, find_weight, weight_folders
 
 from idinpaint.bundle import load_pipeline
+from idinpaint.diffusion_pipeline import IdentityInpaintPipeline
 from idinpaint.encoders import write_atomic
 from idinpaint.inpainters.gan import GanInpainter, find_gan, load_gan
 from idinpaint.masks import random_mask
@@ -104,8 +107,38 @@ def study(kind: str, gan: GanInpainter, items: list[Item], lpips: LPIPS | None) 
     return dict(zip(names, np.mean(rows, 0).tolist(), strict=True)) | {"photos": len(rows)}
 
 
+def speed(gan: GanInpainter, pipeline: IdentityInpaintPipeline, items: list[Item], rounds: int = 9) -> dict[str, float]:
+    """Median seconds an image of the generator (its prior included) and of the diffusion, alone and in batches of 8.
+
+    The diffusion with one step and one candidate, with the product's four candidates, and with eight steps. Networks
+    only; the ways take turns within a round, so that a busy machine slows all of them.
+    """
+    images, masks = (torch.cat(parts) for parts in zip(*(inputs_of(item) for item in items[:8]), strict=True))
+    maps = torch.zeros(len(images), 68, pipeline.heatmap_size, pipeline.heatmap_size)
+
+    def diffuse(count: int, steps: int, copies: int) -> None:
+        noise = torch.Generator().manual_seed(0)
+        parts = (t[:count] for t in (images, masks, maps))
+        pipeline(*parts, num_inference_steps=steps, num_images_per_prompt=copies, generator=noise)
+
+    seconds: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        for count in (1, len(images)):
+            ways = {
+                "gan": lambda n=count: gan.paint(images[:n], masks[:n], range(n)),
+                "diffusion_1_step": lambda n=count: diffuse(n, 1, 1),
+                "diffusion_4_candidates": lambda n=count: diffuse(n, 1, 4),
+                "diffusion_8_steps": lambda n=count: diffuse(n, 8, 1),
+            }
+            for name, way in ways.items():
+                start = time.perf_counter()
+                way()
+                seconds.setdefault(f"{name}_batch_{count}", []).append((time.perf_counter() - start) / count)
+    return {name: float(np.median(values)) for name, values in seconds.items()}
+
+
 def run(args: argparse.Namespace) -> None:
-    """One of the three studies."""
+    """One of the studies."""
     if args.kind == "maps":
         picture = map_picture(random_mask(np.random.default_rng(args.seed), 256))
         write_atomic(args.output, lambda file: file.write(cv2.imencode(".png", picture)[1].tobytes()))
@@ -119,16 +152,17 @@ def run(args: argparse.Namespace) -> None:
         if backbone is None:
             raise InputError(f"{BACKBONE_FILES['alex']}: not in {folders[0]}; pass --metric-weights")
         lpips = LPIPS("alex", backbone)
-    prior = load_pipeline(BUNDLED / "pipeline").prior.eval()
+    pipeline = load_pipeline(BUNDLED / "pipeline")
     for name in args.gan:
-        gan = load_gan(find_gan(BUNDLED, name), prior)
-        print(json.dumps({"gan": name, **study(args.kind, gan, items, lpips)}), flush=True)
+        gan = load_gan(find_gan(BUNDLED, name), pipeline.prior.eval())
+        found = speed(gan, pipeline, items) if args.kind == "speed" else study(args.kind, gan, items, lpips)
+        print(json.dumps({"gan": name, **found}), flush=True)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parse and run. Returns 0, or 2 for bad input."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=("maps", "diversity", "checkerboard"))
+    parser.add_argument("kind", choices=("maps", "diversity", "checkerboard", "speed"))
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--gan", nargs="+", default=["pdgan-face"], help="names or generator folders")
     parser.add_argument("--photos", type=int, default=12)

@@ -101,7 +101,7 @@ def _damaged(
     """Of the visible part (hidden pixels grey), of the coarse fill, and of the face painted without any reference."""
     holed = np.where(mask[..., None], 0, photo).astype(np.uint8)
     result = restorer(holed, mask, strategy="diffusion", num_samples=1, force=True, face_box=box)
-    (face,), ((best,),) = result.faces, result.candidates
+    (face,), best = result.faces, result.candidates[0][0]
     sources = {
         "visible": visible_part(face),
         "coarse": aligned_crop(coarse_fill(face.crop, face.crop_mask), face),

@@ -20,6 +20,7 @@ from idinpaint.encoders import write_atomic
 from idinpaint.types import InputError
 
 TELEA_RADIUS = 3  # px
+STRATEGIES = ("telea", "prior", "gan", "diffusion", "colorize", "auto")
 
 
 class Fill(NamedTuple):
@@ -54,10 +55,10 @@ def given_face_box() -> tuple[float, float, float, float]:
 
 
 def restorer_method(name: str, config: BenchmarkConfig, restorer) -> Method:
-    """A strategy of the Restorer, forced; `diffusion+ref2` gives it two other photos of the person; `gan:NAME` is the
-    strategy gan with that generator (a name, or a training run's generator/ folder)."""
+    """A strategy of the Restorer, forced; `diffusion+ref2` gives it two other photos of the person. A generator's name,
+    `NAME` or `gan:NAME`, is the strategy gan with it (which the restorer holds)."""
     strategy, _, extra = name.partition("+ref")
-    strategy = strategy.partition(":")[0]
+    strategy = "gan" if generator_of(name) else strategy
     if "+ref" in name and not (extra.isdigit() and 1 <= int(extra) <= MAX_REFERENCES):
         raise InputError(f"methods: `{name}`: write +ref1 to +ref{MAX_REFERENCES}")
     box = given_face_box() if config.alignment == "given" else None
@@ -126,14 +127,53 @@ def parse_predictions(texts: Iterable[str], methods: Iterable[str]) -> dict[str,
     return found
 
 
+def parse_gans(config: BenchmarkConfig) -> dict[str, Path]:
+    """The config's `NAME=FOLDER` generators, a later one of the same name in place of an earlier.
+
+    Raises InputError for a name that means something else, or a folder that is none of a generator.
+    """
+    found: dict[str, Path] = {}
+    for text in config.gans:
+        name, separator, folder = str(text).partition("=")
+        if not separator or not name or "+ref" in name or ":" in name:
+            raise InputError(f"gans: `{text}`: write it as NAME=FOLDER")
+        if name in STRATEGIES:
+            raise InputError(f"gans: `{text}`: {name} is a strategy of its own; choose another name")
+        found[name] = Path(folder)
+    used = {generator_of(method) for method in config.methods}
+    for name, folder in found.items():
+        if name in used and not (folder / "config.json").is_file():
+            raise InputError(f"gans: `{name}={folder}`: no generator there; name a training run's generator/ folder")
+    return found
+
+
 def generator_of(method: str) -> str | None:
-    """`gan:NAME`, `gan:NAME+ref2` -> NAME; None for the model's own."""
-    return method.partition("+ref")[0].partition(":")[2] or None
+    """`gan:NAME`, `NAME`, `NAME+ref2` -> NAME; None for the strategies, of which `gan` takes the model's own."""
+    head, _, name = method.partition("+ref")[0].partition(":")
+    return name or (None if head in STRATEGIES else head)
+
+
+def generator_folder(method: str, config: BenchmarkConfig) -> Path | None:
+    """Where the method's generator lies: named in the config, in the model's gan/, or a path; None without one."""
+    from idinpaint.bundle import resolve_model
+    from idinpaint.inpainters.gan import find_gan
+
+    name = generator_of(method)
+    own = parse_gans(config).get(name or "")
+    if name is None or own is not None:
+        return own
+    model = resolve_model(config.model)[0].folder
+    if ":" not in method and not (model / "gan" / name / "config.json").is_file():
+        known = ", ".join((*STRATEGIES, *parse_gans(config), *sorted(p.name for p in (model / "gan").glob("*"))))
+        raise InputError(f"methods: `{name}` is none of {known}; name a generator's folder with --gan {name}=FOLDER")
+    return find_gan(model, name)
 
 
 def fingerprint(method: str, config: BenchmarkConfig, predictions: Mapping[str, Path]) -> dict[str, object]:
     """What a method's rows depend on; rows of another fingerprint are not mixed in."""
     base: dict[str, object] = {"seed": config.seed, "other_photos": config.other_photos}
+    if config.distinct_photos:
+        base["photos_of_bins"] = list(config.bins)
     if config.photos is not None:
         base["photos"] = config.photos
     if method == "telea":
@@ -142,7 +182,7 @@ def fingerprint(method: str, config: BenchmarkConfig, predictions: Mapping[str, 
         return base | {"pictures_sha256": _digest(sorted(predictions[method].glob("*.png")))}
     bundled = Path(idinpaint.__file__).parent / "weights_bundled"
     folder = bundled if config.model == "default" else Path(config.model)
-    generator = Path(generator_of(method) or folder)
+    generator = generator_folder(method, config) or folder
     extra = [] if generator.is_relative_to(folder) else sorted(generator.glob("*.safetensors"))
     if config.guidance is not None:
         base["guidance"] = config.guidance
@@ -163,17 +203,26 @@ def _digest(paths: Iterable[Path]) -> str:
 
 
 def method_factory(config: BenchmarkConfig, predictions: Mapping[str, Path]) -> Callable[[str], Method]:
-    """name -> Method; a Restorer is loaded when a strategy first needs it, once a generator."""
+    """name -> Method; one model and each generator is loaded when a method first needs it."""
+    from idinpaint.inpainters.gan import load_gan
 
     @functools.cache
-    def load_restorer(gan: str | None) -> idinpaint.Restorer:
-        return idinpaint.Restorer.from_pretrained(config.model, device=config.device, gan=gan)
+    def load_model() -> idinpaint.Restorer:
+        return idinpaint.Restorer.from_pretrained(config.model, device=config.device)
+
+    @functools.cache
+    def load_restorer(folder: Path | None) -> idinpaint.Restorer:
+        model = load_model()
+        if folder is None:
+            return model
+        gan = load_gan(folder, getattr(model.bundle.pipeline, "prior", None), model.device)
+        return idinpaint.Restorer(model.bundle, model.analyzer, {**model.inpainters, "gan": gan}, model.device)
 
     def make(name: str) -> Method:
         if name == "telea":
             return telea
         if name in predictions:
             return prediction_method(predictions[name])
-        return restorer_method(name, config, load_restorer(generator_of(name)))
+        return restorer_method(name, config, load_restorer(generator_folder(name, config)))
 
     return make

@@ -1,4 +1,4 @@
-"""Scores of a filled picture against the original: PSNR, SSIM, MS-SSIM, seam, LPIPS (alex, vgg), SFace identity.
+"""Scores of a filled picture against the original: LPIPS (alex, vgg), SFace identity, and those of pixel_metrics.py.
 
 Pictures are uint8 [H, W, 3] RGB, masks bool [H, W], True = hole. Nothing here is used in training, with one
 exception that PROTOCOL.md states: the training's perceptual loss reads the same AlexNet features as LPIPS-alex.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +17,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from skimage.metrics import structural_similarity
+from pixel_metrics import ms_ssim, psnr, seam_error, ssim
 from torch import Tensor, nn
 
 from idinpaint.types import InputError
-
-PSNR_CAP = 100.0  # dB, given for identical pictures so that means stay finite
 
 SFACE_FILE = "face_recognition_sface_2021dec.onnx"
 YUNET_FILE = "face_detection_yunet_2023mar.onnx"
@@ -38,53 +37,6 @@ VGG_WIDTHS = {0: (3, 64), 2: (64, 64), 5: (64, 128), 7: (128, 128), 10: (128, 25
 VGG_WIDTHS |= {17: (256, 512), **{i: (512, 512) for i in (19, 21, 24, 26, 28)}}
 VGG_CONVS = tuple((i, a, b, 3, 1, 1) for i, (a, b) in VGG_WIDTHS.items())
 VGG_POOLS, VGG_SLICES = ((4, 2), (9, 2), (16, 2), (23, 2)), (3, 8, 15, 22, 29)
-
-
-def psnr(image: np.ndarray, original: np.ndarray, mask: np.ndarray | None = None) -> float:
-    """Peak signal-to-noise ratio in dB (peak 255), over all pixels or over the hole; at most PSNR_CAP."""
-    error = (image.astype(np.float64) - original.astype(np.float64)) ** 2
-    mse = float(error.mean() if mask is None else error[mask].mean())
-    return PSNR_CAP if mse == 0 else min(PSNR_CAP, float(10 * np.log10(255.0**2 / mse)))
-
-
-def ssim(image: np.ndarray, original: np.ndarray, mask: np.ndarray | None = None) -> tuple[float, float]:
-    """SSIM of the whole picture, and of the map's mean over the hole (NaN without a mask).
-
-    Wang 2004: 11 x 11 Gaussian window of sigma 1.5, population covariance, data range 255, channels averaged.
-    """
-    whole, full = structural_similarity(
-        image,
-        original,
-        win_size=11,
-        gaussian_weights=True,
-        sigma=1.5,
-        use_sample_covariance=False,
-        data_range=255,
-        channel_axis=2,
-        full=True,
-    )
-    return float(whole), float("nan") if mask is None else float(full.mean(axis=2)[mask].mean())
-
-
-def ms_ssim(image: np.ndarray, original: np.ndarray) -> float:
-    """MS-SSIM of torchmetrics (Wang 2003): five scales, 11 x 11 Gaussian window of sigma 1.5; sides above 160 px."""
-    from torchmetrics.functional.image import multiscale_structural_similarity_index_measure as measure
-
-    a, b = (torch.from_numpy(x.astype(np.float64)).permute(2, 0, 1)[None] / 255 for x in (image, original))
-    return float(measure(a, b, data_range=1.0))
-
-
-def seam_error(image: np.ndarray, original: np.ndarray, mask: np.ndarray) -> float:
-    """How much the step across the hole's edge differs from the original's, in grey levels; NaN without an edge.
-
-    Over all pairs of 4-neighbours of which one is in the hole: the mean of ||step of image| - |step of original||.
-    """
-    total, count = 0.0, 0
-    for axis in (0, 1):
-        edge = np.diff(mask.astype(np.int8), axis=axis) != 0
-        steps = [np.abs(np.diff(x.astype(np.float64), axis=axis))[edge] for x in (image, original)]
-        total, count = total + float(np.abs(steps[0] - steps[1]).sum()), count + steps[0].size
-    return total / count if count else float("nan")
 
 
 def build_features(net: str) -> nn.Sequential:
@@ -113,24 +65,43 @@ class LPIPS(nn.Module):
         self.heads = [heads[f"lin{i}.model.1.weight"].float() for i in range(len(self.slices))]
         self.shift = torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1)
         self.scale = torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1)
+        self._last: tuple[np.ndarray, list[Tensor]] | None = None
         self.eval().requires_grad_(False)
 
-    def layer_maps(self, image: Tensor, original: Tensor) -> list[Tensor]:
-        """[B, 3, H, W] in [-1, 1] twice -> one weighted distance map [B, 1, h, w] per slice."""
-        x = (torch.cat([image, original]) - self.shift) / self.scale
-        maps = []
+    def unit_features(self, image: Tensor) -> list[Tensor]:
+        """[B, 3, H, W] in [-1, 1] -> each slice's features [B, C, h, w], of length 1 at every pixel."""
+        x, found = (image - self.shift) / self.scale, []
         for index, layer in enumerate(self.features):
             x = layer(x)
             if index in self.slices:
-                unit = x / torch.sqrt(1e-8 + x.square().sum(dim=1, keepdim=True))
-                a, b = unit.chunk(2)
-                maps.append(F.conv2d((a - b).square(), self.heads[len(maps)]))
-        return maps
+                found.append(x / torch.sqrt(1e-8 + x.square().sum(dim=1, keepdim=True)))
+        return found
+
+    def maps_between(self, a: list[Tensor], b: list[Tensor]) -> list[Tensor]:
+        """unit_features twice -> one weighted distance map [B, 1, h, w] per slice."""
+        return [F.conv2d((x - y).square(), head) for x, y, head in zip(a, b, self.heads, strict=True)]
+
+    def layer_maps(self, image: Tensor, original: Tensor) -> list[Tensor]:
+        """[B, 3, H, W] in [-1, 1] twice -> one weighted distance map [B, 1, h, w] per slice."""
+        return self.maps_between(self.unit_features(image), self.unit_features(original))
+
+    def _of_original(self, original: np.ndarray) -> list[Tensor]:
+        """Its features; those of the last original are kept, since a case is scored method after method."""
+        if self._last is None or self._last[0] is not original:
+            self._last = (original, self.unit_features(_to_tensor(original)))
+        return self._last[1]
+
+    @torch.no_grad()
+    def pairwise(self, pictures: Sequence[np.ndarray]) -> float:
+        """Mean distance over all pairs of the pictures, each read once."""
+        found = [self.unit_features(_to_tensor(picture)) for picture in pictures]
+        pairs = itertools.combinations(found, 2)
+        return float(np.mean([sum(float(m.mean()) for m in self.maps_between(a, b)) for a, b in pairs]))
 
     def distance(self, image: np.ndarray, original: np.ndarray, mask: np.ndarray | None = None) -> tuple[float, float]:
         """Distance of the pictures, and of the bilinearly enlarged distance maps over the hole (NaN without mask)."""
         with torch.no_grad():
-            maps = self.layer_maps(_to_tensor(image), _to_tensor(original))
+            maps = self.maps_between(self.unit_features(_to_tensor(image)), self._of_original(original))
             whole = sum(float(m.mean()) for m in maps)
             if mask is None:
                 return whole, float("nan")
@@ -217,24 +188,26 @@ class MetricSuite:
     def score(self, image: np.ndarray, original: np.ndarray, mask: np.ndarray) -> dict[str, float]:
         """All scores of one picture except identity, by column name of the benchmark's rows."""
         ssim_whole, ssim_hole = ssim(image, original, mask)
+        ms_ssim_whole, ms_ssim_hole = ms_ssim(image, original, mask)
         alex, alex_hole = self.lpips_alex.distance(image, original, mask)
-        vgg = self.lpips_vgg.distance(image, original)[0] if self.lpips_vgg else float("nan")
+        vgg, vgg_hole = self.lpips_vgg.distance(image, original, mask) if self.lpips_vgg else (float("nan"),) * 2
         return {
             "psnr": psnr(image, original),
             "psnr_hole": psnr(image, original, mask),
             "ssim": ssim_whole,
             "ssim_hole": ssim_hole,
-            "ms_ssim": ms_ssim(image, original),
+            "ms_ssim": ms_ssim_whole,
+            "ms_ssim_hole": ms_ssim_hole,
             "seam_error": seam_error(image, original, mask),
             "lpips_alex": alex,
             "lpips_alex_hole": alex_hole,
             "lpips_vgg": vgg,
+            "lpips_vgg_hole": vgg_hole,
         }
 
     def diversity(self, samples: tuple[np.ndarray, ...]) -> float:
         """Mean LPIPS-alex over all pairs of the samples; NaN for fewer than two."""
-        pairs = list(itertools.combinations(samples, 2))
-        return float(np.mean([self.lpips_alex.distance(a, b)[0] for a, b in pairs])) if pairs else float("nan")
+        return self.lpips_alex.pairwise(samples) if len(samples) > 1 else float("nan")
 
 
 def weight_folders(data: Path, given: Path | None) -> list[Path]:

@@ -1,6 +1,6 @@
 """Put a finished benchmark's main figures and two plots into README.md, between its RESULTS marks.
 
-python eval/readme_results.py runs/bench [--leave-out METHOD...] --note "commit, machine, date"
+python eval/readme_results.py runs/bench [--leave-out METHOD...] [--bins all] --note "commit, machine, date"
 """
 
 from __future__ import annotations
@@ -55,16 +55,17 @@ def cell(row: dict[str, str], decimals: int, sign: str) -> str:
     return f"{text} ({value:+.{decimals}f})" if sign == "+" else f"{text} (x {value:.2f})"
 
 
-def results_table(summary: Summary, leave_out: Sequence[str] = ()) -> str:
-    """Markdown: one line a hole size and method; the ceiling of `to other photos` below."""
+def results_table(summary: Summary, leave_out: Sequence[str] = (), bins: Sequence[str] = ()) -> str:
+    """Markdown: one line a hole size (of `bins`, all by default) and method; the ceiling of `to other photos` below."""
     lines = ["| hole | method | " + " | ".join(heading for heading, *_ in COLUMNS.values()) + " |"]
     lines.append("|---" * (len(COLUMNS) + 2) + "|")
-    for bin_name, method in dict.fromkeys((b, m) for b, m, _ in summary if m not in leave_out):
+    for bin_name, method in dict.fromkeys((b, m) for b, m, _ in summary if m not in leave_out and b in (bins or (b,))):
         cells = [cell(summary[bin_name, method, metric], *rest) for metric, (_, *rest) in COLUMNS.items()]
-        lines.append(f"| {bin_name} % | {method} | " + " | ".join(cells) + " |")
-    row = next(row for (_, _, metric), row in summary.items() if metric == "identity_other_ceiling")
+        hole = f"{bin_name} %" if bin_name[0].isdigit() and "@" not in bin_name else bin_name
+        lines.append(f"| {hole} | {method} | " + " | ".join(cells) + " |")
+    row = next(r for (b, _, m), r in summary.items() if m == "identity_other_ceiling" and b in (bins or (b,)))
     lines += ["", f"In brackets: beside Telea. The untouched originals score {float(row['mean']):.3f} to other photos "]
-    lines[-1] += f"of the same people. {row['images']} photos of {row['people']} people in each bin."
+    lines[-1] += f"of the same people. {row['images']} cases of {row['people']} people a line."
     return "\n".join(lines)
 
 
@@ -102,9 +103,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--readme", type=Path, default=Path(__file__).resolve().parents[1] / "README.md")
     parser.add_argument("--note", default="", help="commit, machine and date of the run")
     parser.add_argument("--leave-out", nargs="+", default=[], metavar="METHOD")
+    parser.add_argument("--bins", nargs="+", default=[], metavar="BIN", help="lines of these only, such as all")
     args = parser.parse_args(argv)
     try:
-        table = results_table(read_summary(args.run / "summary.csv"), args.leave_out)
+        table = results_table(read_summary(args.run / "summary.csv"), args.leave_out, args.bins)
         plots = write_plots(args.run, Path(__file__).resolve().parent / "results", args.leave_out)
         text = insert(
             args.readme.read_text(encoding="utf-8"), table + (f"\n{args.note}" if args.note else "") + f"\n\n{plots}"

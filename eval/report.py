@@ -41,10 +41,15 @@ STYLE = """
 body { font: 15px/1.45 Georgia, serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; color: #111; }
 table { border-collapse: collapse; font: 12px/1.3 sans-serif; margin: .7em 0; }
 th, td { border: 1px solid #999; padding: 2px 6px; text-align: right; }
-th:first-child, td:first-child { text-align: left; }
-img { max-width: 100%; } .scroll { overflow-x: auto; } .cases td { text-align: center; vertical-align: top; }
+th:first-child, td:first-child { text-align: left; } td { white-space: nowrap; }
+tr.new td { border-top: 2px solid #333; }
+img { max-width: 100%; } .figure img { width: auto; max-height: 22em; }
+.scroll { overflow-x: auto; } .cases td { text-align: center; vertical-align: top; }
 pre { background: #f3f3f3; padding: .6em; white-space: pre-wrap; font-size: 12px; } caption { text-align: left; }
-@media print { body { max-width: none; } h2 { break-after: avoid; } tr, img { break-inside: avoid; } }
+@page { size: A4 landscape; margin: 12mm; }
+@media print { body { max-width: none; margin: 0; font-size: 11px; } h2, h3 { break-after: avoid; }
+  tr, img { break-inside: avoid; } .scroll { overflow: visible; } table { font-size: 8px; } th, td { padding: 1px 3px; }
+  .cases { table-layout: fixed; width: 100%; } .cases td { white-space: normal; } .cases img { width: 100%; } }
 """
 Rows = Sequence[Mapping[str, str]]
 Table = list[list[str]]  # the first row is the head
@@ -162,12 +167,15 @@ def examples_html(groups: Mapping[str, Rows], run: Mapping[str, object], data: P
     return "\n".join(parts)
 
 
-def html_table(table: Table) -> str:
-    """A scrolling HTML table."""
+def html_table(table: Table, depth: int = 1) -> str:
+    """A scrolling HTML table, a thick rule where the first `depth` columns change."""
     rows = []
     for number, line in enumerate(table):
         tag = "th" if number == 0 else "td"
-        rows.append("<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in line) + "</tr>")
+        new = number > 1 and line[:depth] != table[number - 1][:depth]
+        rows.append(
+            f"<tr{' class=new' if new else ''}>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in line) + "</tr>"
+        )
     return f"<div class=scroll><table>{''.join(rows)}</table></div>"
 
 
@@ -180,7 +188,7 @@ def markdown_table(table: Table) -> str:
 def figure_html(png: bytes, text: str) -> str:
     """An embedded picture with its description."""
     uri = "data:image/png;base64," + base64.b64encode(png).decode()
-    return f'<p><img src="{uri}" alt="{html.escape(text)}"></p>'
+    return f'<p class=figure><img src="{uri}" alt="{html.escape(text)}"></p>'
 
 
 def build(args: argparse.Namespace) -> tuple[str, str]:
@@ -212,7 +220,7 @@ def build(args: argparse.Namespace) -> tuple[str, str]:
     if args.data:
         sections += ["<h2>Examples</h2>", examples_html(groups, run, args.data, method, args.metric)]
     sections += ["<h2>Slices</h2>", "<p>Mean [95 % interval over people]; a photo with two hidden features counts "]
-    sections += ["in both.</p>", html_table(sliced)]
+    sections += ["in both.</p>", html_table(sliced, 2)]
     about = json.dumps(run or {"run.json": "missing: a run of an older version"}, indent=1)
     sections += ["<h2>Configuration, commit, hardware</h2>", f"<pre>{html.escape(about)}</pre>"]
     note = "Bars are 95 % bootstrap intervals over people. eval/PROTOCOL.md says how every number is made."

@@ -17,8 +17,8 @@ from idinpaint.encoders import write_atomic
 from idinpaint.types import InputError
 
 KEYS = ("method", "bin", "index", "person", "photo", "mask")
-SCORES = ("psnr", "psnr_hole", "ssim", "ssim_hole", "ms_ssim", "seam_error")
-SCORES += ("lpips_alex", "lpips_alex_hole", "lpips_vgg")
+SCORES = ("psnr", "psnr_hole", "ssim", "ssim_hole", "ms_ssim", "ms_ssim_hole", "seam_error")
+SCORES += ("lpips_alex", "lpips_alex_hole", "lpips_vgg", "lpips_vgg_hole")
 IDENTITY = ("identity_original", "identity_other", "identity_other_ceiling", "landmark_error", "detected")
 COST = ("diversity", "decision", "seconds", "peak_mb")
 COLUMNS = (*KEYS, "hole_ratio", *CASE_COLUMNS, *SCORES, *IDENTITY, *COST, "others")

@@ -17,14 +17,20 @@ FOLDS = 5
 SET_DRAWS = 200  # bootstrap draws of the distances between sets
 
 
-def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
+def frechet_distance(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> float:
     """|mean_a - mean_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)) of features [N, D] and [M, D] (Heusel 2017, eq. 6).
 
     With S_a = A'A and S_b = B'B the root's trace is the sum of AB''s singular values: exact, and fast for N < D.
+    weights [N]: how often each photo counts (the same photos in both sets), as if the rows were there that often.
     """
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    shift = a.mean(0) - b.mean(0)
-    a, b = ((x - x.mean(0)) / np.sqrt(len(x) - 1) for x in (a, b))
+    sides = []
+    for x in (np.asarray(a, np.float64), np.asarray(b, np.float64)):
+        w = np.ones(len(x)) if weights is None else np.asarray(weights, np.float64)
+        x, w = x[w > 0], w[w > 0, None]
+        mean = (w * x).sum(0) / w.sum()
+        sides.append((mean, (x - mean) * np.sqrt(w / (w.sum() - 1))))
+    (mean_a, a), (mean_b, b) = sides
+    shift = mean_a - mean_b
     root = np.linalg.svd(a @ b.T, compute_uv=False).sum()
     return float(max(shift @ shift + (a**2).sum() + (b**2).sum() - 2 * root, 0.0))
 
@@ -97,6 +103,17 @@ class Gallery:
         impostor = (vectors @ vectors.T)[i, j][people[i] != people[j]]
         return float(np.quantile(impostor, 1 - far)) if impostor.size else float("nan")
 
+    def genuine_ranks(self) -> tuple[np.ndarray, list[str]]:
+        """For each pair of photos of one person the share of pairs of different people below it (ties half), and whose
+        pair it is; the ranks' mean is the AUC of the identity metric on real pairs."""
+        found = np.abs(self.vectors).sum(1) > 0
+        vectors, people = self.vectors[found], self.people[found]
+        i, j = np.triu_indices(len(people), 1)
+        cosine, same = (vectors @ vectors.T)[i, j], people[i] == people[j]
+        impostor = np.sort(cosine[~same])
+        below = sum(np.searchsorted(impostor, cosine[same], side) for side in ("left", "right"))
+        return below / max(2 * len(impostor), 1), list(people[i][same])
+
 
 def accepted(vectors: np.ndarray, others: Sequence[np.ndarray], threshold: float) -> np.ndarray:
     """[N] share of the person's other photos (others[i] [K, 128]) that vectors [N, 128] match above the threshold.
@@ -137,20 +154,13 @@ def set_distance(measure: Callable[[np.ndarray], float], people: Sequence[str], 
     return Estimate(value, float(value + low - middle), float(value + high - middle))
 
 
-def _repeat(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    return np.repeat(features, weights.astype(int), axis=0)
-
-
 def score_sets(real: np.ndarray, fake: np.ndarray, people: Sequence[str], draws: int) -> dict[str, Estimate]:
     """FID, KID, U-IDS and P-IDS of Inception features [N, 2048] of the same photos, untouched and filled."""
-
-    def fid(w: np.ndarray) -> float:
-        return frechet_distance(_repeat(real, w), _repeat(fake, w))
 
     unpaired, paired = inception_discriminative(real, fake, people)
     few = min(draws, SET_DRAWS)
     return {
-        "fid": set_distance(fid, people, few),
+        "fid": set_distance(lambda w: frechet_distance(real, fake, w), people, few),
         "kid": set_distance(lambda w: kernel_distance(real, fake, w), people, few),
         "u_ids": estimate(unpaired, list(people), draws),
         "p_ids": estimate(paired, list(people), draws),
@@ -165,19 +175,21 @@ def score_identity_sets(
     others[i] [K, 128]: other photos of people[i]. A zero vector is a face that was not found.
     """
     names = list(people)
+    # A photo that is in several cases, as original or as other photo, is there once.
     owners = np.array(names + [who for who, own in zip(names, others) for _ in own])
-    threshold = Gallery(np.concatenate([real, *others]), owners).threshold()
+    vectors, first = np.unique(np.concatenate([real, *others]), axis=0, return_index=True)
+    gallery = Gallery(vectors, owners[first])
+    threshold = gallery.threshold()
     seen = np.any(real, axis=1) & np.any(fake, axis=1)
     scores = {}
     if seen.sum() > 2:
         a, b, whose = real[seen], fake[seen], [name for name, found in zip(names, seen) if found]
-
-        def distance(w: np.ndarray) -> float:
-            return frechet_distance(_repeat(a, w), _repeat(b, w))
-
-        scores["id_fid"] = set_distance(distance, whose, min(draws, SET_DRAWS))
+        scores["id_fid"] = set_distance(lambda w: frechet_distance(a, b, w), whose, min(draws, SET_DRAWS))
     if np.isfinite(threshold):
         for name, vectors in (("", fake), ("_ceiling", real)):
             scores["tar" + name] = estimate(accepted(vectors, others, threshold), names, draws)
             scores["recognised" + name] = estimate(recognised(vectors, names, others), names, draws)
+        ranks, whose = gallery.genuine_ranks()
+        if len(ranks):
+            scores["identity_auc"] = estimate(ranks, whose, min(draws, SET_DRAWS))
     return scores

@@ -13,6 +13,7 @@ from run_store import ORIGINALS, Features, RunFolder
 from set_metrics import score_identity_sets, score_sets
 
 ANCHOR = "telea"
+ALL_BINS = "all"  # the bin of all bins together
 # column: (heading, decimals, how it is compared with the anchor)
 METRICS = {
     "psnr_hole": ("PSNR hole (dB)", 2, "difference"),
@@ -20,9 +21,11 @@ METRICS = {
     "ssim_hole": ("SSIM hole", 3, "difference"),
     "ssim": ("SSIM", 4, "difference"),
     "ms_ssim": ("MS-SSIM", 4, "difference"),
+    "ms_ssim_hole": ("MS-SSIM hole", 3, "difference"),
     "lpips_alex": ("LPIPS-alex", 4, "ratio"),
     "lpips_alex_hole": ("LPIPS-alex hole", 3, "ratio"),
     "lpips_vgg": ("LPIPS-vgg", 4, "ratio"),
+    "lpips_vgg_hole": ("LPIPS-vgg hole", 3, "ratio"),
     "seam_error": ("seam error (grey levels)", 2, "difference"),
     "identity_original": ("identity to original", 3, "difference"),
     "identity_other": ("identity to other photos", 3, "difference"),
@@ -44,10 +47,11 @@ SETS = {
     "tar": ("TAR at FAR 0.1 %", 3),
     "recognised": ("recognised", 3),
 }
-LOWER_IS_BETTER = {"lpips_alex", "lpips_alex_hole", "lpips_vgg", "seam_error", "landmark_error", "fid", "kid", "id_fid"}
-LOWER_IS_BETTER |= {"seconds", "peak_mb"}
+LOWER_IS_BETTER = {"lpips_alex", "lpips_alex_hole", "lpips_vgg", "lpips_vgg_hole", "seam_error", "landmark_error"}
+LOWER_IS_BETTER |= {"fid", "kid", "id_fid", "seconds", "peak_mb"}
 TABLES = {
-    "Picture": ("psnr_hole", "psnr", "ssim_hole", "ssim", "ms_ssim", "lpips_alex", "lpips_alex_hole", "lpips_vgg"),
+    "Picture": ("psnr", "ssim", "ms_ssim", "lpips_alex", "lpips_vgg"),
+    "Hole": ("psnr_hole", "ssim_hole", "ms_ssim_hole", "lpips_alex_hole", "lpips_vgg_hole"),
     "Person": ("identity_original", "identity_other", "tar", "recognised", "landmark_error", "seam_error"),
     "Set and cost": ("fid", "kid", "id_fid", "u_ids", "p_ids", "diversity", "seconds", "peak_mb"),
 }
@@ -67,6 +71,19 @@ def select_rows(rows: Rows, config: BenchmarkConfig) -> dict[tuple[str, str], li
         if key in groups and int(row["index"]) < config.max_images:
             groups[key].append(row)
     return {key: value for key, value in groups.items() if value}
+
+
+def with_all(
+    groups: dict[tuple[str, str], list[Mapping[str, str]]],
+) -> dict[tuple[str, str], list[Mapping[str, str]]]:
+    """The groups, and for several bins a further one of ALL_BINS a method, of the methods that every bin has."""
+    bins = list(dict.fromkeys(key[0] for key in groups))
+    whole = {
+        (ALL_BINS, method): [row for name in bins for row in groups[name, method]]
+        for method in dict.fromkeys(key[1] for key in groups)
+        if all((name, method) in groups for name in bins)
+    }
+    return groups | (whole if len(bins) > 1 else {})
 
 
 def column(rows: Rows, name: str) -> np.ndarray:
@@ -107,11 +124,11 @@ def set_records(rows: Rows, features: Features, originals: Features, draws: int)
 
 def summarise(run: RunFolder, config: BenchmarkConfig) -> list[dict[str, object]]:
     """One record per bin, method and metric: mean, interval, and the comparison with the anchor where it was run."""
-    groups, records = select_rows(list(run.rows.values()), config), []
+    groups, records = with_all(select_rows(list(run.rows.values()), config)), []
     for (bin_name, method), own in groups.items():
         people = [row["person"] for row in own]
         anchor = groups.get((bin_name, ANCHOR), []) if method != ANCHOR else []
-        paired = [row["index"] for row in anchor] == [row["index"] for row in own]
+        paired = [(row["bin"], row["index"]) for row in anchor] == [(row["bin"], row["index"]) for row in own]
         sets = set_records(own, run.of(method), run.of(ORIGINALS), config.bootstrap)
         for metric in (*METRICS, *PLAIN, *sets):
             record: dict[str, object] = {"bin": bin_name, "method": method, "metric": metric}
@@ -159,7 +176,7 @@ def markdown(records: list[dict[str, object]], config: BenchmarkConfig) -> str:
         "counts as identity 0. FID and U-IDS of so few photos compare methods of this run only.",
         "",
     ]
-    for bin_name in config.bins:
+    for bin_name in (*config.bins, ALL_BINS):
         of_bin = [r for r in records if r["bin"] == bin_name]
         methods = list(dict.fromkeys(r["method"] for r in of_bin))
         if not methods:
@@ -167,7 +184,8 @@ def markdown(records: list[dict[str, object]], config: BenchmarkConfig) -> str:
         table = {(r["method"], r["metric"]): r for r in of_bin}
         first = of_bin[0]
         title = f"Hole {bin_name} %" if bin_name[0].isdigit() and "@" not in bin_name else f"Masks {bin_name}"
-        lines += [f"### {title}: {first['images']} photos, {first['people']} people", ""]
+        title = f"All: {', '.join(config.bins)}" if bin_name == ALL_BINS else title
+        lines += [f"### {title}: {first['images']} cases, {first['people']} people", ""]
         for name, metrics in TABLES.items():
             lines += [*means_table(name, table, methods, metrics), ""]
         lines += [_ceilings(table, methods[0]), "", *_against_table(table, methods)]
@@ -202,6 +220,8 @@ def _ceilings(table: Mapping[tuple[str, str], dict[str, object]], method: str) -
     if (method, "tar_ceiling") in table:
         text += f", TAR {cell(table[method, 'tar_ceiling']['mean'], 3)}"
         text += f", recognised {cell(table[method, 'recognised_ceiling']['mean'], 3)}"
+    if (method, "identity_auc") in table:
+        text += f"; real pairs of one person against pairs of two: AUC {cell(table[method, 'identity_auc']['mean'], 4)}"
     return text + "."
 
 

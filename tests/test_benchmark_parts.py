@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -22,6 +24,7 @@ import ablate  # noqa: E402
 import benchmark  # noqa: E402
 import cases  # noqa: E402
 import curvature  # noqa: E402
+import methods  # noqa: E402
 import metrics  # noqa: E402
 import slices  # noqa: E402
 
@@ -105,9 +108,28 @@ def test_an_outside_method_joins_by_its_pictures(driver, capsys):
         assert benchmark.main(arguments(driver, "z", "--predictions", wrong)) == 2
 
 
-def test_two_processes_write_the_rows_of_one(driver):
-    """Real processes under gloo, as `accelerate launch` starts them."""
-    assert benchmark.main(arguments(driver, "one")) == 0
+@pytest.fixture
+def generator(driver) -> Path:
+    """A small PD-GAN of random weights, in the folder that training writes."""
+    from idinpaint.models.pdgan import PDGANGenerator
+
+    torch.manual_seed(0)
+    net = PDGANGenerator(variant="face", widths=(16,) * 5, modulation_width=8)
+    with torch.no_grad():
+        for weights in net.parameters():
+            weights.add_(0.05 * torch.randn_like(weights))
+    net.save_pretrained(driver / "generator")
+    return driver / "generator"
+
+
+def test_two_processes_end_an_interrupted_run_as_one_would_have(driver, generator):
+    """Real processes under gloo, as `accelerate launch` starts them; a generator with a latent among the methods."""
+    gan = ["--gan", f"own={generator}", "--set", "max_images=2", "--set", "num_samples=2"]
+    assert benchmark.main(arguments(driver, "one", *gan)) == 0
+    assert {float(r["diversity"]) > 0 for r in rows(driver / "one") if r["method"] == "own"} == {True}
+    shutil.copytree(driver / "one", driver / "two")
+    lines = (driver / "one" / "rows.csv").read_text().splitlines(keepends=True)
+    (driver / "two" / "rows.csv").write_text("".join([*lines[:3], lines[3][:60]]))  # stopped within the third row
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -118,7 +140,7 @@ def test_two_processes_write_the_rows_of_one(driver):
         "ACCELERATE_USE_CPU": "true",
     }
     env |= {"PYTHONPATH": str(REPO / "src"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(driver / "driver.py"), *arguments(driver, "two")]
+    command = [sys.executable, str(driver / "driver.py"), *arguments(driver, "two", *gan)]
     started = [
         subprocess.Popen(
             command, env=env | {"RANK": r, "LOCAL_RANK": r}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -127,12 +149,40 @@ def test_two_processes_write_the_rows_of_one(driver):
     ]
     printed = [process.communicate(timeout=600)[0].decode() for process in started]
     assert [process.returncode for process in started] == [0, 0], printed
-    assert rows(driver / "two") == rows(driver / "one") and len(rows(driver / "one")) == 8
+    assert rows(driver / "two") == rows(driver / "one") and len(rows(driver / "one")) == 8  # 2 bins x 2 x 2 methods
     assert not (driver / "two" / "parts").exists() and "| telea |" in printed[0] and "| telea |" not in printed[1]
     keep = [
         {k: v for k, v in r.items() if k != "mean"} for r in csv.DictReader((driver / "two" / "summary.csv").open())
     ]
     assert any(r["metric"] == "id_fid" for r in keep) and any(r["metric"] == "tar" for r in keep)
+
+
+def test_bins_of_distinct_photos_share_none(driver):
+    def keys(bins: tuple[str, ...], count: int, photos: str) -> list[str]:
+        config = cases.BenchmarkConfig(bins=bins, max_images=count, photos=photos, distinct_photos=True)
+        return [load().entry.key for load in cases.plan_items(config, Path())]
+
+    bins = ("block", "half", "stroke")
+    shown = keys(bins, 2, str(driver / "photos"))
+    assert len(set(shown)) == 6 and len({key.split("/")[0] for key in shown[::2]}) == 3
+    assert keys(bins, 1, str(driver / "photos")) == shown[::2]  # a larger max_images extends a smaller one
+    with pytest.raises(InputError, match="max_images=3 x 3 bins"):
+        keys(bins, 3, str(driver / "photos"))
+
+
+def test_generators_are_methods_by_name(generator):
+    config = cases.BenchmarkConfig(methods=("own", "gan", "prior"), gans=("own=elsewhere", f"own={generator}"))
+    assert methods.generator_folder("own", config) == generator
+    assert methods.generator_folder("own+ref2", config) == generator
+    assert methods.generator_folder(f"gan:{generator}", config) == generator
+    assert methods.generator_folder("gan", config) is None and methods.generator_folder("prior", config) is None
+    made = methods.fingerprint("own", config, {})["weights_sha256"]
+    assert made != methods.fingerprint("prior", config, {})["weights_sha256"]
+    for wrong in ("own", "telea=x", "a:b=x", "own=/no/such"):
+        with pytest.raises(InputError):
+            methods.parse_gans(replace(config, gans=(wrong,)))
+    with pytest.raises(InputError, match="--gan difusion=FOLDER"):
+        methods.generator_folder("difusion", config)
 
 
 def test_drawn_masks_and_shifts_are_the_same_every_time():
@@ -203,7 +253,7 @@ def test_curvature_of_a_quadratic_is_its_matrix():
     assert curvature.top_eigenvalue(negative, weights, 500, 1e-9) == pytest.approx(-top, rel=1e-4)
 
 
-def test_an_ablation_changes_one_factor():
+def test_an_ablation_changes_one_factor(tmp_path):
     base = cases.BenchmarkConfig(max_images=3)
     made = {value: ablate.config_for(base, "diffusion", "references", value).methods for value in ("0", "2")}
     assert made == {"0": ("diffusion",), "2": ("diffusion+ref2",)}
@@ -211,6 +261,12 @@ def test_an_ablation_changes_one_factor():
     assert ablate.config_for(base, "diffusion", "guidance", "1.5").guidance == 1.5
     steps = ablate.config_for(base, "diffusion", "steps", "4")
     assert steps.steps == 4 and steps.max_images == 3 and steps.methods == ("diffusion",)
-    for factor, value in (("losses", "1"), ("steps", "many"), ("references", "x")):
+    (tmp_path / "config.json").touch()
+    (tmp_path / "model").mkdir()
+    model = ablate.config_for(base, "diffusion", "losses", f"no-identity={tmp_path / 'model'}")
+    assert model.model == str(tmp_path / "model") and model.methods == ("diffusion",)
+    generator = ablate.config_for(base, "diffusion", "losses", f"both={tmp_path}")
+    assert generator.methods == ("both",) and generator.gans == (f"both={tmp_path}",)
+    for factor, value in (("losses", "1"), ("losses", "a=/no/such"), ("steps", "many"), ("references", "x")):
         with pytest.raises(InputError):
             ablate.config_for(base, "diffusion", factor, value)

@@ -155,4 +155,4 @@ def test_gan_recipes_build_what_they_name(monkeypatch, path):
     config = load_config(GanConfig, path)
     with torch.device("meta"):
         net = build_generator(config)
-    assert isinstance(net, SYSTEMS[config.system]) and len(RECIPES) == 6
+    assert isinstance(net, SYSTEMS[config.system])

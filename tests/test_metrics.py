@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO / "eval"))
 
 import metrics  # noqa: E402
+import pixel_metrics  # noqa: E402
 
 
 def noise(seed: int, size: int = 96) -> np.ndarray:
@@ -33,7 +35,7 @@ def left_half(size: int = 96) -> np.ndarray:
 def test_psnr_of_a_known_offset():
     original = np.full((16, 16, 3), 100, np.uint8)
     assert metrics.psnr(original + 10, original) == pytest.approx(20 * np.log10(25.5), abs=1e-9)
-    assert metrics.psnr(original, original) == metrics.PSNR_CAP
+    assert metrics.psnr(original, original) == pixel_metrics.PSNR_CAP
 
 
 def test_psnr_of_the_hole_counts_the_hole_only():
@@ -70,6 +72,12 @@ def test_ssim_agrees_with_a_direct_gaussian_window():
     one_pixel = np.zeros((96, 96), bool)
     one_pixel[row, column] = True
     assert metrics.ssim(smooth(), noise(0), one_pixel)[1] == pytest.approx(np.mean(values), abs=1e-9)
+
+
+def metric_folders() -> list[Path]:
+    """Where the downloaded metric weights may lie."""
+    named = os.environ.get("IDINPAINT_METRIC_WEIGHTS")
+    return [REPO / "runs" / "metric_weights", *([Path(named)] if named else [])]
 
 
 @pytest.fixture
@@ -109,6 +117,31 @@ def test_lpips_equals_torchmetrics_on_the_same_backbone(net, tmp_path, monkeypat
     with torch.no_grad():
         expected = theirs(metrics._to_tensor(a), metrics._to_tensor(b)).item()
     assert ours.distance(a, b)[0] == pytest.approx(expected, rel=1e-5)
+
+
+# lpips.LPIPS(net="vgg") of richzhang's package on ten pairs of numpy's random pictures, as published (to 4 decimals)
+# in a public notebook on PSNR, SSIM and LPIPS, where torchmetrics' mean of them, 0.3494, stands beside.
+PUBLISHED_VGG = (0.3497, 0.3494, 0.3473, 0.3558, 0.3437, 0.3366, 0.3716, 0.3516, 0.3472, 0.3413)
+
+
+def test_lpips_vgg_of_published_pairs():
+    path = metrics.find_weight(metrics.BACKBONE_FILES["vgg"], metric_folders())
+    if path is None:
+        pytest.skip("VGG16 features are not there: fetch_metric_weights.py runs/metric_weights")
+    random = np.random.RandomState(123)
+    a, b = (torch.from_numpy(random.rand(10, 3, 100, 100)).float() * 2 - 1 for _ in range(2))
+    net = metrics.LPIPS("vgg", path)
+    with torch.no_grad():
+        found = sum(m.mean((1, 2, 3)) for m in net.layer_maps(a[:3], b[:3]))
+    assert found.tolist() == pytest.approx(PUBLISHED_VGG[:3], abs=5.1e-5)  # half of the last published digit
+
+
+def test_scores_with_a_kept_original_are_those_without(alex):
+    original, image = smooth(64), noise(4, 64)
+    first = alex.distance(image, original)[0]
+    assert alex.distance(image, original)[0] == first == alex.distance(image, original.copy())[0]
+    pairs = [alex.distance(x, y)[0] for x, y in ((image, original), (image, noise(5, 64)), (original, noise(5, 64)))]
+    assert alex.pairwise([image, original, noise(5, 64)]) == pytest.approx(np.mean(pairs), rel=1e-5)
 
 
 def test_identity_counts_a_missing_face_as_zero():

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "eval"))
 
 import set_metrics  # noqa: E402
-from metrics import landmark_error, ms_ssim, seam_error  # noqa: E402
+from metrics import landmark_error  # noqa: E402
+from pixel_metrics import ms_ssim, seam_error, similarity_maps, ssim  # noqa: E402
 
 
 def features(seed: int, count: int = 24, dims: int = 12) -> np.ndarray:
@@ -34,7 +36,6 @@ def test_fid_of_a_set_against_itself_is_zero_and_a_shift_is_its_square():
 
 @pytest.mark.parametrize("count", [24, 8])  # more and fewer pictures than dimensions
 def test_fid_and_kid_agree_with_torchmetrics(count):
-    torch = pytest.importorskip("torch")
     from torchmetrics.image.fid import _compute_fid
     from torchmetrics.image.kid import poly_mmd
 
@@ -50,9 +51,9 @@ def test_repeating_photos_by_weight_is_repeating_them():
     a, b, w = features(3, 6), features(4, 6), np.array([2, 0, 1, 1, 2, 0])
     alone = set_metrics.kernel_distance(a[w > 0], b[w > 0])
     assert set_metrics.kernel_distance(a, b, (w > 0).astype(float)) == pytest.approx(alone)
-    value = set_metrics.set_distance(
-        lambda v: set_metrics.frechet_distance(*(np.repeat(x, v.astype(int), 0) for x in (a, b))), people(6), 50
-    )
+    repeated = set_metrics.frechet_distance(np.repeat(a, w, axis=0), np.repeat(b, w, axis=0))
+    assert set_metrics.frechet_distance(a, b, w) == pytest.approx(repeated, rel=1e-9)
+    value = set_metrics.set_distance(lambda v: set_metrics.frechet_distance(a, b, v), people(6), 50)
     assert value.low < value.value < value.high
 
 
@@ -89,6 +90,17 @@ def test_tar_and_recognition_of_people_on_axes():
     assert scores["id_fid"].value == pytest.approx(0, abs=1e-9)
 
 
+def test_auc_of_real_pairs():
+    unit = np.array([[1, 0], [0.8, 0.6], [0, 1], [0.6, 0.8]])
+    ranks, whose = set_metrics.Gallery(unit, np.array(["a", "a", "b", "b"])).genuine_ranks()
+    # genuine .8, .8; different people 0, .6, .6, .96: three of four are below each
+    assert ranks.tolist() == [0.75, 0.75] and whose == ["a", "b"]
+    eye = np.eye(6)
+    others = [np.stack([v, 0.9 * v + 0.1 * np.roll(v, 1)]) for v in eye]
+    others = [o / np.linalg.norm(o, axis=1, keepdims=True) for o in others]
+    assert set_metrics.score_identity_sets(eye, eye, list("abcdef"), others, 50)["identity_auc"].value == 1
+
+
 def test_threshold_lets_the_asked_share_of_strangers_in():
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(80, 16))
@@ -101,10 +113,36 @@ def test_threshold_lets_the_asked_share_of_strangers_in():
 
 def test_ms_ssim_of_two_constants_is_the_luminance_term_to_the_last_weight():
     a, b = np.full((192, 192, 3), 100, np.uint8), np.full((192, 192, 3), 150, np.uint8)
-    c1 = (0.01 * 255) ** 2
-    luminance = (2 * 100 * 150 + c1) / (100**2 + 150**2 + c1)
-    assert ms_ssim(a, b) == pytest.approx(luminance**0.1333, abs=1e-6)  # Wang 2003, eq. 7: weights of table 1
-    assert ms_ssim(a, a) == pytest.approx(1)
+    mask = np.zeros((192, 192), bool)
+    mask[60:130, 70:140] = True
+    luminance = (2 * 100 * 150 + (0.01 * 255) ** 2) / (100**2 + 150**2 + (0.01 * 255) ** 2)
+    # Wang 2003, eq. 7: weights of table 1
+    assert ms_ssim(a, b, mask) == pytest.approx((luminance**0.1333,) * 2, abs=1e-9)
+    assert ms_ssim(a, a, mask) == pytest.approx((1, 1)) and np.isnan(ms_ssim(a, b, np.zeros_like(mask))[1])
+
+
+def test_ms_ssim_is_that_of_torchmetrics_and_the_hole_counts_the_hole_only():
+    from torchmetrics.functional.image import multiscale_structural_similarity_index_measure as reference
+
+    rng = np.random.default_rng(0)
+    original = rng.integers(0, 256, (176, 192, 3), dtype=np.uint8)
+    mask = np.zeros((176, 192), bool)
+    mask[60:130, 70:140] = True
+    image = np.where(mask[..., None] & (rng.random((176, 192, 1)) < 0.6), 255 - original, original).astype(np.uint8)
+    a, b = (torch.from_numpy(x.astype(np.float64)).permute(2, 0, 1)[None] / 255 for x in (image, original))
+    whole, hole = ms_ssim(image, original, mask)
+    assert whole == pytest.approx(float(reference(a, b, data_range=1.0)), abs=1e-7)
+    assert hole < 0.6 < whole
+
+
+def test_similarity_maps_are_those_of_scikit_image():
+    rng = np.random.default_rng(1)
+    a, b = rng.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    mask = np.zeros((64, 64), bool)
+    mask[20:40, 20:40] = True
+    tensors = [torch.from_numpy(x.astype(np.float64)).permute(2, 0, 1)[:, None] / 255 for x in (a, b)]
+    ours = similarity_maps(*tensors)[0].mean(0)[0].numpy()[mask].mean()
+    assert ours == pytest.approx(ssim(a, b, mask)[1], abs=1e-9)
 
 
 def test_seam_error_is_the_difference_of_the_steps_at_the_edge():

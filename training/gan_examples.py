@@ -17,13 +17,14 @@ from identity_terms import load_frozen
 from sampling import MEASURE, POOL, stream
 from train_prior import jitter
 
+from idinpaint.bundle import load_pipeline
 from idinpaint.data import list_identity_folders, load_photos, load_training_masks, read_split, training_photos
 from idinpaint.masks import random_mask
 from idinpaint.models.face_maps import FaceMaps, expected_points
 from idinpaint.models.gan import needs_landmarks, needs_prior
 from idinpaint.models.lafin import landmark_map
 from idinpaint.models.pconv import PConvPrior
-from idinpaint.tensors import to_tensor, to_uint8
+from idinpaint.tensors import draw_heatmaps, to_tensor, to_uint8
 
 Z_DIM = 128
 SKIN = 1  # index of skin among the parser's ten classes
@@ -50,6 +51,7 @@ class GanConfig(LoopConfig):
     residual: bool = True
     latent_levels: bool = True
     prior_features: bool = False  # PD-GAN sees the prior network's decoder features
+    skips: bool = False  # also in its upsampling convolutions
     # loop
     lr_decay: str = "cosine"  # or linear, as published
     beta1: float = 0.5
@@ -80,6 +82,8 @@ class GanConfig(LoopConfig):
     identity_samples: int = 2  # of each batch, for its cost
     identity: str = f"{BUNDLED}/identity.safetensors"
     identity_teacher: str = "../shared/models/mobilefacenet_foamliu_arcface.pt"
+    teacher_weight: float = 0.0  # hole L1 to the picture that the diffusion makes in one step without noise
+    teacher: str = f"{BUNDLED}/pipeline"
 
 
 def frozen_prior(folder: str, device: torch.device) -> PConvPrior:
@@ -95,7 +99,8 @@ class ExamplePool:
         self.photos = load_photos(training_photos(config.train_data_dir, config.splits_dir))
         self.masks = load_training_masks(config.train_data_dir, config.splits_dir)
         self.prior = frozen_prior(config.prior, device) if needs_prior(config.system) else None
-        guided = needs_landmarks(config.system)
+        self.teacher = load_pipeline(Path(config.teacher), device.type) if config.teacher_weight else None
+        guided = needs_landmarks(config.system) or self.teacher is not None
         self.landmarker = load_frozen(FaceMaps(68), config.landmarks, device) if guided else None
         self.parser = load_frozen(FaceMaps(10), config.parsing, device) if config.skin_weight else None
         self.number: int | None = None
@@ -122,6 +127,8 @@ class ExamplePool:
                 if self.landmarker is not None:
                     points, _ = expected_points(self.landmarker(image * (1 - mask), mask))
                     add("points", points.cpu().numpy() * 4 + 1.5)  # cells of 4 px -> crop px
+                if self.teacher is not None:
+                    add("teacher", self.taught(image, mask, parts["points"][-1]))
                 if self.parser is not None:
                     labels = self.parser(image, torch.zeros_like(mask)).float().argmax(1, keepdim=True)
                     skin = F.interpolate((labels == SKIN).float(), scale_factor=4, mode="nearest")
@@ -129,9 +136,15 @@ class ExamplePool:
         done = {name: np.concatenate(values) for name, values in parts.items()}
         return {"image": photos, "mask": holes, **done}
 
+    def taught(self, image: torch.Tensor, mask: torch.Tensor, points: np.ndarray) -> np.ndarray:
+        """What the diffusion paints in the holes: [B, 256, 256, 3] uint8."""
+        heatmaps = torch.from_numpy(draw_heatmaps(points, self.teacher.heatmap_size))
+        output = self.teacher(image * (1 - mask), mask, heatmaps, num_inference_steps=1, temperature=0.0)
+        return to_uint8(output.predicted_images)
+
     def batch(self, draw: Draw) -> dict[str, torch.Tensor]:
-        """image, prior [B, 3, 256, 256], mask, skin, landmarks [B, 1, 256, 256], corner [B, 2] (y, x) of windows,
-        z [2, B, 128]."""
+        """image, prior, teacher [B, 3, 256, 256], mask, skin, landmarks [B, 1, 256, 256], corner [B, 2] (y, x) of a
+        window, z [2, B, 128]."""
         config = self.config
         number = draw.step // max(1, config.pool_size * config.pool_passes // draw.total)
         if number != self.number:
@@ -148,12 +161,12 @@ class ExamplePool:
         self, examples: dict[str, np.ndarray], generators: list[np.random.Generator]
     ) -> dict[str, torch.Tensor]:
         """uint8 arrays -> tensors; for each example two latents, and a window that holds a random pixel of its hole."""
-        batch = {name: to_tensor(examples[name]) for name in ("image", "prior") if name in examples}
+        batch = {name: to_tensor(examples[name]) for name in ("image", "prior", "teacher") if name in examples}
         for name in ("mask", "skin"):
             if name in examples:
                 batch[name] = torch.from_numpy(examples[name][:, None]).float()
         batch |= {name: torch.from_numpy(v).float() for name, v in examples.items() if name.startswith("features")}
-        if "points" in examples:
+        if needs_landmarks(self.config.system):
             batch["landmarks"] = landmark_map(torch.from_numpy(examples["points"]))
         batch["z"] = torch.from_numpy(np.stack([g.standard_normal((2, Z_DIM)) for g in generators], 1)).float()
         size, corners = self.config.window, []

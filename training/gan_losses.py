@@ -57,6 +57,9 @@ class GanLosses:
         config = self.config
         image, mask = batch["image"], batch["mask"]
         terms = {"l1": (config.l1_weight, hole_l1(painted[: len(image)], image, mask, config.known_weight))}
+        if config.teacher_weight:
+            taught = hole_l1(painted[: len(image)], batch["teacher"], mask, 0.0)
+            terms["teacher"] = (config.teacher_weight, taught)
         seen, true, condition = looked_at
         if config.perceptual_weight:
             terms["perceptual"] = (config.perceptual_weight, perceptual_loss(self.alex, seen, true))

@@ -9,6 +9,7 @@ several passes.
 from __future__ import annotations
 
 import copy
+import copy
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,6 +156,8 @@ def draw_batch(config: DiffusionConfig, pool: ExamplePool, draw: Draw) -> Batch:
     generators = draw.generators()
     batch = pool.batch(generators, draw.step, draw.total)
     heatmaps = torch.from_numpy(draw_heatmaps(batch.pop("points").numpy(), 32))
+    if config.drop_identity >= 1:  # never any, whatever the pool holds
+        batch["id_embed"] = torch.zeros_like(batch["id_embed"])
     keep = torch.tensor([float(rng.random() >= config.drop_heatmaps) for rng in generators]).view(-1, 1, 1, 1)
     batch["maps"] = torch.cat([batch.pop("channels"), heatmaps * keep], 1)
     batch["timesteps"] = torch.tensor([int(rng.integers(1000)) for rng in generators])
@@ -251,13 +254,18 @@ class Validation:
         return picture_grid([image * (1 - mask), restored, image])
 
 
-def main(config: DiffusionConfig) -> None:
-    """Load, train, write the pipeline folder."""
+def make_pool(config: DiffusionConfig) -> ExamplePool:
+    """The training photos and the frozen networks that make examples of them."""
+    entries = training_photos(config.train_data_dir, config.splits_dir)
+    return ExamplePool(config, entries, load_photos(entries), training_device())
+
+
+def main(config: DiffusionConfig, pool: ExamplePool | None = None) -> None:
+    """Load, train, write the pipeline folder. pool: examples made before, where several runs share them."""
     torch.set_num_threads(max(1, config.threads))
     device = training_device()
     features = AlexFeatures(config.perceptual_features)
-    entries = training_photos(config.train_data_dir, config.splits_dir)
-    pool = ExamplePool(config, entries, load_photos(entries), device)
+    pool = pool or make_pool(config)
     if main_process():
         print(json.dumps({"residual_std": [round(float(s), 4) for s in pool.residual_std]}), flush=True)
 
@@ -273,9 +281,8 @@ def main(config: DiffusionConfig) -> None:
     ema = train(config, build, make_batch, loss_function, held.figures, held.picture, means)
     if main_process():
         save_weights(ema, Path(config.output_dir) / "denoiser.safetensors")
-        make_pipeline(ema, pool).to(torch.float16).save_pretrained(
-            Path(config.output_dir) / "pipeline", safe_serialization=True
-        )
+        pipeline = copy.deepcopy(make_pipeline(ema, pool)).to(torch.float16)  # the next run reads the pool's networks
+        pipeline.save_pretrained(Path(config.output_dir) / "pipeline", safe_serialization=True)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def build_generator(config: GanConfig) -> nn.Module:
     options: dict[str, Any] = {} if config.widths is None else {"widths": config.widths}
     if needs_prior(config.system):
         options["variant"] = "face" if config.system == "pdgan-face" else "plain"
-        names = ("modulation_width", "modulation_kernel", "pyramid", "residual", "latent_levels")
+        names = ("modulation_width", "modulation_kernel", "pyramid", "residual", "latent_levels", "skips")
         options |= {name: getattr(config, name) for name in names}
         if config.prior_features:
             widths = PConvPrior.load_config(config.prior, local_files_only=True)["widths"]
@@ -52,7 +52,7 @@ class Validation:
             batch = {name: value[:, index] if name == "z" else value[index] for name, value in self.held.items()}
             parts.append(paint(self.config.system, generator, batch, 0).clamp(-1, 1))
         masked = image * (1 - mask)
-        predicted = {"val": torch.cat(parts)} | ({"prior": self.held["prior"]} if "prior" in self.held else {})
+        predicted = {"val": torch.cat(parts)} | {n: self.held[n] for n in ("prior", "teacher") if n in self.held}
         columns, figures = [masked], {}
         for name, pictures in sorted(predicted.items()):
             inpainted = masked + pictures * mask

@@ -198,6 +198,7 @@ def restore_one(job: Job, args: argparse.Namespace, models: Models, progress: Pr
         force=args.force,
         face_box=args.face_box,
         max_coverage=args.max_coverage,
+        reference_pixels=not args.no_reference_pixels,
         progress=progress,
     )
     progress("writing")

@@ -120,6 +120,9 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reference", type=file_path, action="append", default=[], metavar="PHOTO", help="same person; may be repeated"
     )
+    parser.add_argument(
+        "--no-reference-pixels", action="store_true", help="references guide and verify; nothing is taken from them"
+    )
     parser.add_argument("--strategy", choices=STRATEGIES, default="auto", help="auto decides by what is hidden")
     parser.add_argument("--gan", metavar="NAME_OR_PATH", help="generator of the strategy gan; pdgan-face by default")
     parser.add_argument(

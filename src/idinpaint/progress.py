@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -42,14 +42,14 @@ class Progress:
 
 
 class StageClock:
-    """Names the stages to `progress` and keeps their seconds."""
+    """Names the stages to `progress` and keeps their seconds; `with clock(stage): ...`."""
 
     def __init__(self, progress: Callable[[str], None] | None) -> None:
         self.progress, self.seconds = progress, {}
 
     @contextmanager
-    def __call__(self, stage: str):
-        """A block of work; the seconds of a stage that comes again add up."""
+    def __call__(self, stage: str) -> Iterator[None]:
+        """One stage; the seconds of stages of one name add up."""
         if self.progress:
             self.progress(stage)
         start = time.perf_counter()

@@ -25,6 +25,8 @@ class Reference:
 
     likeness: cosine to the mean of the other photos, None for a single one; used: False for an outlier. judged: unit
     vector of the verifying encoder, by which the photos are compared; None: by embed.
+    crop [256, 256, 3] uint8, crop_mask [256, 256] bool (True beyond the photo) and landmarks [68, 2] crop px: the face
+    as FaceAnalysis has it, of which exemplar.py takes the hidden part.
     """
 
     name: str
@@ -35,6 +37,9 @@ class Reference:
     likeness: float | None = None
     used: bool = True
     judged: np.ndarray | None = None
+    crop: np.ndarray | None = None
+    crop_mask: np.ndarray | None = None
+    landmarks: np.ndarray | None = None
 
     @property
     def weight(self) -> float:
@@ -82,7 +87,11 @@ class ReferenceReader:
                 raise InputError(f"{name}: no face found in the reference photo; give one that shows the person's face")
             aligned = aligned_face(rgb, faces[0])
             quality = face_quality(faces[0], aligned)
-            self._cache[digest] = Reference(name, faces[0].id_embed, aligned, quality, len(faces))
+            face = faces[0]
+            self._cache[digest] = Reference(
+                name, face.id_embed, aligned, quality, len(faces),
+                crop=face.crop, crop_mask=face.crop_mask, landmarks=face.landmarks,
+            )  # fmt: skip
             if len(self._cache) > CACHED:
                 self._cache.popitem(last=False)
         self._cache.move_to_end(digest)

@@ -10,21 +10,21 @@ import numpy as np
 
 from idinpaint.calibration import load_calibration
 from idinpaint.coerce import as_mask, as_rgb
-from idinpaint.compositing import coarse_fill, composite, harmonize, mark_hole, paste_crop
+from idinpaint.compositing import coarse_fill, composite, mark_hole, paste_crop
 from idinpaint.controller import ControllerConfig, decide, load_controller
 from idinpaint.faces.alignment import transform_points, warp_to_crop
 from idinpaint.faces.features import FEATURE_WEIGHTS
 from idinpaint.inpainters.base import FillRequest, Inpainter
 from idinpaint.masks import hole_ratio
+from idinpaint.painting import Painter
 from idinpaint.progress import StageClock
-from idinpaint.ranking import disagreement, disagreement_picture, rank
+from idinpaint.ranking import disagreement, disagreement_picture
 from idinpaint.references import ReferenceReader, References, reference_rows
 from idinpaint.swallowed import abstained, swallowing_part
 from idinpaint.types import CROP_SIZE, Candidate, Decision, FaceAnalysis, InputError, Restoration
 from idinpaint.verification import (
     Verification,
     Verifier,
-    aligned_crop,
     near_threshold,
     overall_verdict,
     withhold,
@@ -105,14 +105,16 @@ class Restorer:
         force: bool = False,
         face_box: tuple[float, float, float, float] | None = None,
         max_coverage: float | None = None,
+        reference_pixels: bool = True,
         progress: Callable[[str], None] | None = None,
     ) -> Restoration:
         """Restore one photo.
 
         image, references: path, PIL image or uint8 array [H, W, 3]; mask: path, PIL image or array [H, W],
         1 = hole. strategy: auto, telea, gan, prior, diffusion or colorize. max_coverage: share of the facial features
-        in [0, 1] up to which a face is painted, instead of the ladder's limit. Abstaining is a result: `.abstained`,
-        with the hole left marked or only toned. Raises InputError for input that cannot be used.
+        in [0, 1] up to which a face is painted, instead of the ladder's limit. reference_pixels: hidden features may be
+        taken from a reference photo, else references only guide and verify. Abstaining is a result: `.abstained`, with
+        the hole left marked or only toned. Raises InputError for input that cannot be used.
         """
         self._check(strategy, num_samples, steps, max_coverage)
         clock = StageClock(progress)
@@ -136,11 +138,12 @@ class Restorer:
         invented = None
         for index, face in enumerate(faces):
             with clock("painting the face"):
-                made = self._paint(face, decisions[index], refs, num_samples, steps, seed)
+                painter = Painter(self.inpainters, self.bundle.landmarker, self.verifier, reference_pixels)
+                made = painter(face, decisions[index], refs, num_samples, steps, seed)
             candidates.append(made)
             with clock("verifying"):
                 crop = made[0].image if made else warp_to_crop(result, None, face.crop_to_photo)[0]
-                verifications.append(self.verifier.check(crop, face, refs, decisions[index]))
+                verifications.append(self.verifier.check(crop, face, refs, decisions[index], made))
                 decisions[index], verifications[index] = withhold(decisions[index], verifications[index])
             notices += wrong_person(verifications[index]) + near_threshold(face, self.controller)
             result = self._deliver(result, hole, face, decisions[index], made)
@@ -216,27 +219,6 @@ class Restorer:
             reason += f", against the rule {decision.rule}: {decision.reason}"
         decision = replace(decision, strategy=strategy, rule="user", reason=reason, unless_verified=None)
         return replace(decision, forced=decision.forced or overridden, instead_of=None)
-
-    def _paint(
-        self, face: FaceAnalysis, decision: Decision, refs: References, num_samples: int, steps: int | None, seed: int
-    ) -> list[Candidate]:
-        """Candidates, best first by `ranking.rank`; none where nothing is painted or Telea's fill stays."""
-        inpainter = self.inpainters.get(decision.strategy)
-        if inpainter is None or decision.strategy == "colorize":
-            return []
-        embed = refs.mean if refs.mean is not None else face.id_embed
-        crops = inpainter.fill(FillRequest(face, embed, num_samples, steps, seed))
-        made = []
-        for index, predicted in enumerate(crops):
-            crop = harmonize(predicted, face.crop, face.crop_mask)
-            made.append(Candidate(crop, seed + index, self._likeness(face, crop, embed)))
-        return rank(made, face, self.bundle.landmarker)
-
-    def _likeness(self, face: FaceAnalysis, crop: np.ndarray, embed: np.ndarray | None) -> float | None:
-        """Cosine of a filled crop to an identity vector."""
-        if embed is None:
-            return None
-        return similarity(self.identity.embed([aligned_crop(crop, face)])[0], embed)
 
     def _deliver(
         self, result: np.ndarray, hole: np.ndarray, face: FaceAnalysis, decision: Decision, made: list[Candidate]

@@ -95,7 +95,16 @@ def face_report(
 
 
 def _candidate_row(candidate: Candidate) -> dict[str, Any]:
-    names = ("seed", "identity_similarity", "seam", "landmark_shift", "reason")
+    names = (
+        "seed",
+        "identity_similarity",
+        "seam",
+        "landmark_shift",
+        "reason",
+        "reference",
+        "reference_share",
+        "own_share",
+    )
     return {name: getattr(candidate, name) for name in names}
 
 
@@ -153,7 +162,10 @@ def summary_lines(report: Mapping[str, Any]) -> list[str]:
             more = "" if spread is None else f"; the candidates differ by {spread:.1f} grey levels on average"
             lines.append(f"  invented: {names}{more}")
         if face["candidates"]:
-            lines.append(f"  kept seed {face['candidates'][0]['seed']}: {face['candidates'][0]['reason']}")
+            kept = face["candidates"][0]
+            lines.append(f"  kept seed {kept['seed']}: {kept['reason']}")
+            if kept["reference"] is not None:
+                lines.append(f"  {100 * kept['reference_share']:.0f} % of the hole is taken from {kept['reference']}")
         if face["verification"]:
             lines.append(f"  {face['verification']['verdict'].replace('_', ' ')}: {face['verification']['text']}")
     return lines

@@ -47,9 +47,7 @@ def counted_hard_map(known: torch.Tensor, rings: int, kernel: int = 3) -> torch.
 
 def positional_norm(x: torch.Tensor, eps: float = 1e-5) -> torch.Tensor:
     """Zero mean and unit variance over the channels of each place (Li et al. 2019, arXiv:1907.04312). [B, C, H, W]."""
-    centred = x - x.mean(1, keepdim=True)
-    wide = centred.to(torch.promote_types(x.dtype, torch.float32))  # squares of half floats overflow
-    return centred * torch.rsqrt(wide.square().mean(1, keepdim=True) + eps).to(x.dtype)
+    return F.layer_norm(x.permute(0, 2, 3, 1), (x.shape[1],), eps=eps).permute(0, 3, 1, 2)
 
 
 class SPDNorm(nn.Module):

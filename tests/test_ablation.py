@@ -1,0 +1,102 @@
+"""The ablation of the diffusion recipe: what each variant lacks, in which order they come, and the table."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+REPO = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(REPO / "training"), str(REPO / "eval")]
+
+import ablate_diffusion  # noqa: E402
+import ablate_training  # noqa: E402
+import conditioning  # noqa: E402
+from sampling import Draw  # noqa: E402
+from train_diffusion import DiffusionConfig, draw_batch  # noqa: E402
+
+from idinpaint.config import load_config  # noqa: E402
+from idinpaint.types import InputError  # noqa: E402
+
+
+class Pool:
+    """Examples of constant numbers, as ExamplePool gives them."""
+
+    def batch(self, generators, step, total):
+        n = len(generators)
+        shapes = {"residual": (16, 32, 32), "channels": (36, 32, 32), "touched": (1, 32, 32), "id_embed": (128,)}
+        shapes |= {"image": (3, 256, 256), "mask": (1, 256, 256)}
+        made = {name: torch.ones(n, *shape) for name, shape in shapes.items()}
+        return made | {"points": torch.full((n, 68, 2), 128.0)}
+
+
+def test_each_variant_lacks_what_its_name_says():
+    base = load_config(DiffusionConfig, REPO / "configs" / "ablation-diffusion.yaml", [])
+    assert min(base.skin_weight, base.heatmap_weight, base.identity_weight) > 0 and base.drop_identity < 1
+    lacking = {}
+    for name, changes in ablate_diffusion.VARIANTS.items():
+        config = replace(base, **changes)
+        batch = draw_batch(config, Pool(), Draw(1, 0, 0, 8, 8))
+        maps, weights = batch["maps"][:, 36:], ("skin_weight", "heatmap_weight", "identity_weight")
+        lacking[name] = [not maps.any(), not batch["id_embed"].any(), *(getattr(config, w) == 0 for w in weights)]
+    assert lacking.pop("all") == [False] * 5
+    assert [np.flatnonzero(row).tolist() for row in lacking.values()] == [[0], [1], [2], [3], [4]]
+
+
+def test_all_variants_come_before_further_seeds():
+    runs = list(ablate_diffusion.order([1, 2]))
+    names = list(ablate_diffusion.VARIANTS)
+    assert runs[:7] == [(name, 1) for name in names] + [("all", 2)]
+    assert len(runs) == len(set(runs)) == 2 * len(names) and tuple(names) == ablate_training.ORDER
+
+
+def test_silent_heatmaps_do_nothing(tmp_path):
+    path = tmp_path / "unet.safetensors"
+    save_file({"conv_in.weight": torch.ones(4, 120, 3, 3), "other": torch.ones(2)}, path)
+    ablate_diffusion.silence_heatmaps(path)
+    state = load_file(path)
+    assert (
+        state["conv_in.weight"][:, :-68].all() and not state["conv_in.weight"][:, -68:].any() and state["other"].all()
+    )
+
+
+def test_table_has_a_line_a_variant_and_bin():
+    def rows(value):
+        return [{"bin": b, **dict.fromkeys(ablate_training.SHOWN, str(value))} for b in ablate_training.BINS]
+
+    text = ablate_training.table({("all", 1): rows(0.2), ("no-identity", 1): rows(0.3), ("all", 2): rows(0.4)})
+    lines = text.splitlines()
+    assert len(lines) == 2 + 2 * 4
+    assert lines[2].startswith("| 10-20 | all | 2 | 0.3000 ± 0.1000 |")
+    assert lines[-1].startswith("| all | no-identity | 1 | 0.3000 |")
+
+
+def test_nothing_trained_is_one_line(tmp_path):
+    (tmp_path / "all-1" / "pipeline").mkdir(parents=True)
+    with pytest.raises(InputError, match="ablate_diffusion"):
+        ablate_training.trained(tmp_path)
+    for name in ("no-identity-2", "all-1", "all-2", "other-1"):
+        (tmp_path / name / "pipeline").mkdir(parents=True, exist_ok=True)
+        (tmp_path / name / "pipeline" / "model_index.json").touch()
+    assert ablate_training.trained(tmp_path) == [("all", 1), ("all", 2), ("no-identity", 2)]
+
+
+def test_arms_and_table_of_the_reference_trial():
+    own, strange = [Path(f"own{i}") for i in range(5)], [Path(f"strange{i}") for i in range(5)]
+    arms = conditioning.arms_of(own, strange, (1, 3))
+    assert arms["none"] == () and arms["right 1"] == own[:1] and arms["wrong 3"] == strange[:3]
+    scores = dict(zip(arms, (0.50, 0.55, 0.60, 0.50, 0.45), strict=True))
+    rows = [
+        {"arm": arm, "person": person, "taken_from": "x" if "right" in arm else "", "verdict": "verified"}
+        | dict.fromkeys(conditioning.SCORES, value)
+        for person in ("a", "b")
+        for arm, value in scores.items()
+    ]
+    text = conditioning.table(rows, 50)
+    assert "| right 3 - wrong 3 | +0.100 [+0.100, +0.100]" in text and "| right 3 - none | +0.100" in text
+    assert "| right 3 - wrong, unchecked, 3 | +0.150" in text and "| 100 % | 100 % |" in text
