@@ -137,7 +137,7 @@ def selective_risk(rows: Sequence[Row], calibration: Calibration, threshold: flo
             continue
         sure = np.nan_to_num(read(own), nan=-1.0)  # nothing to go by: abstain from it first
         wrong = (column(own, "independent") < threshold)[np.argsort(sure, kind="stable")]
-        risk = [float(wrong[int(round(share * len(own))) :].mean()) for share in SHARES]
+        risk = [float(wrong[min(round(share * len(own)), len(own) - 1) :].mean()) for share in SHARES]
         found.append({
             "sureness": name, "method": method, "images": len(own), "abstained": SHARES.tolist(),
             "risk": [round(v, 4) for v in risk], "area": round(float(np.mean(risk)), 4),

@@ -18,9 +18,9 @@ from run_store import SAVE_EVERY, Features, read_features, write_features
 
 from idinpaint.compositing import coarse_fill
 from idinpaint.data import PhotoEntry, list_identity_folders, load_landmarks, read_split
-from idinpaint.faces.identity import IdentityEncoder, arcface_crop
+from idinpaint.faces.identity import IdentityEncoder
 from idinpaint.faces.quality import aligned_face, face_quality
-from idinpaint.verification import aligned_crop
+from idinpaint.verification import aligned_crop, visible_part
 
 STEP, STEPS = 0.05, 12  # coverage bins from 0 to 60 % of the features, one a case in turn
 
@@ -101,9 +101,9 @@ def _damaged(
     """Of the visible part (hidden pixels grey), of the coarse fill, and of the face painted without any reference."""
     holed = np.where(mask[..., None], 0, photo).astype(np.uint8)
     result = restorer(holed, mask, strategy="diffusion", num_samples=1, force=True, face_box=box)
-    (face,), ((best,),) = result.faces, result.candidates
+    (face,), best = result.faces, result.candidates[0][0]
     sources = {
-        "visible": arcface_crop(face.crop, face.crop_mask, face.landmarks),
+        "visible": visible_part(face),
         "coarse": aligned_crop(coarse_fill(face.crop, face.crop_mask), face),
         "restored": aligned_crop(best.image, face),
     }

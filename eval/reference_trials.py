@@ -172,7 +172,7 @@ def outliers(features: Features, encoder: str, threshold: float, seed: int = 1) 
             owners.append(person)
         if not hits:
             continue
-        record: dict[str, Any] = {"own": own, "strangers": strangers, "trials": len(hits)}
+        record: dict[str, Any] = {"encoder": encoder, "own": own, "strangers": strangers, "trials": len(hits)}
         for name, values in (("exactly_the_stranger_left_out", hits), ("warned", warned)):
             value = estimate(np.array(values), owners, BOOTSTRAP)
             record[name] = [round(v, 4) for v in (value.value, value.low, value.high)]

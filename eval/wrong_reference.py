@@ -21,8 +21,10 @@ from metrics import SFACE_FILE, find_weight, weight_folders
 from reference_trials import FALSE_ALARMS, Trials, draw_trials, fit_both, log_odds, outliers, photos_of, rates
 from run_store import Features
 
+from idinpaint.calibration import load_calibration
 from idinpaint.faces.identity import SFaceEncoder
 from idinpaint.types import InputError
+from idinpaint.verification import Verifier
 from idinpaint.weights import sha256_of
 
 BANDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.61)  # of coverage, in the table
@@ -95,7 +97,7 @@ def markdown(values: Mapping[str, Any]) -> str:
         "|---" * 5 + "|",
     ]
     for r in values["outliers"]:
-        lines.append(f"| {r['own']} | {r['strangers']} | {cell(r['exactly_the_stranger_left_out'])} | "
+        lines.append(f"| {r['encoder']} | {r['own']} | {r['strangers']} | {cell(r['exactly_the_stranger_left_out'])} | "
                      f"{cell(r['warned'])} | {r['trials']} |")  # fmt: skip
     return "\n".join(lines) + "\n"
 
@@ -113,10 +115,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     sizes = {"val": (args.masks, args.photos), "test": (1, args.test_photos, args.test_damaged)}
     vectors = {split: measure(restorer, judge, args.data, split, args.output, *size) for split, size in sizes.items()}
     models = fit_both(vectors["val"], {"judge": judge.sha256, "bundled": restorer.identity.sha256})
-    identity = restorer.identity
-    values = {"models": models, "test": evaluate(models, vectors["test"]),
-              "people": {split: len(photos_of(found)) for split, found in vectors.items()},
-              "outliers": outliers(vectors["test"], "bundled", float(identity.threshold))}  # fmt: skip
+    calibration = load_calibration()
+    limits = {
+        name: Verifier(restorer.identity, encoder, calibration).threshold()[0]
+        for name, encoder in (("judge", judge), ("bundled", None))
+    }
+    values = {
+        "models": models, "test": evaluate(models, vectors["test"]),
+        "people": {split: len(photos_of(found)) for split, found in vectors.items()},
+        "outliers": [row for name, limit in limits.items() for row in outliers(vectors["test"], name, limit)],
+    }  # fmt: skip
     (args.output / "wrong_reference.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     (args.output / "wrong_reference.md").write_text(markdown(values), encoding="utf-8")
     write_plot(models, vectors["test"], args.output / "wrong_reference.png")

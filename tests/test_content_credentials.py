@@ -80,12 +80,12 @@ def chain(tmp_path_factory) -> tuple[Path, Path]:
 def test_a_signed_result_verifies_and_a_changed_one_does_not(chain, tmp_path, capsys):
     import c2pa
 
-    photo, mask = tmp_path / "photo.jpg", np.zeros((128, 128), np.uint8)
-    Image.fromarray(skimage.data.astronaut()[350:478, :128]).save(photo)
-    mask[5:9, 5:30] = 255  # no face is there to be painted
+    photo, mask = tmp_path / "photo.jpg", np.zeros((512, 512), np.uint8)
+    Image.fromarray(skimage.data.astronaut()).save(photo)
+    mask[5:9, 5:30] = 255  # background: no face is painted
     Image.fromarray(mask).save(tmp_path / "mask.png")
     out, (cert, key) = tmp_path / "out.png", chain
-    command = ["restore", photo, "--mask", tmp_path / "mask.png", "-o", out, "--strategy", "telea"]
+    command = ["restore", photo, "--mask", tmp_path / "mask.png", "-o", out, "--face-box", "170,60,110,130"]
     assert main([str(part) for part in [*command, "--c2pa-cert", cert, "--c2pa-key", key]]) == 0, capsys.readouterr()
     with out.open("rb") as file:
         found = json.loads(c2pa.Reader("image/png", file).json())
@@ -93,7 +93,7 @@ def test_a_signed_result_verifies_and_a_changed_one_does_not(chain, tmp_path, ca
     active = found["manifests"][found["active_manifest"]]
     assert active["ingredients"][0]["title"] == "photo.jpg" and "thumbnail" not in json.dumps(active)
     own = next(a["data"] for a in active["assertions"] if a["label"] == LABEL)
-    assert own["strategy"] == "telea" and own["hole_ratio"] == pytest.approx(100 / 128**2, abs=1e-5)
+    assert own["strategy"] == "telea" and own["hole_ratio"] == pytest.approx(100 / 512**2, abs=1e-5)
     kept = np.asarray(Image.open(out))[mask == 0]
     assert np.array_equal(kept, np.asarray(Image.open(photo))[mask == 0])
     data = bytearray(out.read_bytes())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -59,3 +61,11 @@ def test_better_photos_count_for_more():
     assert mean[0] / mean[1] == pytest.approx(4)
     found = combine([reference(near, remarks=("blurred",), weight=0.2)], 0.35)
     assert "blurred" in found.notices[0]
+
+
+def test_photos_are_compared_by_the_verifying_encoder_and_fused_by_the_conditioning_one():
+    alike = [reference(v, name) for v, name in zip(person(1, 3), ("one", "two", "stranger"))]
+    voices = [*person(2, 2), *person(3, 1)]  # by the judge the third is somebody else
+    found = combine([replace(item, judged=voice) for item, voice in zip(alike, voices)], 0.35)
+    assert [item.name for item in found.used] == ["one", "two"] and "stranger" in found.notices[0]
+    assert np.allclose(found.mean, fuse(alike[:2]))

@@ -77,7 +77,7 @@ def test_tables_and_roc(tmp_path):
     models, other = trials_of.fit_both(vectors(0), {"judge": "j", "bundled": "b"}), vectors(1)
     values = {"test": wrong_reference.evaluate(models, other), "outliers": trials_of.outliers(other, "judge", 0.3)}
     table = wrong_reference.markdown(values)
-    assert "| independent | 3 reference(s) |" in table and "| 2 | 1 |" in table
+    assert "| independent | 3 reference(s) |" in table and "| judge | 2 | 1 |" in table
     x, y = wrong_reference.roc(models["bundled"], trials_of.draw_trials(other))
     assert np.all(np.diff(x) >= 0) and np.all(np.diff(y) >= 0) and x[0] >= 0 and y[-1] == 1
     wrong_reference.write_plot(models, other, tmp_path / "roc.png")

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from idinpaint.faces.identity import IdentityEncoder
 from idinpaint.faces.quality import FaceQuality, aligned_face, face_quality
 from idinpaint.types import InputError
 from idinpaint.verify import similarity
@@ -22,7 +23,8 @@ CLEARLY = 0.10  # of two readings of "the right person", the nearer one must be 
 class Reference:
     """One photo. embed: [D] unit vector; aligned: [112, 112, 3] uint8 for other encoders; weight in (0, 1].
 
-    likeness: cosine to the mean of the other photos, None for a single one; used: False for an outlier.
+    likeness: cosine to the mean of the other photos, None for a single one; used: False for an outlier. judged: unit
+    vector of the verifying encoder, by which the photos are compared; None: by embed.
     crop [256, 256, 3] uint8, crop_mask [256, 256] bool (True beyond the photo) and landmarks [68, 2] crop px: the face
     as FaceAnalysis has it, of which exemplar.py takes the hidden part.
     """
@@ -34,6 +36,7 @@ class Reference:
     faces: int = 1
     likeness: float | None = None
     used: bool = True
+    judged: np.ndarray | None = None
     crop: np.ndarray | None = None
     crop_mask: np.ndarray | None = None
     landmarks: np.ndarray | None = None
@@ -41,6 +44,11 @@ class Reference:
     @property
     def weight(self) -> float:
         return self.quality.weight
+
+    @property
+    def compared(self) -> np.ndarray:
+        """[D] what tells whether two photos show one person."""
+        return self.embed if self.judged is None else self.judged
 
 
 @dataclass(frozen=True)
@@ -90,14 +98,20 @@ class ReferenceReader:
         return replace(self._cache[digest], name=name)
 
     def read(
-        self, photos: Sequence[tuple[str, np.ndarray]], threshold: float, visible: np.ndarray | None = None
+        self,
+        photos: Sequence[tuple[str, np.ndarray]],
+        judge: IdentityEncoder,
+        threshold: float,
+        visible: np.ndarray | None = None,
     ) -> References:
-        """photos: (name, [H, W, 3] uint8 RGB). threshold: cosine from which two photos count as one person.
+        """photos: (name, [H, W, 3] uint8 RGB). threshold: cosine of `judge` from which two photos count as one person.
 
-        visible: [D] vector of the damaged face's visible part, which tells whom to believe when the photos show two
+        visible: [D] of `judge`, the damaged face's visible part, which tells whom to believe when the photos show two
         people and neither is in the majority. Raises InputError for a photo without a readable face.
         """
-        return combine([self.read_one(name, rgb) for name, rgb in photos], threshold, visible)
+        items = [self.read_one(name, rgb) for name, rgb in photos]
+        vectors = judge.embed([item.aligned for item in items]) if items else []
+        return combine([replace(i, judged=v) for i, v in zip(items, vectors)], threshold, visible)
 
 
 def combine(items: Sequence[Reference], threshold: float, visible: np.ndarray | None = None) -> References:
@@ -113,8 +127,8 @@ def combine(items: Sequence[Reference], threshold: float, visible: np.ndarray | 
     kept, undecided = _one_person(items, threshold, visible)
     judged = []
     for index, item in enumerate(items):
-        others = [other.embed for i, other in enumerate(items) if i != index and (i in kept or index not in kept)]
-        likeness = similarity(item.embed, np.mean(others, axis=0)) if others else None
+        others = [other.compared for i, other in enumerate(items) if i != index and (i in kept or index not in kept)]
+        likeness = similarity(item.compared, np.mean(others, axis=0)) if others else None
         judged.append(replace(item, likeness=likeness, used=index in kept))
         if index not in kept:
             notices.append(
@@ -127,10 +141,12 @@ def combine(items: Sequence[Reference], threshold: float, visible: np.ndarray | 
 
 
 def fuse(items: Sequence[Reference]) -> np.ndarray | None:
-    """Unit vector [D]: the mean of the photos' vectors, weighted by quality; None without any."""
-    if not items:
-        return None
-    mean = np.average([item.embed for item in items], axis=0, weights=[item.weight for item in items])
+    """Unit vector [D]: the mean of the photos' embeds, weighted by quality; None without any."""
+    return _mean(items, "embed") if items else None
+
+
+def _mean(items: Sequence[Reference], kind: str) -> np.ndarray:
+    mean = np.average([getattr(item, kind) for item in items], axis=0, weights=[item.weight for item in items])
     return mean / max(float(np.linalg.norm(mean)), 1e-9)
 
 
@@ -142,7 +158,7 @@ def _one_person(items: Sequence[Reference], threshold: float, visible: np.ndarra
     """
     groups: list[set[int]] = []
     for index, item in enumerate(items):
-        linked = [g for g in groups if any(similarity(item.embed, items[i].embed) >= threshold for i in g)]
+        linked = [g for g in groups if any(similarity(item.compared, items[i].compared) >= threshold for i in g)]
         groups = [g for g in groups if not any(g is other for other in linked)] + [{index}.union(*linked)]
     most = max(map(len, groups), default=0)
     largest = [g for g in groups if len(g) == most]
@@ -150,7 +166,8 @@ def _one_person(items: Sequence[Reference], threshold: float, visible: np.ndarra
         return (largest[0] if largest else set()), False
     if visible is not None:
         near = sorted(
-            ((similarity(fuse([items[i] for i in g]), visible), n) for n, g in enumerate(largest)), reverse=True
+            ((similarity(_mean([items[i] for i in g], "compared"), visible), n) for n, g in enumerate(largest)),
+            reverse=True,
         )
         if near[0][0] - near[1][0] >= CLEARLY:
             return largest[near[0][1]], False

@@ -128,8 +128,7 @@ class Restorer:
         notices = [] if faces or swallowed is not None else [NO_FACE]
         with clock("reading references"):
             photos = [(_name(photo, i), as_rgb(photo)) for i, photo in enumerate(references)]
-            visible = next((face.id_embed for face in faces if face.id_embed is not None), None)
-            refs = self.references.read(photos, self.identity.threshold, visible)
+            refs = self.references.read(photos, *self.verifier.comparison(faces))
             notices += refs.notices
         decisions = [self._decide(face, hole, refs, strategy, force, max_coverage) for face in faces]
         with clock("filling the background"):

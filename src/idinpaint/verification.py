@@ -74,6 +74,13 @@ class Verifier:
             return float(measured["threshold"]), float(measured["false_accept_rate"])
         return self.encoder.threshold + UNCERTAIN_MARGIN, None
 
+    def comparison(self, faces: Sequence[FaceAnalysis]) -> tuple[IdentityEncoder, float, np.ndarray | None]:
+        """By what reference photos are compared: the encoder, the cosine from which two photos show one person, and its
+        vector of the visible part of the first of the faces that has enough of one."""
+        face = next((face for face in faces if face.id_embed is not None), None)
+        seen = None if face is None else self.encoder.embed([visible_part(face)])[0]
+        return self.encoder, self.threshold()[0], seen
+
     def encoders(self) -> dict[str, dict[str, Any]]:
         """Name -> sha256 and role of the encoders in use."""
         roles = {self.identity.name: "conditions and ranks"}
@@ -270,6 +277,11 @@ def overall_verdict(verifications: list[Verification]) -> str | None:
 def aligned_crop(crop: np.ndarray, face: FaceAnalysis) -> np.ndarray:
     """The crop's face on the 112 px template, grey beyond the crop."""
     return arcface_crop(crop, None, face.landmarks)
+
+
+def visible_part(face: FaceAnalysis) -> np.ndarray:
+    """The face on the 112 px template, grey where it is hidden and beyond the crop."""
+    return arcface_crop(face.crop, face.crop_mask, face.landmarks)
 
 
 def _digest(encoder: Any) -> str | None:
