@@ -44,13 +44,13 @@ def test_fid_and_kid_agree_with_torchmetrics(count):
     moments = [m for x in tensors for m in (x.mean(0), torch.cov(x.T))]
     # rank-deficient covariances give their eigenvalues noise of about 1e-9, and its root is 3e-5
     assert set_metrics.frechet_distance(a, b) == pytest.approx(_compute_fid(*moments).item(), rel=1e-4)
-    assert set_metrics.kernel_distance(a, b) == pytest.approx(poly_mmd(*tensors).item(), rel=1e-9)
+    assert set_metrics.kernel_distance(a, b)() == pytest.approx(poly_mmd(*tensors).item(), rel=1e-9)
 
 
 def test_repeating_photos_by_weight_is_repeating_them():
     a, b, w = features(3, 6), features(4, 6), np.array([2, 0, 1, 1, 2, 0])
-    alone = set_metrics.kernel_distance(a[w > 0], b[w > 0])
-    assert set_metrics.kernel_distance(a, b, (w > 0).astype(float)) == pytest.approx(alone)
+    alone = set_metrics.kernel_distance(a[w > 0], b[w > 0])()
+    assert set_metrics.kernel_distance(a, b)((w > 0).astype(float)) == pytest.approx(alone)
     repeated = set_metrics.frechet_distance(np.repeat(a, w, axis=0), np.repeat(b, w, axis=0))
     assert set_metrics.frechet_distance(a, b, w) == pytest.approx(repeated, rel=1e-9)
     value = set_metrics.set_distance(lambda v: set_metrics.frechet_distance(a, b, v), people(6), 50)
