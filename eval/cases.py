@@ -115,6 +115,13 @@ def people_of(data: Path, photos: str | None) -> dict[str, list[PhotoEntry]]:
     return people
 
 
+@functools.cache
+def same_person() -> dict[str, str]:
+    """Test person -> the name to count them under, of labels that the data set gave to one person (PROTOCOL.md)."""
+    lines = read_split(SPLITS / "celeba_id256_same_person.txt")
+    return {name: line.split()[0] for line in lines for name in line.split()[1:]}
+
+
 def plan_photos(data: Path, seed: int, photos: str | None = None) -> list[tuple[PhotoEntry, tuple[Path, ...]]]:
     """All test photos with the person's other photos: round k holds the k-th photo of every person, shuffled.
 

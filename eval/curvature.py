@@ -137,7 +137,8 @@ def network_of(name: str, pipeline, items: Sequence[Item]) -> tuple[nn.Module, C
         raise InputError(f"{name}: {gan.system} paints under landmarks, which this script does not give")
     if needs_prior(gan.system):
         with torch.no_grad():
-            inputs.prior_image = pipeline.prior(masked_image, mask).clamp(-1, 1)
+            inputs.prior_image, inputs.features = pipeline.prior.fill(masked_image, mask)
+        inputs.prior_image = inputs.prior_image.clamp(-1, 1)
         generator = torch.Generator().manual_seed(0)
         inputs.z = torch.randn(len(image), gan.generator.config.z_dim, generator=generator)
     return gan.generator, lambda: hole_error(generate(gan.system, gan.generator, inputs), image, mask)

@@ -35,17 +35,21 @@ def frechet_distance(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = 
     return float(max(shift @ shift + (a**2).sum() + (b**2).sum() - 2 * root, 0.0))
 
 
-def kernel_distance(a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None) -> float:
+def kernel_distance(a: np.ndarray, b: np.ndarray) -> Callable[[np.ndarray | None], float]:
     """Unbiased squared MMD of features [N, D] twice, kernel (x.y / D + 1)^3, all N (KID, Binkowski 2018, eq. 4).
 
-    weights [N]: how often each photo counts (the same photos in both sets); a photo is never paired with its copy.
+    A function of the weights [N]: how often each photo counts (the same photos in both sets), None for once; a photo
+    is never paired with its copy.
     """
-    w = np.ones(len(a)) if weights is None else np.asarray(weights, np.float64)
-    pairs = np.outer(w, w)
-    apart = pairs * (1 - np.eye(len(w)))
     aa, bb, ab = (_kernel(x, y) for x, y in ((a, a), (b, b), (a, b)))
-    within = (apart * (aa + bb)).sum() / apart.sum()
-    return float(within - 2 * (pairs * ab).sum() / pairs.sum())
+    both = (aa + bb) * (1 - np.eye(len(a)))
+
+    def measure(weights: np.ndarray | None = None) -> float:
+        w = np.ones(len(a)) if weights is None else np.asarray(weights, np.float64)
+        apart = w.sum() ** 2 - (w**2).sum()
+        return float(w @ both @ w / apart - 2 * (w @ ab @ w) / w.sum() ** 2)
+
+    return measure
 
 
 def _kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -161,7 +165,7 @@ def score_sets(real: np.ndarray, fake: np.ndarray, people: Sequence[str], draws:
     few = min(draws, SET_DRAWS)
     return {
         "fid": set_distance(lambda w: frechet_distance(real, fake, w), people, few),
-        "kid": set_distance(lambda w: kernel_distance(real, fake, w), people, few),
+        "kid": set_distance(kernel_distance(real, fake), people, few),
         "u_ids": estimate(unpaired, list(people), draws),
         "p_ids": estimate(paired, list(people), draws),
     }

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from cases import BenchmarkConfig
+from cases import BenchmarkConfig, same_person
 from estimates import Estimate, compare, estimate
 from run_store import ORIGINALS, Features, RunFolder
 from set_metrics import score_identity_sets, score_sets
@@ -99,8 +99,10 @@ def case_of(row: Mapping[str, str]) -> tuple[str, str, list[str]]:
     return f"{row['bin']}_{int(row['index']):04d}", original, others
 
 
-def set_records(rows: Rows, features: Features, originals: Features, draws: int) -> dict[str, Estimate]:
-    """The set metrics of one method's rows; those whose features are there."""
+def set_records(
+    rows: Rows, features: Features, originals: Features, draws: int, same: Mapping[str, str] | None = None
+) -> dict[str, Estimate]:
+    """The set metrics of one method's rows; those whose features are there. same: person -> name to count under."""
     scores: dict[str, Estimate] = {}
     for kind in ("inception", "sface"):
         own = []
@@ -113,7 +115,7 @@ def set_records(rows: Rows, features: Features, originals: Features, draws: int)
         if len(own) < 3:
             continue
         real, fake = (np.stack([case[i] for case in own]).astype(np.float64) for i in (0, 1))
-        people = [case[2] for case in own]
+        people = [(same or {}).get(case[2], case[2]) for case in own]
         if kind == "inception":
             scores |= score_sets(real, fake, people, draws)
         else:
@@ -125,11 +127,12 @@ def set_records(rows: Rows, features: Features, originals: Features, draws: int)
 def summarise(run: RunFolder, config: BenchmarkConfig) -> list[dict[str, object]]:
     """One record per bin, method and metric: mean, interval, and the comparison with the anchor where it was run."""
     groups, records = with_all(select_rows(list(run.rows.values()), config)), []
+    same = same_person() if config.photos is None else {}
     for (bin_name, method), own in groups.items():
         people = [row["person"] for row in own]
         anchor = groups.get((bin_name, ANCHOR), []) if method != ANCHOR else []
         paired = [(row["bin"], row["index"]) for row in anchor] == [(row["bin"], row["index"]) for row in own]
-        sets = set_records(own, run.of(method), run.of(ORIGINALS), config.bootstrap)
+        sets = set_records(own, run.of(method), run.of(ORIGINALS), config.bootstrap, same)
         for metric in (*METRICS, *PLAIN, *sets):
             record: dict[str, object] = {"bin": bin_name, "method": method, "metric": metric}
             record |= {"images": len(own), "people": len(set(people)), "kind": "", "against": None}

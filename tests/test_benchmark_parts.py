@@ -253,6 +253,21 @@ def test_curvature_of_a_quadratic_is_its_matrix():
     assert curvature.top_eigenvalue(negative, weights, 500, 1e-9) == pytest.approx(-top, rel=1e-4)
 
 
+def test_curvature_of_a_generator_over_the_priors_features(driver, restorer):
+    from idinpaint.models.pdgan import PDGANGenerator
+
+    pipeline = restorer.bundle.pipeline
+    torch.manual_seed(0)
+    features = tuple(
+        t.shape[1] for t in pipeline.prior.fill(torch.zeros(1, 3, 256, 256), torch.ones(1, 1, 256, 256))[1]
+    )
+    PDGANGenerator(widths=(8,) * 5, modulation_width=4, prior_features=features).save_pretrained(driver / "features")
+    config = cases.BenchmarkConfig(bins=("block",), max_images=1, photos=str(driver / "photos"))
+    items = [load() for load in cases.plan_items(config, driver)]
+    found = curvature.measure(f"gan:{driver / 'features'}", pipeline, items, steps=1, draws=1)
+    assert found["loss"] > 0 and np.isfinite(found["top_eigenvalue"]) and np.isfinite(found["trace"])
+
+
 def test_an_ablation_changes_one_factor(tmp_path):
     base = cases.BenchmarkConfig(max_images=3)
     made = {value: ablate.config_for(base, "diffusion", "references", value).methods for value in ("0", "2")}

@@ -11,7 +11,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "eval"))
 
+import cases  # noqa: E402
 import set_metrics  # noqa: E402
+import summary  # noqa: E402
 from metrics import landmark_error  # noqa: E402
 from pixel_metrics import ms_ssim, seam_error, similarity_maps, ssim  # noqa: E402
 
@@ -44,13 +46,13 @@ def test_fid_and_kid_agree_with_torchmetrics(count):
     moments = [m for x in tensors for m in (x.mean(0), torch.cov(x.T))]
     # rank-deficient covariances give their eigenvalues noise of about 1e-9, and its root is 3e-5
     assert set_metrics.frechet_distance(a, b) == pytest.approx(_compute_fid(*moments).item(), rel=1e-4)
-    assert set_metrics.kernel_distance(a, b) == pytest.approx(poly_mmd(*tensors).item(), rel=1e-9)
+    assert set_metrics.kernel_distance(a, b)() == pytest.approx(poly_mmd(*tensors).item(), rel=1e-9)
 
 
 def test_repeating_photos_by_weight_is_repeating_them():
     a, b, w = features(3, 6), features(4, 6), np.array([2, 0, 1, 1, 2, 0])
-    alone = set_metrics.kernel_distance(a[w > 0], b[w > 0])
-    assert set_metrics.kernel_distance(a, b, (w > 0).astype(float)) == pytest.approx(alone)
+    alone = set_metrics.kernel_distance(a[w > 0], b[w > 0])()
+    assert set_metrics.kernel_distance(a, b)((w > 0).astype(float)) == pytest.approx(alone)
     repeated = set_metrics.frechet_distance(np.repeat(a, w, axis=0), np.repeat(b, w, axis=0))
     assert set_metrics.frechet_distance(a, b, w) == pytest.approx(repeated, rel=1e-9)
     value = set_metrics.set_distance(lambda v: set_metrics.frechet_distance(a, b, v), people(6), 50)
@@ -99,6 +101,21 @@ def test_auc_of_real_pairs():
     others = [np.stack([v, 0.9 * v + 0.1 * np.roll(v, 1)]) for v in eye]
     others = [o / np.linalg.norm(o, axis=1, keepdims=True) for o in others]
     assert set_metrics.score_identity_sets(eye, eye, list("abcdef"), others, 50)["identity_auc"].value == 1
+
+
+def test_two_labels_of_one_person_are_counted_as_one():
+    eye = np.eye(8)
+    # b is a under another name: nearer to a than a's and b's own second photos are
+    raw = {"a/0": eye[0], "a/1": eye[0] + 0.2 * eye[2], "b/0": eye[0] + 0.1 * eye[3], "b/1": eye[0] + 0.2 * eye[4]}
+    raw |= {"c/0": eye[1], "c/1": eye[1] + 0.2 * eye[5]}
+    real = {name: {"sface": v / np.linalg.norm(v)} for name, v in raw.items()}
+    rows = [{"bin": "x", "index": str(i), "person": who, "photo": "0", "others": "1"} for i, who in enumerate("abc")]
+    made = {f"x_{i:04d}": real[f"{who}/0"] for i, who in enumerate("abc")}
+    apart, together = (summary.set_records(rows, made, real, 20, same) for same in ({}, {"b": "a"}))
+    assert apart["tar_ceiling"].value == 0 and apart["identity_auc"].value < 1
+    assert together["tar_ceiling"].value == 1 and together["identity_auc"].value == 1
+    test_people = cases.read_split(cases.SPLITS / "celeba_id256_test.txt")
+    assert all({name, kept} <= set(test_people) for name, kept in cases.same_person().items())
 
 
 def test_threshold_lets_the_asked_share_of_strangers_in():
