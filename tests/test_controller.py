@@ -19,11 +19,11 @@ WITHOUT_GAN = ("telea", "diffusion", "colorize", "abstain")
         (0.0, True, "telea", None, "face-untouched"),
         (0.001, False, "telea", None, "thin"),
         (0.0199, True, "telea", None, "thin"),
-        (0.02, False, "gan", None, "up-to-15"),
-        (0.149, False, "gan", None, "up-to-15"),
-        (0.149, True, "gan", None, "up-to-15"),
-        (0.15, False, "gan", None, "up-to-15"),
-        (0.15, True, "gan", None, "up-to-15"),
+        (0.02, False, "diffusion", None, "up-to-15"),
+        (0.149, False, "diffusion", None, "up-to-15"),
+        (0.149, True, "diffusion", None, "up-to-15"),
+        (0.15, False, "diffusion", None, "up-to-15"),
+        (0.15, True, "diffusion", None, "up-to-15"),
         (0.1501, False, "diffusion", None, "15-25"),
         (0.249, False, "diffusion", None, "15-25"),
         (0.249, True, "diffusion", None, "15-25"),
@@ -56,8 +56,8 @@ def test_table(face, references, strategy, unless_verified, rule):
     [
         (0.91, 0.91, False, "abstain"),
         (0.91, 0.91, True, "diffusion"),
-        (0.90, 0.91, False, "gan"),
-        (1.0, 0.0, False, "gan"),
+        (0.90, 0.91, False, "diffusion"),
+        (1.0, 0.0, False, "diffusion"),
     ],
 )
 def test_both_eyes_hidden_with_5_per_cent_of_the_frame(left, right, references, strategy):
@@ -69,7 +69,10 @@ def test_both_eyes_hidden_with_5_per_cent_of_the_frame(left, right, references, 
 
 
 def test_a_model_without_gan_paints_with_diffusion_and_says_so():
-    decision = decide({}, 0.1, 0.1, False, available=WITHOUT_GAN)
+    article = load_controller("configs/controller-article.yaml")
+    for face, strategy in ((0.02, "gan"), (0.149, "gan"), (0.15, "gan"), (0.1501, "diffusion"), (0.25, "abstain")):
+        assert decide({}, face, 0.1, False, article).strategy == strategy
+    decision = decide({}, 0.1, 0.1, False, article, available=WITHOUT_GAN)
     assert (decision.strategy, decision.instead_of, decision.rule) == ("diffusion", "gan", "up-to-15")
     assert "no gan" in decision.reason
     assert decide({}, 0.2, 0.1, False, available=WITHOUT_GAN).instead_of is None

@@ -38,7 +38,7 @@ class ControllerConfig:
     eyes: float = 0.90
     if_untouched: tuple[str, str] = ("telea", "telea")
     below_thin: tuple[str, str] = ("telea", "telea")
-    up_to_low: tuple[str, str] = ("gan", "gan")
+    up_to_low: tuple[str, str] = ("diffusion", "diffusion")
     low_to_stop: tuple[str, str] = ("diffusion", "diffusion")
     stop_to_colour: tuple[str, str] = ("abstain", "diffusion or abstain")
     above_colour: tuple[str, str] = ("colorize", "diffusion or colorize")
