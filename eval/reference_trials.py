@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from cases import same_person
 from estimates import estimate
 from run_store import Features
 
@@ -15,6 +16,7 @@ from idinpaint.references import Reference, combine
 from idinpaint.verification import evidence_terms
 
 FALSE_ALARMS = 0.05
+SAME = same_person()
 COUNTS = (1, 3)  # reference photos
 DRAWS = 2  # of references and strangers for every damaged photo
 RIDGE = 1.0
@@ -40,12 +42,18 @@ class Trials:
 
 
 def photos_of(features: Features) -> dict[str, list[str]]:
-    """Person -> names of the untouched photos."""
+    """Person -> names of the untouched photos; two numbers of one person count as one."""
     people: dict[str, list[str]] = {}
     for name in sorted(features):
         if "#" not in name:
-            people.setdefault(name.split("/")[0], []).append(name)
+            people.setdefault(person_of(name), []).append(name)
     return people
+
+
+def person_of(name: str) -> str:
+    """Whose photo `PERSON/PHOTO` is."""
+    number = name.split("/")[0]
+    return SAME.get(number, number)
 
 
 def fused(features: Features, names: Sequence[str], encoder: str) -> np.ndarray:
@@ -61,7 +69,7 @@ def draw_trials(features: Features, counts: Sequence[int] = COUNTS, draws: int =
     names, records = sorted(people), []
     for case in sorted(name for name in features if "#" in name):
         key = case.split("#")[0]
-        person, found = key.split("/")[0], features[case]
+        person, found = person_of(key), features[case]
         for count in counts:
             for _ in range(draws):
                 other = names[(names.index(person) + 1 + int(rng.integers(len(names) - 1))) % len(names)]
@@ -158,7 +166,7 @@ def outliers(features: Features, encoder: str, threshold: float, seed: int = 1) 
         hits, warned, owners = [], [], []
         for case in sorted(name for name in features if "#" in name):
             key = case.split("#")[0]
-            person = key.split("/")[0]
+            person = person_of(key)
             other = names[(names.index(person) + 1 + int(rng.integers(len(names) - 1))) % len(names)]
             pool = [name for name in people[person] if name != key]
             if len(pool) < own:
