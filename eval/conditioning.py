@@ -15,7 +15,8 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,17 @@ def arms_of(own: Sequence[Path], strange: Sequence[Path], counts: Sequence[int])
     return {"none": (), **right, f"wrong {counts[-1]}": strange, f"{UNCHECKED} {counts[-1]}": strange}
 
 
+@contextmanager
+def believed(verifier, blindly: bool) -> Iterator[None]:
+    """Within it, `blindly` takes pixels from references that the face does not agree with."""
+    if blindly:
+        verifier.agrees = lambda face, given: bool(given)
+    try:
+        yield
+    finally:
+        vars(verifier).pop("agrees", None)
+
+
 class Trial:
     """One painter, one judge, one split's people."""
 
@@ -91,12 +103,15 @@ class Trial:
             if made is None or self.judge.embed(photo) is None or stranger == name or not others:
                 continue
             base = {"case": number, "person": name, "photo": paths[0].name, "stranger": stranger}
-            for arm, references in arms_of(paths[1:last], strange, self.args.references).items():
-                verifier = self.restorer.verifier
-                if arm.startswith(UNCHECKED):
-                    verifier.agrees = lambda face, given: bool(given)
-                rows.append({**base, "arm": arm, **self.score(f"{number:03d}-{arm}", photo, *made, references, others)})
-                vars(verifier).pop("agrees", None)
+            try:
+                for arm, references in arms_of(paths[1:last], strange, self.args.references).items():
+                    with believed(self.restorer.verifier, arm.startswith(UNCHECKED)):
+                        scores = self.score(f"{number:03d}-{arm}", photo, *made, references, others)
+                    rows.append({**base, "arm": arm, **scores})
+            except InputError as error:
+                print(f"{number + 1}/{self.args.count} left out: {error}", flush=True)
+                rows = [row for row in rows if row["case"] != number]  # every arm or none: the differences are paired
+                continue
             write_rows(self.args.output / "rows.csv", rows)  # an interruption keeps what was scored
             print(f"{number + 1}/{self.args.count}", flush=True)
         return rows
