@@ -109,11 +109,11 @@ def test_restore_writes_photo_report_and_comparison(files, capsys):
     assert (options["seed"], options["steps"], options["num_samples"]) == (7, 3, 2)
     assert options["face_box"] == (1, 2, 30, 40) and [str(p) for p in options["references"]] == [photo]
     report = json.loads((folder / "r.json").read_text())
-    assert report["decision"]["strategy"] == "gan" and report["notices"] == ["a notice"]
+    assert report["decision"]["strategy"] == "diffusion" and report["notices"] == ["a notice"]
     assert report["files"]["output"] == str(out)
     assert Image.open(folder / "c.png").width == 2 * 80 + 8
     printed = capsys.readouterr()
-    assert "painting the face ..." in printed.out and "restored (gan)" in printed.out
+    assert "painting the face ..." in printed.out and "restored (diffusion)" in printed.out
     assert printed.err == "idinpaint: warning: a notice\n"
     assert sorted(os.listdir(folder)) == ["a.png", "c.png", "i.png", "m.png", "new", "r.html", "r.json"]
     assert options["max_coverage"] == 0.4 and report["schema_version"]
@@ -129,7 +129,7 @@ def test_the_output_says_what_was_done_to_it(files, name):
     assert main(["restore", photo, "--mask", mask, "-o", str(folder / name), "--seed", "5"]) == 0
     data = (folder / name).read_bytes()
     assert b"compositeWithTrainedAlgorithmicMedia" in data and b"&quot;" not in data
-    assert b'"strategy": "gan"' in data and b'"seed": 5' in data and b'"verdict": "plausible"' in data
+    assert b'"strategy": "diffusion"' in data and b'"seed": 5' in data and b'"verdict": "plausible"' in data
     assert data.count(b"<x:xmpmeta") == 1 and np.asarray(Image.open(folder / name)).shape == (60, 80, 3)
 
 
@@ -279,12 +279,12 @@ def test_analyze_text_json_and_overlay(files, capsys):
     photo, mask, folder = files
     assert main(["analyze", photo, "--mask", mask, "--overlay", str(folder / "v.png")]) == 0
     text = capsys.readouterr().out
-    assert "1 face touched" in text and "decision: gan" in text
+    assert "1 face touched" in text and "decision: diffusion" in text
     assert Image.open(folder / "v.png").width == 80
     assert main(["analyze", photo, "--mask", mask, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["faces"][0]["coverage"]["left_eye"] == 0.5 and len(result["faces"][0]["landmarks"]) == 68
-    assert result["decision"]["strategy"] == "gan" and result["hole_ratio"] == pytest.approx(HOLE.mean())
+    assert result["decision"]["strategy"] == "diffusion" and result["hole_ratio"] == pytest.approx(HOLE.mean())
 
 
 def test_analyze_a_folder_as_json(folders, capsys):
