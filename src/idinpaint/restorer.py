@@ -136,9 +136,9 @@ class Restorer:
         candidates: list[list[Candidate]] = []
         verifications: list[Verification] = []
         invented = None
+        painter = Painter(self.inpainters, self.bundle.landmarker, self.verifier, reference_pixels)
         for index, face in enumerate(faces):
             with clock("painting the face"):
-                painter = Painter(self.inpainters, self.bundle.landmarker, self.verifier, reference_pixels)
                 made = painter(face, decisions[index], refs, num_samples, steps, seed)
             candidates.append(made)
             with clock("verifying"):
