@@ -10,6 +10,7 @@ from example_pool import ExamplePool
 from identity_terms import IdentityTerm
 
 from idinpaint.losses import AlexFeatures, hole_l1, perceptual_loss, relative_heatmap_loss, skin_l1
+from idinpaint.losses_gan import VGGFeatures, feature_l1
 
 if TYPE_CHECKING:
     from train_diffusion import DiffusionConfig
@@ -22,6 +23,7 @@ class PixelLoss:
         self, config: DiffusionConfig, pool: ExamplePool, features: AlexFeatures, device: torch.device
     ) -> None:
         self.config, self.landmarker, self.features = config, pool.landmarker, features.to(device)
+        self.vgg = VGGFeatures(config.vgg, config.vgg_layers).to(device) if config.vgg_weight else None
         self.identity_of = None
         if config.identity_weight:
             self.identity_of = IdentityTerm(config.landmarks, config.identity, config.identity_teacher, device)
@@ -37,6 +39,11 @@ class PixelLoss:
             "perceptual": perceptual_loss(self.features, inpainted, image),
         }
         loss = config.pixel_weight * (terms["l1"] + config.perceptual_weight * terms["perceptual"])
+        if self.vgg is not None:
+            with torch.no_grad():
+                goal = self.vgg(image[: config.vgg_samples])
+            terms["vgg"] = feature_l1(self.vgg(inpainted[: config.vgg_samples]), goal)
+            loss = loss + config.pixel_weight * config.vgg_weight * terms["vgg"]
         if config.skin_weight:
             terms["skin"] = skin_l1(inpainted, image, batch["window_skin"], batch["mean_window_skin"])
             loss = loss + config.skin_weight * terms["skin"]

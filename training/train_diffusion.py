@@ -70,6 +70,10 @@ class DiffusionConfig(LoopConfig):
     identity_teacher: str = "../shared/models/mobilefacenet_foamliu_arcface.pt"
     perceptual_weight: float = 0.1
     perceptual_features: str = "../shared/models/alexnet_features_torchvision.pth"
+    vgg_weight: float = 0.0  # L1 between features of VGG; see train_prior.py
+    vgg: str = "runs/metric_weights/vgg16_features_torchvision.pth"
+    vgg_layers: tuple[int, ...] = (4, 9, 16)
+    vgg_samples: int = 4  # of a process's decoded windows, for their cost
 
 
 @dataclass

@@ -12,7 +12,8 @@ from run_log import picture_grid
 
 from idinpaint.data import list_identity_folders, load_photos, load_training_masks, read_split, training_photos
 from idinpaint.losses import AlexFeatures, hole_l1, perceptual_loss
-from idinpaint.masks import random_mask
+from idinpaint.losses_gan import VGGFeatures, feature_l1
+from idinpaint.masks import feature_block, random_mask
 from idinpaint.models.pconv import PConvPrior
 from idinpaint.tensors import to_tensor
 
@@ -23,7 +24,11 @@ class PriorConfig(LoopConfig):
 
     resolution: int = 256
     perceptual_weight: float = 0.1
-    perceptual_crop: int = 128
+    perceptual_crop: int = 128  # the window of both feature losses, px
+    vgg_weight: float = 0.0  # L1 between features of VGG, which has no stride: AlexNet's 4 px leave a faint grid
+    vgg: str = "runs/metric_weights/vgg16_features_torchvision.pth"
+    vgg_layers: tuple[int, ...] = (4, 9, 16)
+    feature_masks: float = 0.0  # share of masks that hide a whole feature, beside those among the random ones
     blocks: int = 0  # residual blocks a level; see PConvPrior
     identity_weight: float = 0.0  # 1 - cosine between the faces of the filled and the true photo
     identity_samples: int = 4  # of the whole batch, for its cost
@@ -64,14 +69,20 @@ def main(config: PriorConfig) -> None:
     held_masks = [random_mask(rng, config.resolution, masks, max_ratio=0.35) for _ in held]
     held_mask = torch.from_numpy(np.stack(held_masks)[:, None]).float()
     features = AlexFeatures(config.perceptual_features)
+    vgg = VGGFeatures(config.vgg, config.vgg_layers) if config.vgg_weight else None
     identity_of = None
     if config.identity_weight:
         identity_of = IdentityTerm(config.landmarks, config.identity, config.identity_teacher, training_device())
 
+    def hole(rng: np.random.Generator) -> np.ndarray:
+        if config.feature_masks and rng.random() < config.feature_masks:
+            return feature_block(rng, config.resolution)
+        return random_mask(rng, config.resolution, masks)
+
     def make_batch(draw: Draw) -> Batch:
         generators = draw.generators()
         images = np.stack([jitter(rng, photos[rng.integers(len(photos))]) for rng in generators])
-        holes = np.stack([random_mask(rng, config.resolution, masks) for rng in generators])
+        holes = np.stack([hole(rng) for rng in generators])
         corner = draw.common().integers(0, config.resolution - config.perceptual_crop + 1, 2)
         return {
             "image": to_tensor(images),
@@ -90,6 +101,12 @@ def main(config: PriorConfig) -> None:
         perceptual = perceptual_loss(features.to(image.device), inpainted[window], image[window])
         loss = reconstruction + config.perceptual_weight * perceptual
         terms = {"l1": reconstruction, "perceptual": perceptual}
+        if vgg is not None:
+            vgg.to(image.device)
+            with torch.no_grad():
+                goal = vgg(image[window])
+            terms["vgg"] = feature_l1(vgg(inpainted[window]), goal)
+            loss = loss + config.vgg_weight * terms["vgg"]
         if identity_of is not None:
             rows = batch["identity_rows"]
             identity = identity_of(inpainted[rows], image[rows])
@@ -113,7 +130,7 @@ def main(config: PriorConfig) -> None:
         return picture_grid([image * (1 - mask), image * (1 - mask) + predicted * mask, image])
 
     def build() -> PConvPrior:
-        return PConvPrior(blocks=config.blocks)
+        return PConvPrior(blocks=config.blocks).to(memory_format=torch.channels_last)
 
     ema = train(config, build, make_batch, loss_function, validate, picture, batch_means=("mask",))
     if main_process():

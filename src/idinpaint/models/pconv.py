@@ -46,7 +46,7 @@ class PartialConv2d(nn.Module):
         self.in_channels = in_channels
 
     def forward(self, *parts: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        out = self.conv(torch.cat([features * mask for features, mask in parts], 1))
+        out = self.conv(torch.cat([features * mask.to(features.dtype) for features, mask in parts], 1))
         kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
         with torch.no_grad():
             weighted = sum(c * mask.float() for c, (_, mask) in zip(self.in_channels, parts, strict=True))
@@ -148,7 +148,7 @@ class PConvPrior(ModelMixin, ConfigMixin):
     def fill(self, masked_image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """`forward`, and the decoder's features [B, C_l, H / 2^l, W / 2^l], coarsest first, the finest at H / 2."""
         known = 1 - mask
-        masked_image = masked_image * known
+        masked_image = (masked_image * known).contiguous()  # pooling 3 channels-last channels is slow
         fill = push_pull(masked_image, known)  # (B, 3, H, W)
         parts = [(masked_image, known)]
         stack = []
