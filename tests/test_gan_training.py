@@ -10,7 +10,7 @@ import pytest
 import skimage.data
 import torch
 from safetensors.torch import load_file
-from test_training import REPO, launch, small_data
+from test_training import REPO, launch, small_data, vgg_like
 
 from idinpaint import Restorer
 from idinpaint.config import load_config
@@ -68,16 +68,6 @@ def restores_with(folder: Path, samples: int) -> None:
         (single,) = (c for c in alone.candidates[0] if c.own_share is None)
         difference = made[6].astype(int) - single.image
         assert np.abs(difference).max() <= 1  # a sample depends on its own seed only
-
-
-def vgg_like(path: Path) -> Path:
-    """A file in torchvision's layout with narrow layers, random: the training only has to follow it."""
-    torch.manual_seed(0)
-    state = {}
-    for index, i, o in ((0, 3, 4), (2, 4, 4), (5, 4, 8), (7, 8, 8), (10, 8, 8)):
-        state[f"features.{index}.weight"], state[f"features.{index}.bias"] = torch.randn(o, i, 3, 3) / 5, torch.zeros(o)
-    torch.save(state, path)
-    return path
 
 
 def test_lafin_trains_and_restores_under_landmarks(shared, tmp_path):
