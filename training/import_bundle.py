@@ -2,7 +2,7 @@
 
 python training/import_bundle.py [--model DIR] --output runs/bundle
 
-Writes landmarks, parsing, identity, prior, autoencoder and denoiser (.safetensors, fp16 as shipped).
+Writes landmarks, parsing, identity, prior, autoencoder, denoiser and each generator (.safetensors, fp16 as shipped).
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ def main() -> None:
     temporary = arguments.output / "part.tmp"
     sources = {name: arguments.model / f"{name}.safetensors" for name in ("landmarks", "parsing", "identity")}
     sources |= {name: arguments.model / "pipeline" / name / WEIGHTS for name in ("prior", "autoencoder")}
+    sources |= {path.parent.name: path for path in arguments.model.glob(f"gan/*/{WEIGHTS}")}
     for name, source in sources.items():
         shutil.copyfile(source, temporary)
         os.replace(temporary, arguments.output / f"{name}.safetensors")
