@@ -19,7 +19,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-from calibration_fit import acceptance_curve, bin_rows, coverage_error, propose, reliability, threshold_at
+from calibration_fit import (
+    acceptance_curve,
+    bin_rows,
+    coverage_error,
+    likeness_limits,
+    propose,
+    reliability,
+    threshold_at,
+)
 from calibration_plots import write_plots
 from calibration_rows import CalibrationConfig, Case, Row, Workplace, plan_cases, run_rows, unit_mean
 from identity_vectors import measure
@@ -36,6 +44,7 @@ from idinpaint.types import InputError
 from idinpaint.weights import sha256_of
 
 SETTLED_AT = 0.8  # acceptance below which a strategy should no longer be used
+LIKENESS_KEPT = 0.9  # share of the likeness to other photos below which features are being invented
 
 
 def prepare(
@@ -106,7 +115,7 @@ def calibrate(config: CalibrationConfig, place: Workplace, output: Path) -> dict
         "reliability": reliability(rows, curves, accepted),
         "wrong_reference": strangers,
         "coverage_error": coverage_error(rows),
-        "proposed_controller": propose(curves, SETTLED_AT),
+        "proposed_controller": propose(curves, SETTLED_AT, likeness_limits(rows, LIKENESS_KEPT, config.bootstrap)),
     }
     text = json.dumps(values, indent=1, allow_nan=False) + "\n"
     write_atomic(output / "calibration.json", lambda file: file.write(text.encode()))

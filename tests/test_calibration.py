@@ -57,6 +57,20 @@ def test_the_curve_finds_the_truth_and_holds_on_unseen_people():
     assert crossing["stop"] == found["surely"]
 
 
+def test_invention_begins_where_a_tenth_of_the_likeness_is_lost():
+    cases = [{**row, "independent": str(0.6 * (1 - float(row["coverage"]) / 2))} for row in rows(600, 0)]
+    limits = fit.likeness_limits(cases + rows(40, 0, "telea"), 0.9, 40)
+    assert limits["diffusion"]["at"] == pytest.approx(0.2, abs=0.02)
+    assert limits["diffusion"]["low"] <= limits["diffusion"]["at"] <= limits["diffusion"]["high"]
+    curve = fit.acceptance_curve(cases, THRESHOLD, 10)
+    found = fit.propose({"diffusion": {"without_references": curve}}, 0.8, limits)
+    assert found["low"] == limits["diffusion"]["at"] and found["likeness_kept_to"]["telea"]
+    steady = [{**row, "independent": "0.6"} for row in cases]
+    assert fit.likeness_limits(steady, 0.9, 5)["diffusion"]["at"] == pytest.approx(
+        max(float(r["coverage"]) for r in cases), abs=0.05
+    )
+
+
 def test_more_damage_never_helps_and_one_sided_data_stay_finite():
     x = np.linspace(0, 0.6, 40)
     assert fit.fit_logistic(x, (x > 0.3).astype(float))[1] == 0

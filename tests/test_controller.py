@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from idinpaint.calibration import load_calibration
 from idinpaint.controller import LADDER, RUNGS, ControllerConfig, decide, load_controller
 from idinpaint.types import InputError
 
 WITHOUT_GAN = ("telea", "diffusion", "colorize", "abstain")
+ARTICLE = load_controller("configs/controller-article.yaml")
 
 
 @pytest.mark.parametrize(
@@ -19,11 +21,11 @@ WITHOUT_GAN = ("telea", "diffusion", "colorize", "abstain")
         (0.0, True, "telea", None, "face-untouched"),
         (0.001, False, "telea", None, "thin"),
         (0.0199, True, "telea", None, "thin"),
-        (0.02, False, "diffusion", None, "up-to-15"),
-        (0.149, False, "diffusion", None, "up-to-15"),
-        (0.149, True, "diffusion", None, "up-to-15"),
-        (0.15, False, "diffusion", None, "up-to-15"),
-        (0.15, True, "diffusion", None, "up-to-15"),
+        (0.02, False, "gan", None, "up-to-15"),
+        (0.149, False, "gan", None, "up-to-15"),
+        (0.149, True, "gan", None, "up-to-15"),
+        (0.15, False, "gan", None, "up-to-15"),
+        (0.15, True, "gan", None, "up-to-15"),
         (0.1501, False, "diffusion", None, "15-25"),
         (0.249, False, "diffusion", None, "15-25"),
         (0.249, True, "diffusion", None, "15-25"),
@@ -39,8 +41,38 @@ WITHOUT_GAN = ("telea", "diffusion", "colorize", "abstain")
         (1.0, True, "diffusion", "colorize", "above-30-with-references"),
     ],
 )
-def test_table(face, references, strategy, unless_verified, rule):
-    decision = decide({}, face, 0.1, references)
+def test_table_of_the_literature(face, references, strategy, unless_verified, rule):
+    check_row(face, references, strategy, unless_verified, rule, ARTICLE)
+
+
+@pytest.mark.parametrize(
+    "face, references, strategy, unless_verified, rule",
+    [
+        (0.0199, False, "telea", None, "thin"),
+        (0.02, False, "diffusion", None, "up-to-24"),
+        (0.24, True, "diffusion", None, "up-to-24"),
+        (0.2401, False, "diffusion", None, "24-49"),
+        (0.489, True, "diffusion", None, "24-49"),
+        (0.49, False, "abstain", None, "49-53"),
+        (0.49, True, "diffusion", "abstain", "49-53-with-references"),
+        (0.53, False, "abstain", None, "49-53"),
+        (0.5301, False, "colorize", None, "above-53"),
+        (0.5301, True, "diffusion", "colorize", "above-53-with-references"),
+    ],
+)
+def test_table_that_ships(face, references, strategy, unless_verified, rule):
+    check_row(face, references, strategy, unless_verified, rule, None)
+
+
+def test_the_shipped_thresholds_are_the_measured_ones():
+    proposed = load_calibration().values["proposed_controller"]
+    ladder = load_controller()
+    for name in ("low", "stop", "colour"):
+        assert getattr(ladder, name) == pytest.approx(proposed[name], abs=0.0051)
+
+
+def check_row(face, references, strategy, unless_verified, rule, ladder):
+    decision = decide({}, face, 0.1, references, ladder)
     assert (decision.strategy, decision.unless_verified, decision.rule) == (strategy, unless_verified, rule)
     assert not decision.forced and decision.instead_of is None
     assert decision.face_coverage == face and decision.hole_ratio == 0.1
@@ -69,16 +101,15 @@ def test_both_eyes_hidden_with_5_per_cent_of_the_frame(left, right, references, 
 
 
 def test_a_model_without_gan_paints_with_diffusion_and_says_so():
-    article = load_controller("configs/controller-article.yaml")
     for face, strategy in ((0.02, "gan"), (0.149, "gan"), (0.15, "gan"), (0.1501, "diffusion"), (0.25, "abstain")):
-        assert decide({}, face, 0.1, False, article).strategy == strategy
-    decision = decide({}, 0.1, 0.1, False, article, available=WITHOUT_GAN)
+        assert decide({}, face, 0.1, False, ARTICLE).strategy == strategy
+    decision = decide({}, 0.1, 0.1, False, ARTICLE, available=WITHOUT_GAN)
     assert (decision.strategy, decision.instead_of, decision.rule) == ("diffusion", "gan", "up-to-15")
     assert "no gan" in decision.reason
     assert decide({}, 0.2, 0.1, False, available=WITHOUT_GAN).instead_of is None
 
 
-@pytest.mark.parametrize("face, references, rule", [(0.27, False, "25-30"), (0.5, False, "above-30")])
+@pytest.mark.parametrize("face, references, rule", [(0.5, False, "49-53"), (0.6, False, "above-53")])
 def test_force_overrides_and_says_so(face, references, rule):
     decision = decide({}, face, 0.2, references, force=True)
     assert decision.strategy == "diffusion" and decision.forced and decision.rule == rule
@@ -87,7 +118,7 @@ def test_force_overrides_and_says_so(face, references, rule):
 
 
 def test_force_delivers_without_verification():
-    decision = decide({}, 0.5, 0.2, True, force=True)
+    decision = decide({}, 0.6, 0.2, True, force=True)
     assert decision.strategy == "diffusion" and decision.forced and decision.unless_verified is None
 
 
@@ -95,8 +126,8 @@ def test_max_coverage_replaces_the_limit_both_ways():
     lower = decide({}, 0.2, 0.1, False, max_coverage=0.1)
     assert lower.strategy == "abstain" and lower.rule == "max-coverage" and "10 % set by the user" in lower.reason
     assert decide({}, 0.5, 0.1, True, max_coverage=0.1).strategy == "abstain"
-    higher = decide({}, 0.4, 0.1, False, max_coverage=0.5)
-    assert higher.strategy == "diffusion" and "above-30" in higher.reason and higher.numbers["max_coverage"] == 0.5
+    higher = decide({}, 0.6, 0.1, False, max_coverage=0.7)
+    assert higher.strategy == "diffusion" and "above-53" in higher.reason and higher.numbers["max_coverage"] == 0.7
     assert decide({}, 0.01, 0.1, False, max_coverage=0.0).strategy == "telea"
     eyes = {"left_eye": 1.0, "right_eye": 1.0}
     assert decide(eyes, 0.2, 0.1, False, max_coverage=0.5).strategy == "abstain"
@@ -154,6 +185,6 @@ def test_a_wrong_file_is_one_line_that_names_it(tmp_path, text, said):
 
 
 def test_rules_are_named_by_their_thresholds():
-    config = ControllerConfig(stop=0.2, colour=0.4)
+    config = ControllerConfig(low=0.15, stop=0.2, colour=0.4)
     assert decide({}, 0.2, 0.1, False, config).rule == "20-40"
     assert decide({}, 0.41, 0.1, True, config).rule == "above-40-with-references"

@@ -32,9 +32,9 @@ class ControllerConfig:
     """
 
     thin: float = 0.02
-    low: float = 0.15
-    stop: float = 0.25
-    colour: float = 0.30
+    low: float = 0.24
+    stop: float = 0.49
+    colour: float = 0.53
     eyes: float = 0.90
     if_untouched: tuple[str, str] = ("telea", "telea")
     below_thin: tuple[str, str] = ("telea", "telea")
