@@ -227,11 +227,13 @@ def processes() -> tuple[int, int, Callable[[], None]]:
     """(how many, which this is, wait for all) of `accelerate launch` or torchrun; one process otherwise."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return 1, 0, lambda: None
+    import torch
     from accelerate import PartialState
     from accelerate.utils import parse_flag_from_env
 
-    # A bare PartialState() forgets ACCELERATE_USE_CPU; one process may have much slower cases than the others.
-    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"), timeout=timedelta(days=7))
+    # A bare PartialState() forgets ACCELERATE_USE_CPU, and without an accelerator makes of N processes N times one.
+    cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+    state = PartialState(cpu=cpu, timeout=timedelta(days=7))  # one process may have much slower cases than the others
     return state.num_processes, state.process_index, state.wait_for_everyone
 
 

@@ -190,8 +190,8 @@ def propose(
     """Thresholds that follow: where the expected acceptance falls under `settled`, by strategy.
 
     at_coverage: where the curve falls under it, and where the lower end of its interval does (the careful reading,
-    from which stop and colour are taken); measured_to when it never does. likeness: of likeness_limits, whose limit for
-    the diffusion is `low`.
+    from which colour is taken, with references); measured_to when it never does. likeness: of likeness_limits. Its
+    limit for telea, which invents nothing, is `low`; that for the diffusion, from which on it invents, `stop`.
     """
     crossing = {
         f"{strategy} {side}": {
@@ -209,8 +209,9 @@ def propose(
         found |= {"stop": own["surely"], "colour": max(own["surely"], helped["surely"])}
     if likeness:
         found["likeness_kept_to"] = dict(likeness)
-        if "diffusion" in likeness:
-            found["low"] = likeness["diffusion"]["at"]
+        if own and {"telea", "diffusion"} <= set(likeness):
+            found["stop"] = min(found["stop"], likeness["diffusion"]["at"])
+            found["low"] = min(found["stop"], likeness["telea"]["at"])
     return found
 
 

@@ -142,7 +142,6 @@ def test_two_processes_end_an_interrupted_run_as_one_would_have(driver, generato
         "WORLD_SIZE": "2",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": port,
-        "ACCELERATE_USE_CPU": "true",
     }
     env |= {"PYTHONPATH": str(REPO / "src"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(driver / "driver.py"), *arguments(driver, "two", *gan)]

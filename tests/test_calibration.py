@@ -62,9 +62,9 @@ def test_invention_begins_where_a_tenth_of_the_likeness_is_lost():
     limits = fit.likeness_limits(cases + rows(40, 0, "telea"), 0.9, 40)
     assert limits["diffusion"]["at"] == pytest.approx(0.2, abs=0.02)
     assert limits["diffusion"]["low"] <= limits["diffusion"]["at"] <= limits["diffusion"]["high"]
-    curve = fit.acceptance_curve(cases, THRESHOLD, 10)
+    curve = {"coverage": [0.0, 0.8], "probability": [1.0, 0.9], "low": [1.0, 0.5]}
     found = fit.propose({"diffusion": {"without_references": curve}}, 0.8, limits)
-    assert found["low"] == limits["diffusion"]["at"] and found["likeness_kept_to"]["telea"]
+    assert found["stop"] == limits["diffusion"]["at"] <= found["colour"] and found["low"] <= found["stop"]
     steady = [{**row, "independent": "0.6"} for row in cases]
     assert fit.likeness_limits(steady, 0.9, 5)["diffusion"]["at"] == pytest.approx(
         max(float(r["coverage"]) for r in cases), abs=0.05

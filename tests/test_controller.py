@@ -49,13 +49,13 @@ def test_table_of_the_literature(face, references, strategy, unless_verified, ru
     "face, references, strategy, unless_verified, rule",
     [
         (0.0199, False, "telea", None, "thin"),
-        (0.02, False, "diffusion", None, "up-to-24"),
-        (0.24, True, "diffusion", None, "up-to-24"),
-        (0.2401, False, "diffusion", None, "24-49"),
-        (0.489, True, "diffusion", None, "24-49"),
-        (0.49, False, "abstain", None, "49-53"),
-        (0.49, True, "diffusion", "abstain", "49-53-with-references"),
-        (0.53, False, "abstain", None, "49-53"),
+        (0.02, False, "diffusion", None, "up-to-17"),
+        (0.17, True, "diffusion", None, "up-to-17"),
+        (0.1701, False, "diffusion", None, "17-24"),
+        (0.239, True, "diffusion", None, "17-24"),
+        (0.24, False, "abstain", None, "24-53"),
+        (0.24, True, "diffusion", "abstain", "24-53-with-references"),
+        (0.53, False, "abstain", None, "24-53"),
         (0.5301, False, "colorize", None, "above-53"),
         (0.5301, True, "diffusion", "colorize", "above-53-with-references"),
     ],
@@ -109,7 +109,7 @@ def test_a_model_without_gan_paints_with_diffusion_and_says_so():
     assert decide({}, 0.2, 0.1, False, available=WITHOUT_GAN).instead_of is None
 
 
-@pytest.mark.parametrize("face, references, rule", [(0.5, False, "49-53"), (0.6, False, "above-53")])
+@pytest.mark.parametrize("face, references, rule", [(0.5, False, "24-53"), (0.6, False, "above-53")])
 def test_force_overrides_and_says_so(face, references, rule):
     decision = decide({}, face, 0.2, references, force=True)
     assert decision.strategy == "diffusion" and decision.forced and decision.rule == rule

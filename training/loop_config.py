@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 
@@ -41,8 +42,11 @@ class LoopConfig:
 
 
 def process_state() -> PartialState:
-    """Rank and device of this process. A bare PartialState() forgets ACCELERATE_USE_CPU, and so the other processes."""
-    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+    """Rank and device of this process.
+
+    A bare PartialState() forgets ACCELERATE_USE_CPU, and without an accelerator it makes of N processes N times one.
+    """
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available())
 
 
 def learning_rate(config: LoopConfig, step: int) -> float:

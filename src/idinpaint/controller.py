@@ -32,8 +32,8 @@ class ControllerConfig:
     """
 
     thin: float = 0.02
-    low: float = 0.24
-    stop: float = 0.49
+    low: float = 0.17
+    stop: float = 0.24
     colour: float = 0.53
     eyes: float = 0.90
     if_untouched: tuple[str, str] = ("telea", "telea")
