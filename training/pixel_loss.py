@@ -10,7 +10,7 @@ from example_pool import ExamplePool
 from identity_terms import IdentityTerm
 
 from idinpaint.losses import AlexFeatures, hole_l1, perceptual_loss, relative_heatmap_loss, skin_l1
-from idinpaint.losses_gan import VGGFeatures, feature_l1
+from idinpaint.losses_gan import VGGFeatures, vgg_l1
 
 if TYPE_CHECKING:
     from train_diffusion import DiffusionConfig
@@ -40,9 +40,7 @@ class PixelLoss:
         }
         loss = config.pixel_weight * (terms["l1"] + config.perceptual_weight * terms["perceptual"])
         if self.vgg is not None:
-            with torch.no_grad():
-                goal = self.vgg(image[: config.vgg_samples])
-            terms["vgg"] = feature_l1(self.vgg(inpainted[: config.vgg_samples]), goal)
+            terms["vgg"] = vgg_l1(self.vgg, inpainted[: config.vgg_samples], image[: config.vgg_samples])
             loss = loss + config.pixel_weight * config.vgg_weight * terms["vgg"]
         if config.skin_weight:
             terms["skin"] = skin_l1(inpainted, image, batch["window_skin"], batch["mean_window_skin"])

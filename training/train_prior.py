@@ -12,7 +12,7 @@ from run_log import picture_grid
 
 from idinpaint.data import list_identity_folders, load_photos, load_training_masks, read_split, training_photos
 from idinpaint.losses import AlexFeatures, hole_l1, perceptual_loss
-from idinpaint.losses_gan import VGGFeatures, feature_l1
+from idinpaint.losses_gan import VGGFeatures, vgg_l1
 from idinpaint.masks import feature_block, random_mask
 from idinpaint.models.pconv import PConvPrior
 from idinpaint.tensors import to_tensor
@@ -102,10 +102,7 @@ def main(config: PriorConfig) -> None:
         loss = reconstruction + config.perceptual_weight * perceptual
         terms = {"l1": reconstruction, "perceptual": perceptual}
         if vgg is not None:
-            vgg.to(image.device)
-            with torch.no_grad():
-                goal = vgg(image[window])
-            terms["vgg"] = feature_l1(vgg(inpainted[window]), goal)
+            terms["vgg"] = vgg_l1(vgg.to(image.device), inpainted[window], image[window])
             loss = loss + config.vgg_weight * terms["vgg"]
         if identity_of is not None:
             rows = batch["identity_rows"]

@@ -116,6 +116,13 @@ class VGGFeatures(nn.Module):
         return maps
 
 
+def vgg_l1(vgg: VGGFeatures, predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """feature_l1 of two pictures [B, 3, H, W] in [-1, 1]; gradients flow to `predicted` only."""
+    with torch.no_grad():
+        goal = vgg(target)
+    return feature_l1(vgg(predicted), goal)
+
+
 def feature_l1(predicted: list[torch.Tensor], target: list[torch.Tensor]) -> torch.Tensor:
     """Sum over layers of mean |phi(p) - phi(t)| (PD-GAN's and the VGG study's perceptual loss)."""
     return sum((a.float() - b.float()).abs().mean() for a, b in zip(predicted, target, strict=True))
