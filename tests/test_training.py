@@ -74,7 +74,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(shared, tmp_path):
     first, second = (load_file(tmp_path / n / "prior.safetensors") for n in ("whole", "again"))
     assert all(torch.allclose(first[k].float(), second[k].float(), atol=1e-6) for k in first)
     rows = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
-    assert [r["step"] for r in rows if "l1" in r] == [1, 2, 3, 4] and all(r["vgg"] > 0 for r in rows if "l1" in r)
+    assert [r["step"] for r in rows if "l1" in r] == [1, 2, 3, 4] and all(r["loss"] > 0 for r in rows if "loss" in r)
+    assert all(r["vgg"] > 0 for r in rows if "l1" in r)
     assert yaml.safe_load((tmp_path / "whole" / "config.yaml").read_text())["resolution"] == 64
 
 
