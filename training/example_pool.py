@@ -41,8 +41,9 @@ class ExamplePool:
     ) -> None:
         self.config, self.photos, self.device = config, photos, device
         self.masks = load_training_masks(config.train_data_dir, config.splits_dir)
+        prior = PConvPrior(blocks=config.prior_blocks, rank_share=config.prior_rank_share)
         self.autoencoder = load_frozen(FaceAutoencoder(), config.autoencoder, device)
-        self.prior = load_frozen(PConvPrior(blocks=config.prior_blocks), config.prior, device)
+        self.prior = load_frozen(prior, config.prior, device)
         self.landmarker = load_frozen(FaceMaps(68), config.landmarks, device)
         self.identity = load_frozen(IdentityNet(), config.identity, device)
         classes = len(PARSING_CLASSES)

@@ -50,6 +50,7 @@ class GanConfig(LoopConfig):
     pyramid: bool = True
     residual: bool = True
     latent_levels: bool = True
+    rank_share: float = 0.0  # see lower_rank; PD-GAN only
     prior_features: bool = False  # PD-GAN sees the prior network's decoder features
     skips: bool = False  # also in its upsampling convolutions
     # loop

@@ -42,6 +42,7 @@ class DiffusionConfig(LoopConfig):
     base: str = "small"  # sd: the recipe of sd_recipe.py
     prior: str = "runs/prior-256-id/prior.safetensors"
     prior_blocks: int = 2
+    prior_rank_share: float = 0.0  # rank_share of the prior
     autoencoder: str = "runs/autoencoder/autoencoder.safetensors"
     landmarks: str = "runs/landmarks/landmarks.safetensors"
     identity: str = "runs/identity-masked/identity.safetensors"

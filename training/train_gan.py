@@ -26,7 +26,7 @@ def build_generator(config: GanConfig) -> nn.Module:
     options: dict[str, Any] = {} if config.widths is None else {"widths": config.widths}
     if needs_prior(config.system):
         options["variant"] = "face" if config.system == "pdgan-face" else "plain"
-        names = ("modulation_width", "modulation_kernel", "pyramid", "residual", "latent_levels", "skips")
+        names = ("modulation_width", "modulation_kernel", "pyramid", "residual", "latent_levels", "skips", "rank_share")
         options |= {name: getattr(config, name) for name in names}
         if config.prior_features:
             widths = PConvPrior.load_config(config.prior, local_files_only=True)["widths"]

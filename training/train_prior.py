@@ -30,6 +30,7 @@ class PriorConfig(LoopConfig):
     vgg_layers: tuple[int, ...] = (4, 9, 16)
     feature_masks: float = 0.0  # share of masks that hide a whole feature, beside those among the random ones
     blocks: int = 0  # residual blocks a level; see PConvPrior
+    rank_share: float = 0.0  # see lower_rank
     identity_weight: float = 0.0  # 1 - cosine between the faces of the filled and the true photo
     identity_samples: int = 4  # of the whole batch, for its cost
     landmarks: str = "runs/landmarks/landmarks.safetensors"
@@ -127,7 +128,7 @@ def main(config: PriorConfig) -> None:
         return picture_grid([image * (1 - mask), image * (1 - mask) + predicted * mask, image])
 
     def build() -> PConvPrior:
-        return PConvPrior(blocks=config.blocks).to(memory_format=torch.channels_last)
+        return PConvPrior(blocks=config.blocks, rank_share=config.rank_share).to(memory_format=torch.channels_last)
 
     ema = train(config, build, make_batch, loss_function, validate, picture, batch_means=("mask",))
     if main_process():

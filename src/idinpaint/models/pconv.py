@@ -12,6 +12,8 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
+from idinpaint.models.low_rank import lower_rank
+
 
 def push_pull(image: torch.Tensor, known: torch.Tensor, relax: int = 4) -> torch.Tensor:
     """Fill the hole smoothly. image: [B, C, H, W], H = W a power of 2; known: [B, 1, H, W], 1 = known.
@@ -98,7 +100,8 @@ class PConvPrior(ModelMixin, ConfigMixin):
 
     `blocks` residual blocks follow each encoder level in `block_levels`, then attention over all places at the
     coarser two of them: a hidden eye finds its visible twin. They begin as the identity, so that they can be added to a
-    trained network, and fill in what is still unknown there: every place counts as known after them.
+    trained network, and fill in what is still unknown there: every place counts as known after them. rank_share: see
+    lower_rank; the masks are updated as before.
     """
 
     @register_to_config
@@ -108,6 +111,7 @@ class PConvPrior(ModelMixin, ConfigMixin):
         head_width: int = 16,
         blocks: int = 0,
         block_levels: tuple[int, ...] = (2, 3, 4),
+        rank_share: float = 0.0,
     ) -> None:
         super().__init__()
         ins = ((width,) for width in (3, *widths[:-1]))
@@ -137,6 +141,7 @@ class PConvPrior(ModelMixin, ConfigMixin):
         )
         nn.init.zeros_(self.head[-1].weight)
         nn.init.zeros_(self.head[-1].bias)
+        lower_rank(self, rank_share)
 
     def forward(self, masked_image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """masked_image: [B, 3, H, W] in [-1, 1], hole zeroed; mask: [B, 1, H, W], 1 = hole -> [B, 3, H, W].

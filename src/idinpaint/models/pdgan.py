@@ -8,6 +8,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
+from idinpaint.models.low_rank import lower_rank
 from idinpaint.models.spdnorm import SPDNormBlock, counted_hard_map, known_at, plain_hard_map, positional_norm
 
 
@@ -90,7 +91,7 @@ class PDGANGenerator(ModelMixin, ConfigMixin):
     again at every level, in the hole only and the more the deeper (times 1 - D): at the start alone, as published, it
     is lost within ten steps of training at these widths. skips: the upsampling convolutions see the level's context
     too, and the last makes the picture's correction: a direct path from the prior, without which 200 steps of training
-    moved nothing, since the hard map closes the modulation in the hole.
+    moved nothing, since the hard map closes the modulation in the hole. rank_share: see lower_rank.
     """
 
     @register_to_config
@@ -107,6 +108,7 @@ class PDGANGenerator(ModelMixin, ConfigMixin):
         latent_levels: bool = True,
         prior_features: tuple[int, ...] = (),
         skips: bool = False,
+        rank_share: float = 0.0,
     ) -> None:
         super().__init__()
         if variant not in ("plain", "face"):
@@ -131,6 +133,7 @@ class PDGANGenerator(ModelMixin, ConfigMixin):
         self.out = None if skips else nn.Sequential(*head)
         if residual:
             self.ups[-1].start_at_zero() if skips else zero(head[-1])
+        lower_rank(self, rank_share)
 
     def hard_map(self, known: torch.Tensor, level: int) -> torch.Tensor:
         """known [B, 1, h, w] -> D [B, 1, h, w]; rings 2, 3, ... from the coarsest level, as published."""
