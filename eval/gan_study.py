@@ -111,8 +111,8 @@ def study(kind: str, gan: GanInpainter, items: list[Item], lpips: LPIPS | None) 
 def speed(gan: GanInpainter, pipeline: IdentityInpaintPipeline, items: list[Item], rounds: int = 9) -> dict[str, float]:
     """Median seconds an image of the generator (its prior included) and of the diffusion, alone and in batches of 8.
 
-    The diffusion with one step and one candidate, with the product's four candidates, and with eight steps. Networks
-    only; the ways take turns within a round, so that a busy machine slows all of them.
+    The diffusion with one step and one candidate, with the product's four candidates, with eight steps and with 50,
+    diffusers' own default. Networks only; the ways take turns within a round, so that a busy machine slows all of them.
     """
     images, masks = (torch.cat(parts) for parts in zip(*(inputs_of(item) for item in items[:8]), strict=True))
     maps = torch.zeros(len(images), 68, pipeline.heatmap_size, pipeline.heatmap_size)
@@ -130,6 +130,7 @@ def speed(gan: GanInpainter, pipeline: IdentityInpaintPipeline, items: list[Item
                 "diffusion_1_step": lambda n=count: diffuse(n, 1, 1),
                 "diffusion_4_candidates": lambda n=count: diffuse(n, 1, 4),
                 "diffusion_8_steps": lambda n=count: diffuse(n, 8, 1),
+                "diffusion_50_steps": lambda n=count: diffuse(n, 50, 1),
             }
             for name, way in ways.items():
                 start = time.perf_counter()

@@ -15,7 +15,7 @@ REQUIRED = {
     "safetensors": "pip install safetensors",
     "numpy": "pip install numpy",
     "pillow": "pip install pillow",
-    "opencv-python-headless": "pip install opencv-python-headless",
+    "opencv-contrib-python-headless": "pip install opencv-contrib-python-headless",
     "pyyaml": "pip install pyyaml",
 }
 # What it brings, the module that shows it is there, how to get it.

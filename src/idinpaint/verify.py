@@ -140,7 +140,7 @@ def versions() -> dict[str, str]:
     from importlib import metadata
 
     found = {"idinpaint": __version__, "python": platform.python_version()}
-    for name in ("torch", "diffusers", "numpy", "opencv-python-headless", "opencv-python"):
+    for name in ("torch", "diffusers", "numpy", "opencv-contrib-python-headless", "opencv-python"):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-LARGE = 200_000  # weights of a kernel from which leaving some out is worth a second convolution
+LARGE = 240_000  # weights of a kernel from which leaving some out is worth a second convolution
 
 
 class LowRankConv2d(nn.Sequential):
