@@ -145,6 +145,15 @@ def test_paste_crop_fades_out_towards_the_crops_border():
     assert (np.diff(row[30:94]) >= 0).all() and np.abs(np.diff(row)).max() < 30
 
 
+def test_paste_crop_does_not_fade_where_the_photo_ends():
+    base, crop = np.zeros((64, 90, 3), np.uint8), np.full((64, 64, 3), 200, np.uint8)
+    mask = np.ones((64, 90), bool)
+    result = paste_crop(base, mask, crop, np.array([[1.0, 0, 0], [0, 1.0, 0]]))[..., 0].astype(int)
+    assert (result[:, :51] == 200).all(), "three sides of the crop are the photo's own"
+    assert (np.diff(result[30, 50:65]) < 0).any() and result[30, 63] < 20 and (result[:, 64:] == 0).all()
+    assert (paste_crop(base[:, :64], mask[:, :64], crop, np.array([[1.0, 0, 0], [0, 1.0, 0]])) == 200).all()
+
+
 def test_paste_crop_shrinks_without_aliasing():
     checks = np.zeros((256, 256, 3), np.uint8)
     checks[::2, 1::2] = checks[1::2, ::2] = 255

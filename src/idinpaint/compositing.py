@@ -214,7 +214,8 @@ def paste_crop(
 
     photo_rgb: uint8 [H, W, 3], its hole filled by something already; crop: uint8 [S, S, 3];
     crop_to_photo: [2, 3] affine, crop px -> photo px; feather: crop px over which the crop fades into
-    what photo_rgb holds, inside the hole, towards the crop's border. Returns a new uint8 [H, W, 3].
+    what photo_rgb holds, inside the hole, towards those sides of the crop beyond which the photo goes on.
+    Returns a new uint8 [H, W, 3].
     """
     check_pair(photo_rgb, mask)
     result = photo_rgb.copy()
@@ -235,7 +236,15 @@ def paste_crop(
     ys, xs = np.nonzero(hole)
     to_crop = cv2.invertAffineTransform(shift)
     u, v = to_crop @ np.stack([xs, ys, np.ones_like(xs)]).astype(np.float64)
-    border = np.minimum(np.minimum(u, v), np.minimum(side_x - 1 - u, side_y - 1 - v)) + 0.5
+    height, width = mask.shape
+    edges = np.array([[0, 0, 1], [width - 1, 0, 1], [0, height - 1, 1], [width - 1, height - 1, 1]], np.float64)
+    edges = edges @ cv2.invertAffineTransform(matrix).T  # the photo's corners in crop px
+    border = np.full(len(xs), np.inf)
+    for inward, photo, side in ((u, edges[:, 0], side_x), (v, edges[:, 1], side_y)):
+        if photo.min() < -1:
+            border = np.minimum(border, inward + 0.5)
+        if photo.max() > side:
+            border = np.minimum(border, side - 0.5 - inward)
     weight = np.clip(border / max(feather, 1e-3), 0.0, 1.0).astype(np.float32)
     weight = (weight * weight * (3.0 - 2.0 * weight))[:, None]
     target = result[low[1] : high[1], low[0] : high[0]]

@@ -11,7 +11,7 @@ import numpy as np
 from idinpaint.background import refine_background
 from idinpaint.calibration import load_calibration
 from idinpaint.coerce import as_mask, as_rgb
-from idinpaint.compositing import FEATHER, coarse_fill, composite, mark_hole, paste_crop
+from idinpaint.compositing import coarse_fill, composite, mark_hole, paste_crop
 from idinpaint.controller import ControllerConfig, decide, load_controller
 from idinpaint.faces.alignment import transform_points, warp_to_crop
 from idinpaint.faces.features import FEATURE_WEIGHTS
@@ -268,25 +268,21 @@ def _name(photo: Any, index: int) -> str:
 
 
 def _outside(hole: np.ndarray, faces: list[FaceAnalysis], decisions: list[Decision]) -> tuple[np.ndarray, np.ndarray]:
-    """([H, W] bool, the hole outside the faces' crops; [H, W] bool, the hole in crops where no face was painted).
-
-    A painted crop fades into the coarse fill at its border: that band is background too.
-    """
+    """([H, W] bool, the hole outside the faces' crops; [H, W] bool, the hole in crops where no face was painted)."""
     background, unpainted = hole.copy(), np.zeros_like(hole)
     for face, decision in zip(faces, decisions, strict=True):
-        kept = decision.paints_no_face or decision.strategy == "telea"
-        background &= ~_crop_area(face, hole.shape, inset=0 if kept else FEATHER)
+        area = _crop_area(face, hole.shape)
+        background &= ~area
         if decision.paints_no_face:
-            unpainted |= hole & _crop_area(face, hole.shape)
+            unpainted |= hole & area
     return background, unpainted
 
 
-def _crop_area(face: FaceAnalysis, shape: tuple[int, int], inset: float = 0) -> np.ndarray:
-    """[H, W] bool, the photo's pixels inside the face's crop, less `inset` crop px along its border."""
+def _crop_area(face: FaceAnalysis, shape: tuple[int, int]) -> np.ndarray:
+    """[H, W] bool, the photo's pixels inside the face's crop."""
     import cv2
 
-    low, high = inset, CROP_SIZE - inset
-    corners = np.array([[low, low], [high, low], [high, high], [low, high]], np.float64) - 0.5
+    corners = np.array([[0, 0], [CROP_SIZE, 0], [CROP_SIZE, CROP_SIZE], [0, CROP_SIZE]], np.float64) - 0.5
     area = np.zeros(shape, np.uint8)
     cv2.fillPoly(area, [np.rint(transform_points(face.crop_to_photo, corners)).astype(np.int32)], 1)
     return area.astype(bool)
