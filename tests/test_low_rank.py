@@ -1,6 +1,7 @@
 """Low-rank convolutions: what loading a full kernel keeps, what it leaves out, and where they are put."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 
 from idinpaint.models.low_rank import LARGE, LowRankConv2d, lower_rank
 from idinpaint.models.pconv import PartialConv2d, PConvPrior
+from idinpaint.models.pdgan import PDGANGenerator
 
 
 def filled(rank: int, full: nn.Conv2d) -> LowRankConv2d:
@@ -96,3 +98,22 @@ def test_prior_starts_from_a_full_one_and_reloads_from_a_folder(tmp_path):
     low.save_pretrained(tmp_path)
     with torch.no_grad():
         assert torch.equal(PConvPrior.from_pretrained(tmp_path).eval()(image, mask), low(image, mask))
+
+
+def test_script_splits_a_folder_and_refuses_others(tmp_path, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "training"))
+    import lower_rank as script
+
+    generator = PDGANGenerator(seed_width=8, widths=(256, 160, 16), skips=True)
+    generator.save_pretrained(tmp_path / "full")
+    assert script.main([str(tmp_path / "full"), "--share", "0.25", "--output", str(tmp_path / "low")]) == 0
+    low = PDGANGenerator.from_pretrained(tmp_path / "low")
+    assert low.config.rank_share == 0.25 and low.num_parameters() < generator.num_parameters()
+    kernel = generator.state_dict()["blocks.0.hard_convs.0.weight"].flatten(1)
+    assert torch.linalg.matrix_rank(product(low.blocks[0].hard_convs[0])) == 64 < min(kernel.shape)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.json").write_text('{"_class_name": "UNet2DModel"}')
+    for folder, share in (("other", "0.5"), ("nowhere", "0.5"), ("full", "2")):
+        assert script.main([str(tmp_path / folder), "--share", share, "--output", str(tmp_path / "x")]) == 2
+        assert folder in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
