@@ -94,6 +94,7 @@ def test_diffusion_training_writes_a_pipeline_that_restores(shared, tmp_path):
         "log_steps=1",
         "init_from=null",
         "prior_blocks=2",
+        "prior_rank_share=0.5",
         "widths=[32, 32, 64]",
         "token_dim=64",
         "pixel_window=256",
