@@ -53,11 +53,11 @@ def test_table_of_the_literature(face, references, strategy, unless_verified, ru
         (0.17, True, "diffusion", None, "up-to-17"),
         (0.1701, False, "diffusion", None, "17-24"),
         (0.239, True, "diffusion", None, "17-24"),
-        (0.24, False, "abstain", None, "24-53"),
-        (0.24, True, "diffusion", "abstain", "24-53-with-references"),
-        (0.53, False, "abstain", None, "24-53"),
-        (0.5301, False, "colorize", None, "above-53"),
-        (0.5301, True, "diffusion", "colorize", "above-53-with-references"),
+        (0.24, False, "abstain", None, "24-56"),
+        (0.24, True, "diffusion", "abstain", "24-56-with-references"),
+        (0.56, False, "abstain", None, "24-56"),
+        (0.5601, False, "colorize", None, "above-56"),
+        (0.5601, True, "diffusion", "colorize", "above-56-with-references"),
     ],
 )
 def test_table_that_ships(face, references, strategy, unless_verified, rule):
@@ -109,7 +109,7 @@ def test_a_model_without_gan_paints_with_diffusion_and_says_so():
     assert decide({}, 0.2, 0.1, False, available=WITHOUT_GAN).instead_of is None
 
 
-@pytest.mark.parametrize("face, references, rule", [(0.5, False, "24-53"), (0.6, False, "above-53")])
+@pytest.mark.parametrize("face, references, rule", [(0.5, False, "24-56"), (0.6, False, "above-56")])
 def test_force_overrides_and_says_so(face, references, rule):
     decision = decide({}, face, 0.2, references, force=True)
     assert decision.strategy == "diffusion" and decision.forced and decision.rule == rule
@@ -127,7 +127,7 @@ def test_max_coverage_replaces_the_limit_both_ways():
     assert lower.strategy == "abstain" and lower.rule == "max-coverage" and "10 % set by the user" in lower.reason
     assert decide({}, 0.5, 0.1, True, max_coverage=0.1).strategy == "abstain"
     higher = decide({}, 0.6, 0.1, False, max_coverage=0.7)
-    assert higher.strategy == "diffusion" and "above-53" in higher.reason and higher.numbers["max_coverage"] == 0.7
+    assert higher.strategy == "diffusion" and "above-56" in higher.reason and higher.numbers["max_coverage"] == 0.7
     assert decide({}, 0.01, 0.1, False, max_coverage=0.0).strategy == "telea"
     eyes = {"left_eye": 1.0, "right_eye": 1.0}
     assert decide(eyes, 0.2, 0.1, False, max_coverage=0.5).strategy == "abstain"
