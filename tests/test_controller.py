@@ -69,6 +69,7 @@ def test_the_shipped_thresholds_are_the_measured_ones():
     ladder = load_controller()
     for name in ("low", "stop", "colour"):
         assert getattr(ladder, name) == pytest.approx(proposed[name], abs=0.0051)
+        assert getattr(ladder, name) == getattr(ControllerConfig(), name)  # what a file that leaves it out gets
 
 
 def check_row(face, references, strategy, unless_verified, rule, ladder):

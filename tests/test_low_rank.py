@@ -113,7 +113,7 @@ def test_script_splits_a_folder_and_refuses_others(tmp_path, capsys, monkeypatch
     assert torch.linalg.matrix_rank(product(low.blocks[0].hard_convs[0])) == 64 < min(kernel.shape)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "config.json").write_text('{"_class_name": "UNet2DModel"}')
-    for folder, share in (("other", "0.5"), ("nowhere", "0.5"), ("full", "2")):
+    for folder, share in (("other", "0.5"), ("nowhere", "0.5"), ("full", "2"), ("low", "0.5")):
         assert script.main([str(tmp_path / folder), "--share", share, "--output", str(tmp_path / "x")]) == 2
         assert folder in capsys.readouterr().err
     assert not (tmp_path / "x").exists()

@@ -1,6 +1,6 @@
 """Split the large kernels of a trained prior or PD-GAN generator, keeping a share of their rank; nothing is trained.
 
-python training/lower_rank.py FOLDER --share 0.3 --output runs/pdgan-face-rank/generator
+python training/lower_rank.py FOLDER --share 0.3 --output runs/pdgan-face-split
 
 FOLDER is in diffusers' layout (config.json and the weights). Training on from the result: recipe setting `rank_share`.
 """
@@ -21,11 +21,12 @@ KINDS = {kind.__name__: kind for kind in (PConvPrior, PDGANGenerator)}
 def split(folder: Path, share: float) -> PConvPrior | PDGANGenerator:
     """The network of the folder at `share` of its large kernels' rank, float32.
 
-    Raises ValueError for a share outside [0, 1], OSError or KeyError for a folder that holds neither network.
+    Raises ValueError for a share outside [0, 1], OSError or KeyError for a folder that holds neither network,
+    RuntimeError for one that is split already.
     """
     kind = KINDS[json.loads((folder / "config.json").read_text(encoding="utf-8"))["_class_name"]]
     full = kind.from_pretrained(folder, local_files_only=True).float()
-    low = kind(**{**{k: v for k, v in full.config.items() if not k.startswith("_")}, "rank_share": share})
+    low = kind.from_config({**full.config, "rank_share": share})
     low.load_state_dict(full.state_dict())
     return low
 
@@ -39,9 +40,12 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         low = split(arguments.folder, arguments.share)
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
-        print(f"{arguments.folder}: {reason}; name a prior's or PD-GAN's folder and a share in [0, 1]", file=sys.stderr)
+        print(
+            f"{arguments.folder}: {reason}; name the folder of a whole prior or PD-GAN and a share in [0, 1]",
+            file=sys.stderr,
+        )
         return 2
     low.save_pretrained(arguments.output)
     print(f"{arguments.output}: {low.num_parameters() / 1e6:.2f} M weights")
