@@ -1,6 +1,7 @@
 """Low-rank convolutions: what loading a full kernel keeps, what it leaves out, and where they are put."""
 
 import copy
+import json
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,9 @@ def test_script_splits_a_folder_and_refuses_others(tmp_path, capsys, monkeypatch
 
     generator = PDGANGenerator(seed_width=8, widths=(256, 160, 16), skips=True)
     generator.save_pretrained(tmp_path / "full")
+    config = json.loads((tmp_path / "full" / "config.json").read_text())
+    del config["rank_share"]  # as written before there was one
+    (tmp_path / "full" / "config.json").write_text(json.dumps(config))
     assert script.main([str(tmp_path / "full"), "--share", "0.25", "--output", str(tmp_path / "low")]) == 0
     low = PDGANGenerator.from_pretrained(tmp_path / "low")
     assert low.config.rank_share == 0.25 and low.num_parameters() < generator.num_parameters()
