@@ -26,7 +26,8 @@ def split(folder: Path, share: float) -> PConvPrior | PDGANGenerator:
     """
     kind = KINDS[json.loads((folder / "config.json").read_text(encoding="utf-8"))["_class_name"]]
     full = kind.from_pretrained(folder, local_files_only=True).float()
-    low = kind.from_config(full.config, rank_share=share)
+    options = {key: value for key, value in full.config.items() if not key.startswith("_")}  # no path, no version
+    low = kind(**{**options, "rank_share": share})
     low.load_state_dict(full.state_dict())
     return low
 
