@@ -24,3 +24,12 @@ def draw_heatmaps(landmarks: np.ndarray, size: int, sigma_px: float = 6.0, crop_
     gx = np.exp(-((centres - points[..., 0:1]) ** 2) / (2 * sigma_px**2))
     gy = np.exp(-((centres - points[..., 1:2]) ** 2) / (2 * sigma_px**2))
     return (gy[..., :, None] * gx[..., None, :]).astype(np.float32)
+
+
+def heatmap_tensor(points: torch.Tensor, size: int, sigma_px: float = 6.0, crop_size: int = 256) -> torch.Tensor:
+    """`draw_heatmaps` on the points' device: [B, K, 2] crop px -> [B, K, size, size] in [0, 1]."""
+    step = crop_size / size
+    centres = torch.arange(size, device=points.device) * step + (step - 1) / 2
+    gx = torch.exp(-((centres - points[..., 0:1]) ** 2) / (2 * sigma_px**2))
+    gy = torch.exp(-((centres - points[..., 1:2]) ** 2) / (2 * sigma_px**2))
+    return gy[..., :, None] * gx[..., None, :]

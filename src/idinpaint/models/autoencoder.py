@@ -29,10 +29,21 @@ class _Residual(nn.Module):
 
 
 class FaceAutoencoder(ModelMixin, ConfigMixin):
-    """encode: [B, 3, H, W] in [-1, 1] -> latents [B, C, H/8, W/8], about unit variance; decode: the way back."""
+    """encode: [B, 3, H, W] in [-1, 1] -> latents [B, C, H/8, W/8], about unit variance; decode: the way back.
+
+    detail_width: of a last correction at half the picture's resolution, which also reads the prior's finest features
+    (prior_width channels): without it every 4 x 4 block is painted from one place, and shows. 0: none.
+    """
 
     @register_to_config
-    def __init__(self, latent_channels: int = 16, coarse_width: int = 96, fine_width: int = 48) -> None:
+    def __init__(
+        self,
+        latent_channels: int = 16,
+        coarse_width: int = 96,
+        fine_width: int = 48,
+        detail_width: int = 0,
+        prior_width: int = 24,
+    ) -> None:
         super().__init__()
         self.analysis = nn.Conv2d(3, latent_channels, PATCH, PATCH)
         self.synthesis = nn.ConvTranspose2d(latent_channels, 3, PATCH, PATCH)
@@ -47,6 +58,14 @@ class FaceAutoencoder(ModelMixin, ConfigMixin):
         self.out = nn.Conv2d(fine_width, 48, 3, padding=1)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
+        self.detail = None
+        if detail_width:
+            self.detail = nn.Sequential(
+                nn.Conv2d(4 * 7 + prior_width, detail_width, 3, padding=1), nn.SiLU(), _Residual(detail_width),
+                nn.SiLU(), nn.Conv2d(detail_width, 12, 3, padding=1),
+            )  # fmt: skip
+            nn.init.zeros_(self.detail[-1].weight)
+            nn.init.zeros_(self.detail[-1].bias)
 
     @torch.no_grad()
     def fit_encoder(self, images: torch.Tensor) -> float:
@@ -71,16 +90,27 @@ class FaceAutoencoder(ModelMixin, ConfigMixin):
         """[B, 3, H, W] -> [B, C, H/8, W/8]."""
         return self.analysis(image)
 
-    def forward(self, latents: torch.Tensor, masked_image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self,
+        latents: torch.Tensor,
+        masked_image: torch.Tensor,
+        mask: torch.Tensor,
+        prior_features: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """What training calls: DistributedDataParallel sees only `forward`. The same as `decode`."""
-        return self.decode(latents, masked_image, mask)
+        return self.decode(latents, masked_image, mask, prior_features)
 
     def decode(
-        self, latents: torch.Tensor, masked_image: torch.Tensor | None = None, mask: torch.Tensor | None = None
+        self,
+        latents: torch.Tensor,
+        masked_image: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
+        prior_features: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """latents [B, C, h, w], masked_image [B, 3, 8h, 8w], mask [B, 1, 8h, 8w] (1 = hole) -> [B, 3, 8h, 8w].
 
-        Without a masked image everything counts as hole.
+        Without a masked image everything counts as hole. prior_features: [B, prior_width, 4h, 4w] of PConvPrior.fill,
+        for the last correction; without them there is none.
         """
         linear = self.synthesis(latents)  # (B, 3, 8h, 8w)
         if masked_image is None:
@@ -90,4 +120,9 @@ class FaceAutoencoder(ModelMixin, ConfigMixin):
         x = F.pixel_shuffle(self.expand(x), 2)  # (B, fine, 2h, 2w)
         context = torch.cat([masked_image * (1 - mask), mask, linear], 1)
         x = x + self.context(F.pixel_unshuffle(context, 4).to(x.dtype))
-        return linear + F.pixel_shuffle(self.out(self.fine(F.silu(x))), 4)
+        picture = linear + F.pixel_shuffle(self.out(self.fine(F.silu(x))), 4)
+        if self.detail is None or prior_features is None:
+            return picture
+        context = F.pixel_unshuffle(torch.cat([masked_image * (1 - mask), mask, picture.to(mask.dtype)], 1), 2)
+        parts = [context, prior_features.to(context.dtype)]  # (B, 28 + prior_width, 4h, 4w)
+        return picture + F.pixel_shuffle(self.detail(torch.cat(parts, 1)), 2)
