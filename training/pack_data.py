@@ -2,9 +2,10 @@
 
     python training/pack_data.py --data DATA --output runs/faces.facepack
 
-With --metric-weights FOLDER (what eval's fetching tool fills, and MobileFaceNet) also writes what the losses need of them
-to a folder `teachers` beside the pack, fp16. A bare machine then trains from that file and the repository: `train_data_dir` may name it. Test people and photos are
+A bare machine then trains from that file and the repository: `train_data_dir` may name it. Test people and photos are
 left out. Photos whose face had fewer than --min-source px before alignment are left out too: they would teach blur.
+With --metric-weights FOLDER (what the fetching tool fills, and MobileFaceNet) what the losses need of those weights is
+written to a folder `teachers` beside the pack, in half precision.
 """
 
 from __future__ import annotations

@@ -53,6 +53,7 @@ class LossConfig(ExampleConfig):
     face_samples: int = 16  # of a batch for the two above
     variety_weight: float = 0.5
     variety_floor: float = 0.12  # AlexNet distance of two candidates in a hidden component's window
+    mixed_precision: str = "bf16"
     teachers: str = "runs/teachers"  # written by training/pack_data.py
     vgg_layers: tuple[int, ...] = VGG_LAYERS
 
@@ -66,6 +67,9 @@ class PainterLoss:
         self.alex = AlexFeatures(teachers / ALEX).to(device)
         self.vgg = VGGFeatures(teachers / VGG16, config.vgg_layers).to(device) if config.vgg_weight else None
         self.landmarker = load_frozen(FaceMaps(68), config.landmarks, device)
+        for frozen in (self.alex, self.vgg, self.landmarker):  # autocast would turn their weights anew at every call
+            if frozen is not None and config.mixed_precision == "bf16":
+                frozen.to(torch.bfloat16)
         self.encoders = []  # two, since a painter finds what pleases one encoder and nobody else
         if config.identity_weight:
             own = load_frozen(IdentityNet(), config.identity, device)
@@ -162,18 +166,17 @@ class PainterLoss:
         return loss, {name: term.detach() for name, term in terms.items()}
 
     def _adversarial(self, look: Look, counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        fakes = self.critics({kind: fake for kind, (fake, _, _) in look.items()})
-        with torch.no_grad():
-            reals = self.critics({kind: real for kind, (_, real, _) in look.items()})
+        both = self.critics({kind: torch.cat([fake, real]) for kind, (fake, real, _) in look.items()})
+        half = counts.shape[1]
         total = counts.sum(1).clamp(min=1e-3)
         shares = total / total[:-1].sum()
         shares[-1] = self.config.rim_share
         adversarial, match = [], []
         for row, kind in enumerate(KINDS):
-            score, features = fakes[kind]
+            score, features = both[kind][0][:half], [f[:half] for f in both[kind][1]]
             weights = patch_weights(look[kind][2], counts[row], score.shape)
             adversarial.append(shares[row] * hinge_painter(score, weights))
-            match.append(shares[row] * matching(reals[kind][1], features, counts[row]))
+            match.append(shares[row] * matching([f[half:] for f in both[kind][1]], features, counts[row]))
         return torch.stack(adversarial).sum(), torch.stack(match).sum()
 
     def _face(self, inpainted: torch.Tensor, examples: Examples) -> dict[str, torch.Tensor]:
