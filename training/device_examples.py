@@ -40,7 +40,7 @@ class ExampleConfig:
     feature_share: float = 0.6  # of the holes lie over facial features
     torn_share: float = 0.12  # take a corner or an edge; the rest comes from the bank of masks
     both_share: float = 0.2  # of those over features also carry a mask of the bank
-    bank_size: int = 2000  # generated masks beside those of the data set
+    bank_size: int = 1000  # generated masks beside those of the data set
     grey_share: float = 0.12  # of the photos are monochrome or sepia
     slots: int = 2  # reference pictures beside the face's own mirrored half
     no_reference: float = 0.4

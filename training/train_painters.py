@@ -14,7 +14,7 @@ import json
 import math
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -107,7 +107,7 @@ class Validation:
 
     def __init__(self, pack: PackedFaces, config: PainterConfig, device: torch.device) -> None:
         self.config = config
-        examples = DeviceExamples(pack, config, device, "val")
+        examples = DeviceExamples(pack, replace(config, bank_size=100), device, "val")
         state = torch.get_rng_state()
         torch.manual_seed(1)
         index = torch.linspace(0, len(examples.photos) - 1, config.validation_photos).round().long()
