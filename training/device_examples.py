@@ -29,6 +29,7 @@ from idinpaint.models.references import (
     warp,
 )
 from idinpaint.packed import PackedFaces
+from idinpaint.tensors import constant
 
 
 @dataclass
@@ -80,7 +81,7 @@ def arcface_faces(image: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     """
     p = points.float()
     five = torch.stack([p[:, 36:42].mean(1), p[:, 42:48].mean(1), p[:, 30], p[:, 48], p[:, 54]], 1)
-    target = torch.tensor(ARCFACE_POINTS5, device=p.device, dtype=torch.float32).expand(len(p), -1, -1)
+    target = constant(tuple(map(tuple, ARCFACE_POINTS5.tolist())), p.device).expand(len(p), -1, -1)
     a, b = target - target.mean(1, keepdim=True), five - five.mean(1, keepdim=True)
     norm = a.square().sum((1, 2))
     cos = (a * b).sum((1, 2)) / norm
@@ -136,8 +137,8 @@ def relit(image: torch.Tensor, strength: float) -> torch.Tensor:
 def aged(image: torch.Tensor, share: float) -> torch.Tensor:
     """A share of the pictures turned monochrome, half of those with a sepia tint."""
     b, device = len(image), image.device
-    luma = (image * torch.tensor([0.299, 0.587, 0.114], device=device).view(1, 3, 1, 1)).sum(1, keepdim=True)
-    tint = torch.tensor([0.12, 0.0, -0.18], device=device).view(1, 3, 1, 1)
+    luma = (image * constant((0.299, 0.587, 0.114), device).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    tint = constant((0.12, 0.0, -0.18), device).view(1, 3, 1, 1)
     tint = tint * (torch.rand(b, 1, 1, 1, device=device) - 0.5).clamp(min=0) * 2
     old = (luma + tint * (1 - luma.abs())).clamp(-1, 1)
     return torch.where(torch.rand(b, 1, 1, 1, device=device) < share, old.expand_as(image), image)
@@ -214,10 +215,10 @@ class DeviceExamples:
         middle = torch.full((2, 1), 127.5, device=self.device)
         maps = torch.cat([maps[:, :, :2] / zoom, middle + (maps[:, :, 2:] - middle) / zoom], 2)
         # Half are only moved by whole pixels: resampling softens, and a network learns to paint what it is shown.
-        whole = torch.tensor([[1.0, 0, 0], [0, 1, 0]], device=self.device).expand(b, -1, -1).clone()
+        whole = constant(((1.0, 0.0, 0.0), (0.0, 1.0, 0.0)), self.device).expand(b, -1, -1).clone()
         whole[:, :, 2] = (torch.randn(b, 2, device=self.device) * 5).round()
         maps = torch.where(torch.rand(b, 1, 1, device=self.device) < 0.5, whole, maps)
-        mirror = torch.tensor([[-1.0, 0, 255], [0, 1, 0]], device=self.device).expand(b, -1, -1)
+        mirror = constant(((-1.0, 0.0, 255.0), (0.0, 1.0, 0.0)), self.device).expand(b, -1, -1)
         maps = torch.where(flip.view(-1, 1, 1), compose(mirror, maps), maps)
         image = warp_reflecting(self.pixels(self.photos[index]), maps).clamp(-1, 1)
         points = mapped(self.points[index], inverse(maps))
@@ -308,7 +309,7 @@ class DeviceExamples:
 
 def swapped(points: torch.Tensor) -> torch.Tensor:
     """Landmarks of a flipped face, whose left and right have changed places, back in iBUG order."""
-    return points[:, list(MIRROR_68)]
+    return points.index_select(1, constant(MIRROR_68, points.device, torch.long))
 
 
 def warp_reflecting(pictures: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:

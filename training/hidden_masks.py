@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from idinpaint.tensors import constant
+
 # Landmarks (iBUG-68) of what a hole hides, and how often: an eye with or without its brow, both eyes, nose, mouth ...
 GROUPS: tuple[tuple[tuple[int, ...], float], ...] = (
     (tuple(range(36, 42)), 0.11),
@@ -25,6 +27,13 @@ GROUPS: tuple[tuple[tuple[int, ...], float], ...] = (
 )
 COMPONENTS = ("left_eye", "right_eye", "eyes", "nose", "mouth")  # windows that discriminators look at
 _MEMBERS = (range(36, 42), range(42, 48), range(36, 48), range(27, 36), range(48, 68))
+
+
+def draw_by(weights: torch.Tensor) -> torch.Tensor:
+    """One place a row, with the probability of its weight: [B, N] -> [B]. The Gumbel-max trick: torch.multinomial
+    checks its input on the host, which then waits for the device."""
+    uniform = torch.rand_like(weights).clamp(1e-9, 1 - 1e-7)
+    return (weights.clamp(min=1e-9).log() - (-uniform.log()).log()).argmax(-1)
 
 
 def pixel_grid(side: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -46,11 +55,9 @@ def feature_holes(points: torch.Tensor, side: int = 256) -> torch.Tensor:
     points: [B, 68, 2] px -> [B, 1, side, side] in {0, 1}.
     """
     device, b = points.device, len(points)
-    weights = torch.tensor([share for _, share in GROUPS], device=device)
-    members = torch.zeros(len(GROUPS), 68, device=device)
-    for row, (group, _) in enumerate(GROUPS):
-        members[row, list(group)] = 1
-    chosen = members[torch.multinomial(weights, b, replacement=True)].bool()[..., None]  # (B, 68, 1)
+    weights = constant(tuple(share for _, share in GROUPS), device).expand(b, -1)
+    members = constant(tuple(tuple(float(i in group) for i in range(68)) for group, _ in GROUPS), device)
+    chosen = members[draw_by(weights)].bool()[..., None]  # (B, 68, 1)
     low = points.masked_fill(~chosen, 1e4).amin(1)
     high = points.masked_fill(~chosen, -1e4).amax(1)
     half = (high - low) / 2 * (1 + 0.6 * torch.rand(b, 2, device=device)) + 4 + 10 * torch.rand(b, 2, device=device)
@@ -100,7 +107,7 @@ def draw_holes(points: torch.Tensor, bank: torch.Tensor, shares: tuple[float, fl
 
 def component_centres(points: torch.Tensor) -> torch.Tensor:
     """[B, 68, 2] -> the middles of COMPONENTS [B, 5, 2], in px."""
-    return torch.stack([points[:, list(m)].mean(1) for m in _MEMBERS], 1)
+    return torch.stack([points[:, m.start : m.stop].mean(1) for m in _MEMBERS], 1)
 
 
 def choose_component(
@@ -117,8 +124,8 @@ def choose_component(
     grid = (2 * grid + 1) / mask.shape[-1] - 1
     share = F.grid_sample(coarse, grid, align_corners=False)[:, 0].mean(-1)  # (B, 5)
     hidden = (share > least).float()
-    weight = hidden * torch.tensor([1.0, 1.0, 1.0, 1.3, 1.3], device=mask.device) + 1e-6
-    chosen = torch.multinomial(weight, 1)[:, 0]
+    weight = hidden * constant((1.0, 1.0, 1.0, 1.3, 1.3), mask.device) + 1e-6
+    chosen = draw_by(weight)
     return chosen, hidden.gather(1, chosen[:, None])[:, 0]
 
 
@@ -126,7 +133,7 @@ def rim_centres(mask: torch.Tensor, size: int) -> torch.Tensor:
     """A random place on the rim of each hole [B, 2] px, far enough from the picture's edge for a window of `size`."""
     coarse = F.avg_pool2d(mask, 4)
     rim = F.max_pool2d(coarse, 3, 1, 1) + F.max_pool2d(-coarse, 3, 1, 1)  # (B, 1, 64, 64), > 0 where it changes
-    place = torch.multinomial(rim.flatten(1) + 1e-6, 1)[:, 0]
+    place = draw_by(rim.flatten(1) + 1e-6)
     side = coarse.shape[-1]
     centres = torch.stack([place % side, place // side], -1).float() * 4 + 1.5
     return centres.clamp(size / 2, mask.shape[-1] - size / 2)
@@ -138,7 +145,8 @@ def windows(pictures: torch.Tensor, centres: torch.Tensor, size: int, out: int |
     Differentiable. Windows of `out` px are moved to whole pixels, so that nothing is resampled.
     """
     b = len(pictures)
-    size = torch.as_tensor(size, device=pictures.device, dtype=torch.float32).expand(b)
+    if not isinstance(size, torch.Tensor):
+        size = torch.full((b,), float(size), device=pictures.device)
     step = size / out
     axis = torch.arange(out, device=pictures.device, dtype=torch.float32) - (out - 1) / 2
     offsets = step[:, None] * axis  # (B, out)

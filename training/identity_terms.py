@@ -16,6 +16,7 @@ from idinpaint.losses import identity_loss
 from idinpaint.models.face_maps import FaceMaps, expected_points
 from idinpaint.models.id_encoder import IdentityNet
 from idinpaint.models.teachers import load_mobilefacenet
+from idinpaint.tensors import constant
 from idinpaint.types import InputError
 
 
@@ -47,7 +48,7 @@ def align_faces(image: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
 
 def luma(image: torch.Tensor) -> torch.Tensor:
     """[B, 3, H, W] -> the same shape, its brightness (ITU-R BT.601) in all three channels."""
-    weights = torch.tensor([0.299, 0.587, 0.114], device=image.device).view(1, 3, 1, 1)
+    weights = constant((0.299, 0.587, 0.114), image.device).view(1, 3, 1, 1)
     return (image * weights).sum(1, keepdim=True).expand_as(image)
 
 

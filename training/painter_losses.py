@@ -31,6 +31,7 @@ from idinpaint.models.critics import KINDS
 from idinpaint.models.face_maps import FaceMaps
 from idinpaint.models.id_encoder import IdentityNet
 from idinpaint.models.teachers import load_mobilefacenet
+from idinpaint.tensors import constant
 
 KIND_OF = (0, 0, 1, 2, 3)  # place in KINDS of each of COMPONENTS: both eyes share a critic, the right one mirrored
 Look = dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]  # kind -> fake, real, mask windows
@@ -52,7 +53,7 @@ class LossConfig(ExampleConfig):
     heatmap_weight: float = 0.05
     face_samples: int = 16  # of a batch for the two above
     variety_weight: float = 0.5
-    variety_floor: float = 0.12  # AlexNet distance of two candidates in a hidden component's window
+    variety_floor: float = 0.3  # AlexNet distance of two candidates in a hidden component's window
     mixed_precision: str = "bf16"
     teachers: str = "runs/teachers"  # written by training/pack_data.py
     vgg_layers: tuple[int, ...] = VGG_LAYERS
@@ -94,7 +95,7 @@ class PainterLoss:
         edge_mask = windows(examples.mask, rim, out, out)
         look: Look = {kind: shared for kind in KINDS[:-1]}
         look["rim"] = (edge[0], again(edge[1]), again(edge_mask))
-        kinds = torch.tensor(KIND_OF, device=self.device)[examples.component]
+        kinds = constant(KIND_OF, self.device, torch.long)[examples.component]
         counts = torch.stack([(kinds == k).float() * examples.hidden for k in range(4)]).repeat(1, copies)
         return look, torch.cat([counts, torch.ones_like(counts[:1])])
 

@@ -25,7 +25,7 @@ from idinpaint.models.id_tokens import IdentityTokens
 from idinpaint.models.pconv import PConvPrior
 from idinpaint.models.pdgan import PDGANGenerator
 from idinpaint.models.references import ReferenceEncoder
-from idinpaint.tensors import heatmap_tensor
+from idinpaint.tensors import constant, heatmap_tensor
 from idinpaint.types import InputError
 
 REFERENCE_WIDTHS = (24, 48, 96, 128, 128)
@@ -236,7 +236,7 @@ class DiffusionStage(nn.Module):
         std = self.residual_std.view(1, -1, 1, 1)
         residual = (target.float() - made.prior_latents.float()) / std
         device = residual.device
-        few = torch.tensor(FEW_STEPS, device=device)[torch.randint(len(FEW_STEPS), (b,), device=device)]
+        few = constant(FEW_STEPS, device, torch.long)[torch.randint(len(FEW_STEPS), (b,), device=device)]
         late = torch.rand(b, device=device) < (0.25 if training else 0.0)
         timesteps = torch.where(late, few, torch.full_like(few, LAST)).repeat(copies)
         noise = torch.randn(copies * b, *residual.shape[1:], device=device)
@@ -263,10 +263,7 @@ class DiffusionStage(nn.Module):
         goal = kept.sqrt() * noise - (1 - kept).sqrt() * clean
         touched = again(made.touched).float()
         error = ((velocity - goal).square() * touched).mean((1, 2, 3)) / touched.mean((1, 2, 3)).clamp(min=0.01)
-        weight = (
-            min_snr_weight(self.alphas.cpu(), 5.0, "v_prediction").to(device)[timesteps] * (timesteps < LAST).float()
-        )
-        return Painted(pictures, copies, 0.25 * weighted_mean(error, weight))
+        return Painted(pictures, copies, 0.25 * weighted_mean(error, self.velocity_weights[timesteps]))
 
 
 class _Filled:

@@ -54,7 +54,7 @@ class PainterConfig(LossConfig):
     train_batch_size: int = 96
     learning_rate: float = 4e-4
     fast_rate: float = 3.0  # times that for what starts from nothing
-    critic_rate: float = 4e-4
+    critic_rate: float = 1e-3
     warmup_steps: int = 100
     adversarial_warmup: int = 300  # steps
     ema_decay: float = 0.998

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Any
+
 import numpy as np
 import torch
+
+
+@lru_cache(maxsize=256)
+def constant(values: tuple[Any, ...], device: torch.device | str, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """A tensor of nested tuples, made once a device: copying it there anew makes the host wait for the device."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=dtype, device=device)
 
 
 def to_tensor(photos: np.ndarray) -> torch.Tensor:

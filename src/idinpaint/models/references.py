@@ -14,6 +14,8 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
+from idinpaint.tensors import constant
+
 CHANNELS = 5  # RGB, valid, own: 1 for the face's own mirrored picture, 0 for another photo
 # iBUG-68 points of a mirrored face: MIRROR_68[i] is the point that lies where point i was.
 MIRROR_68 = (
@@ -30,7 +32,7 @@ INNER = slice(17, 68)  # brows, eyes, nose, mouth: the jaw moves with the pose
 
 def mirrored_points(points: torch.Tensor, side: int = 256) -> torch.Tensor:
     """Landmarks [B, 68, 2] of the flipped picture, in iBUG order."""
-    flipped = points[:, list(MIRROR_68)]
+    flipped = points.index_select(1, constant(MIRROR_68, points.device, torch.long))
     return torch.stack([side - 1 - flipped[..., 0], flipped[..., 1]], -1)
 
 
@@ -58,7 +60,7 @@ def warp(pictures: torch.Tensor, maps: torch.Tensor, side: int = 256, mode: str 
     axis = torch.arange(side, device=maps.device, dtype=torch.float32)
     ys, xs = torch.meshgrid(axis, axis, indexing="ij")
     grid = torch.stack([xs, ys, torch.ones_like(xs)], -1).view(-1, 3) @ maps.transpose(1, 2)  # (B, side², 2)
-    size = torch.tensor([pictures.shape[-1], pictures.shape[-2]], device=maps.device)
+    size = constant((pictures.shape[-1], pictures.shape[-2]), maps.device)
     grid = ((2 * grid + 1) / size - 1).view(-1, side, side, 2)
     return F.grid_sample(pictures, grid.to(pictures.dtype), mode=mode, align_corners=False)
 
