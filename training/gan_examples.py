@@ -100,7 +100,7 @@ class ExamplePool:
         self.photos = load_photos(training_photos(config.train_data_dir, config.splits_dir))
         self.masks = load_training_masks(config.train_data_dir, config.splits_dir)
         self.prior = frozen_prior(config.prior, device) if needs_prior(config.system) else None
-        self.teacher = load_pipeline(Path(config.teacher), device.type) if config.teacher_weight else None
+        self.teacher = load_pipeline(Path(config.teacher), str(device)) if config.teacher_weight else None
         guided = needs_landmarks(config.system) or self.teacher is not None
         self.landmarker = load_frozen(FaceMaps(68), config.landmarks, device) if guided else None
         self.parser = load_frozen(FaceMaps(10), config.parsing, device) if config.skin_weight else None

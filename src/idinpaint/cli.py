@@ -9,6 +9,7 @@ import argparse
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -64,6 +65,13 @@ def per_cent(text: str) -> float:
     return value
 
 
+def device_name(text: str) -> str:
+    """An argparse type: auto, cpu, cuda, cuda:1, mps, xpu; whether it is there is asked once torch is loaded."""
+    if not re.fullmatch(r"auto|cpu|(cuda|mps|xpu)(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"must be auto, cpu, cuda, cuda:1 (any number) or mps, not {text!r}")
+    return text
+
+
 def file_path(text: str) -> Path:
     """An argparse type: a path that is not empty."""
     if not text or "\0" in text:
@@ -104,7 +112,8 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", default="default", metavar="NAME_OR_PATH", help="weights; the bundled ones by default"
     )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--device", type=device_name, default="auto", metavar="D", help="cpu, cuda, cuda:1, mps (auto)")
+    parser.add_argument("--dtype", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="of the painting")
 
 
 def _add_restore(parser: argparse.ArgumentParser) -> None:
@@ -180,7 +189,7 @@ def _add_prepare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--image-format", choices=("png", "webp", "jpeg"), default="png", help="jpeg loses a little (png)"
     )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--device", type=device_name, default="auto", metavar="D", help="cpu, cuda, cuda:1, mps (auto)")
 
 
 def run_verify(args: argparse.Namespace) -> int:
@@ -192,7 +201,7 @@ def run_verify(args: argparse.Namespace) -> int:
     for path in (args.photo_a, args.photo_b):
         load_photo(path)
     progress = Progress(plain=False)
-    restorer = Models(args.model, args.device, progress).restorer()
+    restorer = Models(args, progress).restorer()
     progress("comparing")
     result = restorer.verify(args.photo_a, args.photo_b)
     progress.clear()

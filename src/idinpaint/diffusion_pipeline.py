@@ -95,26 +95,28 @@ class IdentityInpaintPipeline(DiffusionPipeline):
         """
         self._check(masked_image, mask, heatmaps, num_inference_steps)
         device = self._execution_device
-        dtype = self.unet.dtype
-        masked_image, mask = masked_image.to(device, dtype), mask.to(device, dtype)
+        masked_image, mask = masked_image.to(device).float(), mask.to(device).float()
         if id_embed is None:
             id_embed = masked_image.new_zeros(len(masked_image), self.id_tokens.config.id_dim)
         conditions = build_conditions(self.autoencoder, self.prior, masked_image, mask)
         guided = guidance_scale != 1.0
-        tokens = self._tokens(id_embed.to(device, dtype), num_images_per_prompt, guided)
-        maps = torch.cat([conditions.channels, heatmaps.to(device, dtype)], 1)
+        tokens = self._tokens(id_embed.to(device).float(), num_images_per_prompt, guided)
+        maps = torch.cat([conditions.channels, heatmaps.to(device).float()], 1)
         maps = maps.repeat_interleave(num_images_per_prompt, 0)
         shape = (len(maps), self.autoencoder.config.latent_channels, *maps.shape[-2:])
-        latents = randn_tensor(shape, generator=generator, device=device, dtype=dtype) * temperature
         self.scheduler.set_timesteps(num_inference_steps, device=device)
+        # float32: in half precision the same seed gives other noise.
+        latents = randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
+        latents = latents * temperature * self.scheduler.init_noise_sigma
         for index, timestep in enumerate(self.progress_bar(self.scheduler.timesteps)):
             noise_pred = self._predict(latents, maps, tokens, timestep, guidance_scale if guided else None)
-            latents = self.scheduler.step(noise_pred, timestep, latents, return_dict=False)[0].to(dtype)
+            latents = self.scheduler.step(noise_pred, timestep, latents, return_dict=False)[0]
             if callback_on_step_end is not None:
                 latents = callback_on_step_end(self, index, int(timestep), {"latents": latents}).get("latents", latents)
         predicted = self._decode(latents, conditions, masked_image, mask, num_images_per_prompt)
-        known, hole = (t.repeat_interleave(num_images_per_prompt, 0).float() for t in (masked_image, mask))
+        known, hole = (t.repeat_interleave(num_images_per_prompt, 0) for t in (masked_image, mask))
         images = known * (1 - hole) + predicted * hole
+        self.maybe_free_model_hooks()
         return InpaintOutput(images=images, predicted_images=predicted, prior_image=conditions.prior_image)
 
     def _tokens(self, id_embed: torch.Tensor, copies: int, guided: bool) -> torch.Tensor:
@@ -126,10 +128,11 @@ class IdentityInpaintPipeline(DiffusionPipeline):
     def _predict(
         self, latents: torch.Tensor, maps: torch.Tensor, tokens: torch.Tensor, timestep: Any, guidance: float | None
     ) -> torch.Tensor:
-        model_input = torch.cat([self.scheduler.scale_model_input(latents, timestep), maps], 1)
+        model_input = torch.cat([self.scheduler.scale_model_input(latents, timestep), maps], 1).to(self.unet.dtype)
+        tokens = tokens.to(self.unet.dtype)
         if guidance is None:
-            return self.unet(model_input, timestep, tokens).sample
-        without, given = self.unet(torch.cat([model_input] * 2), timestep, tokens).sample.chunk(2)
+            return self.unet(model_input, timestep, tokens).sample.float()
+        without, given = self.unet(torch.cat([model_input] * 2), timestep, tokens).sample.float().chunk(2)
         return without + guidance * (given - without)
 
     def _decode(
@@ -139,7 +142,7 @@ class IdentityInpaintPipeline(DiffusionPipeline):
         prior, touched, masked_image, mask = (
             t.repeat_interleave(copies, 0) for t in (conditions.prior_latents, conditions.touched, masked_image, mask)
         )
-        return self.autoencoder.decode(prior + latents * std * touched, masked_image, mask).clamp(-1, 1).float()
+        return self.autoencoder.decode(prior + latents * std * touched, masked_image, mask).clamp(-1, 1)
 
     def _check(self, masked_image: torch.Tensor, mask: torch.Tensor, heatmaps: torch.Tensor, steps: int) -> None:
         b, _, h, w = masked_image.shape

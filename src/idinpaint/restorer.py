@@ -62,25 +62,29 @@ class Restorer:
     def from_pretrained(
         cls,
         name_or_path: str = "default",
-        device: str = "auto",
+        device: Any = "auto",
         landmarks: str = "bundled",
         identity: str = "bundled",
         gan: str | None = None,
+        dtype: Any = "auto",
     ) -> Restorer:
         """The bundled model, a model or pipeline folder, or a hub id. Raises InputError when it cannot be loaded.
 
         landmarks: bundled or face-alignment; identity: bundled or insightface:PACK. A model trained on the bundled
         encoder paints only with that one; another encoder serves `verify`, or a model trained with it.
         gan: a generator's name (pconv, pdgan, pdgan-face, encdec, lafin) or folder for the strategy `gan`.
+        device, dtype: as devices.pick_device and pick_dtype take them; dtype is that of the networks that paint.
         """
-        from idinpaint.bundle import load_bundle, pick_device
+        from idinpaint.bundle import load_bundle
+        from idinpaint.devices import pick_device, pick_dtype
         from idinpaint.faces.analyzer import FaceAnalyzer
         from idinpaint.inpainters.colorize import ColorizeInpainter
         from idinpaint.inpainters.diffusion import DiffusionInpainter, PriorInpainter
         from idinpaint.inpainters.gan import find_gan, load_gan
 
         device = pick_device(device)
-        bundle = load_bundle(name_or_path, device, landmarks, identity)
+        dtype = pick_dtype(dtype, device)
+        bundle = load_bundle(name_or_path, device, landmarks, identity, dtype)
         analyzer = FaceAnalyzer(bundle.landmarker, bundle.parser, bundle.identity, bundle.store)
         inpainters: dict[str, Inpainter] = {
             "diffusion": DiffusionInpainter(bundle.pipeline),
@@ -91,7 +95,7 @@ class Restorer:
             inpainters["prior"] = PriorInpainter(bundle.pipeline)
         folder = find_gan(bundle.store.folder, gan)
         if folder is not None:
-            inpainters["gan"] = load_gan(folder, prior, device)
+            inpainters["gan"] = load_gan(folder, prior, device, dtype)
         return cls(bundle, analyzer, inpainters, device)
 
     def __call__(

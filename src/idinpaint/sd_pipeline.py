@@ -118,22 +118,22 @@ class IdentitySDInpaintPipeline(StableDiffusionInpaintPipeline):
         steps = self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
         guidance = self.config.guidance_scale if guidance_scale is None else guidance_scale
         self._check(masked_image, mask, heatmaps, steps)
-        device, dtype = self._execution_device, self.unet.dtype
-        known, hole = masked_image.to(device, dtype), mask.to(device, dtype)
+        device = self._execution_device
+        known, hole = masked_image.to(device).float(), mask.to(device).float()
         large, large_mask = working_size(known, hole, self.config.resolution)
         if heatmaps is None:
             heatmaps = known.new_zeros(b, self.unet.config.heatmap_channels, self.heatmap_size, self.heatmap_size)
         if id_embed is None:
             id_embed = known.new_zeros(b, self.id_dim)
-        maps = condition_maps(self.vae, large, large_mask, heatmaps.to(device, dtype)).repeat_interleave(copies, 0)
-        embeds = id_embed.to(device, dtype).repeat_interleave(copies, 0)
+        maps = condition_maps(self.vae, large, large_mask, heatmaps.to(device).float()).repeat_interleave(copies, 0)
+        embeds = id_embed.to(device).float().repeat_interleave(copies, 0)
         text, empty = self.encode_prompt(
             [self.config.prompt if prompt is None else prompt] * b, device, copies, guidance != 1.0,
             [negative_prompt] * b,
         )  # fmt: skip
         self.scheduler.set_timesteps(steps, device=device)
         shape = (len(maps), 4, *maps.shape[-2:])
-        latents = randn_tensor(shape, generator=generator, device=device, dtype=dtype)
+        latents = randn_tensor(shape, generator=generator, device=device, dtype=torch.float32)
         latents = latents * temperature * self.scheduler.init_noise_sigma
         for index, timestep in enumerate(self.progress_bar(self.scheduler.timesteps)):
             inputs = self.scheduler.scale_model_input(latents, timestep)
@@ -141,14 +141,16 @@ class IdentitySDInpaintPipeline(StableDiffusionInpaintPipeline):
             if guidance != 1.0:
                 without = self.unet.predict(inputs, maps, timestep, empty, torch.zeros_like(embeds))
                 noise_pred = without + guidance * (noise_pred - without)
-            latents = self.scheduler.step(noise_pred, timestep, latents, return_dict=False)[0].to(dtype)
+            latents = self.scheduler.step(noise_pred, timestep, latents, return_dict=False)[0]
             if callback_on_step_end is not None:
                 latents = callback_on_step_end(self, index, int(timestep), {"latents": latents}).get("latents", latents)
-        decoded = self.vae.decode(latents / self.vae.config.scaling_factor).sample.float()
+        latents = (latents / self.vae.config.scaling_factor).to(self.vae.dtype)
+        decoded = self.vae.decode(latents).sample.float()
         if decoded.shape[-1] != size:
             decoded = F.interpolate(decoded, size=(size, size), mode="bilinear", antialias=True)
         predicted = decoded.clamp(-1, 1)
-        known, hole = (t.to(device).float().repeat_interleave(copies, 0) for t in (masked_image, mask))
+        known, hole = (t.repeat_interleave(copies, 0) for t in (known, hole))
+        self.maybe_free_model_hooks()
         return InpaintOutput(images=known * (1 - hole) + predicted * hole, predicted_images=predicted)
 
     def _check(self, masked_image: torch.Tensor, mask: torch.Tensor, heatmaps: torch.Tensor | None, steps: int) -> None:

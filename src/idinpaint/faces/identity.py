@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from idinpaint.devices import device_type
 from idinpaint.faces.alignment import arcface_matrix, warp_to_crop
 from idinpaint.types import InputError
 
@@ -55,13 +56,14 @@ class InsightFaceEncoder:
         except ImportError as error:
             raise InputError("insightface is not installed; pip install 'idinpaint[insightface]'") from error
         path = self._file(pack)
-        providers = ["CUDAExecutionProvider", "CPUExecutionProvider"] if device == "cuda" else ["CPUExecutionProvider"]
+        on_cuda = device_type(device) == "cuda"
+        providers = [*(["CUDAExecutionProvider"] if on_cuda else []), "CPUExecutionProvider"]
         self.net = get_model(str(path), providers=providers)
         if self.net is None or not hasattr(self.net, "get_feat"):
             raise InputError(
                 f"{path}: not an ArcFace recognition network; give the pack's w600k_*.onnx or glintr100.onnx"
             )
-        self.net.prepare(ctx_id=0 if device == "cuda" else -1)
+        self.net.prepare(ctx_id=int(device.partition(":")[2] or 0) if on_cuda else -1)
         self.name = f"insightface/{path.name}"
 
     @staticmethod

@@ -73,5 +73,5 @@ class PriorInpainter:
     def fill(self, request: FillRequest) -> list[np.ndarray]:
         """See Inpainter."""
         masked_image, mask = crop_tensors(request)
-        device = self.pipeline.device
+        device = self.pipeline._execution_device  # also where diffusers keeps the weights elsewhere
         return list(to_uint8(self.pipeline.prior(masked_image.to(device), mask.to(device))))

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 
 PATCH = 8
@@ -67,14 +68,16 @@ class FaceAutoencoder(ModelMixin, ConfigMixin):
         self.synthesis.bias.copy_(mean.view(3, -1).mean(1))
         return float(10 * torch.log10(4 / (values[:-count].sum() / (3 * PATCH**2))))
 
+    @apply_forward_hook
     def encode(self, image: torch.Tensor) -> torch.Tensor:
         """[B, 3, H, W] -> [B, C, H/8, W/8]."""
-        return self.analysis(image)
+        return self.analysis(image.to(self.dtype)).to(image.dtype)
 
     def forward(self, latents: torch.Tensor, masked_image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """What training calls: DistributedDataParallel sees only `forward`. The same as `decode`."""
         return self.decode(latents, masked_image, mask)
 
+    @apply_forward_hook
     def decode(
         self, latents: torch.Tensor, masked_image: torch.Tensor | None = None, mask: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -82,12 +85,14 @@ class FaceAutoencoder(ModelMixin, ConfigMixin):
 
         Without a masked image everything counts as hole.
         """
+        given, latents = latents.dtype, latents.to(self.dtype)
         linear = self.synthesis(latents)  # (B, 3, 8h, 8w)
         if masked_image is None:
             masked_image, mask = torch.zeros_like(linear), torch.ones_like(linear[:, :1])
+        masked_image, mask = masked_image.to(self.dtype), mask.to(self.dtype)
         share = F.avg_pool2d(mask, PATCH)  # (B, 1, h, w)
         x = self.coarse(torch.cat([latents, share], 1))  # (B, coarse, h, w)
         x = F.pixel_shuffle(self.expand(x), 2)  # (B, fine, 2h, 2w)
         context = torch.cat([masked_image * (1 - mask), mask, linear], 1)
         x = x + self.context(F.pixel_unshuffle(context, 4).to(x.dtype))
-        return linear + F.pixel_shuffle(self.out(self.fine(F.silu(x))), 4)
+        return (linear + F.pixel_shuffle(self.out(self.fine(F.silu(x))), 4)).to(given)
