@@ -311,7 +311,6 @@ def test_doctor_says_what_is_there_and_how_to_get_the_rest(capsys):
         "weights",
         "insightface",
         "face-alignment",
-        "xformers",
         "yunet",
     ):
         assert word in text

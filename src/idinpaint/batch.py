@@ -42,7 +42,7 @@ class Models:
     """Loads the Restorer at its first use, so that bad input is told before torch is imported."""
 
     def __init__(self, args: argparse.Namespace, progress: Progress) -> None:
-        names = ("device", "dtype", "gan")
+        names = ("device", "dtype", "gan", "landmarks", "identity", "judge")
         self.model, self.settings = args.model, {name: getattr(args, name) for name in names if hasattr(args, name)}
         self.progress, self.controller = progress, getattr(args, "controller", None)
         if self.controller is not None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from idinpaint.devices import pick_dtype
 from idinpaint.types import InputError
-from idinpaint.weights import DOWNLOADS, SFACE_FILE, WeightStore
+from idinpaint.weights import DOWNLOADS, SFACE_FILE, WeightStore, user_folder
 
 PIPELINE = "pipeline"
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -63,13 +63,14 @@ def load_bundle(
     landmarks: str = "bundled",
     identity: str = "bundled",
     dtype: Any = "auto",
+    judge: str = "auto",
 ) -> Bundle:
     """Load every part onto `device`, the pipeline as `dtype` (devices.pick_dtype).
 
     Raises InputError when a file is missing or its sha256 differs.
 
     landmarks: bundled or face-alignment; identity: bundled, or insightface:PACK, PACK being a pack's name
-    (buffalo_l), a folder or an ONNX file.
+    (buffalo_l), a folder or an ONNX file; judge: see load_judge.
     """
     store, pipeline_folder = resolve_model(name_or_path)
     if pipeline_folder.is_relative_to(store.folder):
@@ -83,7 +84,7 @@ def load_bundle(
         identity=encoder,
         pipeline=load_pipeline(pipeline_folder, device, dtype),
         weights={name: entry["sha256"] for name, entry in store.manifest.items()},
-        independent=load_judge(store),
+        independent=None if judge == identity else load_judge(store, judge, device),
     )
 
 
@@ -106,7 +107,10 @@ def load_faces(
 
     kind, _, pack = identity.partition(":")
     if kind not in ("bundled", "insightface") or landmarks not in ("bundled", "face-alignment"):
-        raise InputError(f"identity {identity}, landmarks {landmarks}: use bundled, insightface:PACK or face-alignment")
+        raise InputError(
+            f"--identity {identity}, --landmarks {landmarks}: use bundled or insightface:PACK; bundled or "
+            "face-alignment"
+        )
     own = landmarks == "bundled"
     landmarker = (
         Landmarker(build(FaceMaps, "landmarks.safetensors"), device) if own else FaceAlignmentLandmarker(device)
@@ -119,11 +123,24 @@ def load_faces(
     return landmarker, FaceParser(build(FaceMaps, "parsing.safetensors"), device), encoder
 
 
-def load_judge(store: WeightStore) -> Any:
-    """SFace, where its file lies in the model's or the user's folder; None otherwise."""
-    from idinpaint.faces.identity import SFaceEncoder
+def load_judge(store: WeightStore, judge: str = "auto", device: str = "cpu") -> Any:
+    """The encoder that verifies, None where the one that conditions does.
 
-    path = store.find(SFACE_FILE)
+    judge: auto (SFace, where its file lies in the model's or the user's folder), sface, insightface:PACK or bundled.
+    Raises InputError for one that is not there.
+    """
+    from idinpaint.faces.identity import InsightFaceEncoder, SFaceEncoder
+
+    kind, _, pack = judge.partition(":")
+    if kind == "insightface":
+        return InsightFaceEncoder(pack or "buffalo_l", device)
+    if judge not in ("auto", "sface", "bundled"):
+        raise InputError(f"--judge {judge}: use auto, sface, insightface:PACK or bundled")
+    path = None if judge == "bundled" else store.find(SFACE_FILE)
+    if judge == "sface" and path is None:
+        raise InputError(
+            f"--judge sface: {SFACE_FILE} is not in {user_folder()}; `idinpaint download sface` fetches it"
+        )
     return None if path is None else SFaceEncoder(path, DOWNLOADS[SFACE_FILE][1])
 
 

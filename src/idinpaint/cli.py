@@ -18,6 +18,7 @@ from idinpaint import __version__
 from idinpaint.types import InputError
 
 BAD = 2
+IDENTITY_HELP = "of identity: bundled, or insightface:PACK (a pack's name, folder or ONNX file)"
 STRATEGIES = ("auto", "telea", "prior", "gan", "diffusion", "colorize")
 
 
@@ -72,6 +73,13 @@ def device_name(text: str) -> str:
     return text
 
 
+def encoder_name(text: str) -> str:
+    """An argparse type: auto, bundled, sface or insightface:PACK."""
+    if text not in ("auto", "bundled", "sface") and not text.startswith("insightface"):
+        raise argparse.ArgumentTypeError(f"must be bundled, sface or insightface:PACK, not {text!r}")
+    return text
+
+
 def file_path(text: str) -> Path:
     """An argparse type: a path that is not empty."""
     if not text or "\0" in text:
@@ -91,6 +99,9 @@ def build_parser() -> Parser:
     verify.add_argument("photo_b", type=file_path, metavar="PHOTO_B")
     verify.add_argument("--json", action="store_true", help="print JSON")
     _add_model(verify)
+    verify.add_argument("--identity", type=encoder_name, default="bundled", metavar="ENCODER", help=IDENTITY_HELP)
+    download = commands.add_parser("download", help="fetch the optional files, checked by sha256")
+    download.add_argument("names", nargs="*", metavar="NAME", help="yunet, sface, 2dfan; all that are missing")
     _add_prepare(commands.add_parser("prepare", help="a data set of portraits -> Parquet shards for training"))
     commands.add_parser("doctor", help="versions, devices, weights and optional backends")
     return parser
@@ -104,6 +115,9 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--invert-mask", action="store_true", help="the mask is black where it is to be filled")
     parser.add_argument(
         "--face-box", type=face_box, metavar="X,Y,W,H", help="where the face is, in photo pixels, if it is not found"
+    )
+    parser.add_argument(
+        "--landmarks", choices=("bundled", "face-alignment"), default="bundled", help="face-alignment: 2DFAN (extra)"
     )
     _add_model(parser)
 
@@ -157,6 +171,10 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
         "--c2pa-cert", type=file_path, metavar="CERT.pem", help="sign the result with Content Credentials (extra c2pa)"
     )
     parser.add_argument("--c2pa-key", type=file_path, metavar="KEY.pem", help="private key of --c2pa-cert")
+    parser.add_argument("--identity", type=encoder_name, default="bundled", metavar="ENCODER", help=IDENTITY_HELP)
+    parser.add_argument(
+        "--judge", type=encoder_name, default="auto", metavar="ENCODER", help="that verifies: sface, insightface:PACK"
+    )
     _add_controller(parser)
 
 
@@ -222,11 +240,22 @@ def run_doctor(_: argparse.Namespace) -> int:
     return 0 if ok else BAD
 
 
+def run_download(args: argparse.Namespace) -> int:
+    """`idinpaint download`; 2 when a file could not be fetched."""
+    from idinpaint import weights
+
+    if unknown := [name for name in args.names if name not in weights.SHORT_NAMES]:
+        raise InputError(f"{unknown[0]}: nothing of that name to fetch; use {', '.join(weights.SHORT_NAMES)}")
+    return weights.run_download(args.names)
+
+
 def _run(args: argparse.Namespace) -> int:
     if args.command == "verify":
         return run_verify(args)
     if args.command == "doctor":
         return run_doctor(args)
+    if args.command == "download":
+        return run_download(args)
     if args.command == "prepare":
         from idinpaint.prepare import run_prepare
 
@@ -241,7 +270,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
     args = parser.parse_args(argv)
     if args.command is None:
-        parser.error("a command is needed: restore, analyze, verify, prepare or doctor")
+        parser.error("a command is needed: restore, analyze, verify, prepare, download or doctor")
     # Before torch is loaded: threads that wait by spinning made painting five times slower on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
