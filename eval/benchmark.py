@@ -1,7 +1,7 @@
 """Score inpainting methods on people and masks that no training saw. PROTOCOL.md says how and why.
 
     python eval/benchmark.py --config configs/benchmark.yaml --data DATA --output runs/bench [--set key=value]
-    accelerate launch --num_processes 2 eval/benchmark.py ...      the work is split, the numbers are the same
+    accelerate launch -q --num_processes 2 eval/benchmark.py ...      the work is split, the numbers are the same
     python eval/benchmark.py ... --export DIR                      only write the cases for an outside method
     python eval/benchmark.py ... --predictions NAME=DIR            score its pictures DIR/CASE.png
     python eval/benchmark.py ... --gan NAME=DIR                    a generator's folder as one more method

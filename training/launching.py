@@ -55,7 +55,7 @@ def launcher_precision() -> str | None:
 
 
 def warn_of_missing_processes() -> None:
-    """Say so when `accelerate launch --num_processes N` started just one: with `--cpu` it does, and tells nobody."""
+    """Say so when `accelerate launch -q --num_processes N` started just one: with `--cpu` it does, and tells nobody."""
     asked = launcher_option("num_processes") if int(os.environ.get("WORLD_SIZE", "1")) == 1 else None
     if asked and asked.isdigit() and int(asked) > 1:
         print(

@@ -240,7 +240,7 @@ def save_result(config: SDConfig, pipeline: IdentitySDInpaintPipeline, unet: Ide
     pipeline.save_pretrained(temporary)
     described = output / "run.json"
     run = json.loads(described.read_text()) if described.is_file() else {"config": asdict(config), "commit": ""}
-    run["command"] = "accelerate launch training/train_diffusion.py"
+    run["command"] = "accelerate launch -q training/train_diffusion.py"
     where = config.hub_model_id or f"{output.name}/pipeline"
     losses = last_losses(output / "log.jsonl")
     write_model_card(temporary, run, config.pretrained_model_name_or_path, where, losses)
