@@ -25,7 +25,7 @@ SCRIPTS |= dict.fromkeys(("pdgan-face", "pdgan", "pconv", "encdec", "lafin", "pd
 SMALL = {  # beside two steps of two photos: what costs minutes, and the base that nobody can download here
     "diffusion": ["--pool_size=16", "--pool_passes=1"],
     "gan": ["--pool_size=4", "--validation_photos=2"],
-    "diffusion-sd15-inpaint": ["--resolution=256", "--mixed_precision=no"],
+    "diffusion-sd15-inpaint": ["--resolution=256"],
     "pdgan-source": [
         "--pool_size=2",
         "--validation_photos=2",

@@ -22,7 +22,7 @@ SPLITS = REPO / "configs" / "splits"
 
 
 def launch(script: str, config: str, shared: Path, *overrides: str, phase: str = "") -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1"]
+    command = [sys.executable, "-m", "accelerate.commands.launch", "-q", "--cpu", "--num_processes", "1"]
     command += [f"training/{script}", "--config", f"configs/{config}", "--set", f"train_data_dir={shared / 'data'}"]
     command += ["--phase", phase] if phase else []
     for item in overrides:
@@ -84,6 +84,7 @@ def test_diffusion_training_writes_a_pipeline_that_restores(shared, tmp_path):
     root = small_data(shared, tmp_path)
     bundled = REPO / "src" / "idinpaint" / "weights_bundled"
     parts = {n: bundled / f"{n}.safetensors" for n in ("landmarks", "identity", "parsing")}
+    parts["perceptual_features"] = shared / "models" / "alexnet_features_torchvision.pth"
     parts["identity_teacher"] = shared / "models" / "mobilefacenet_foamliu_arcface.pt"
     weights = "diffusion_pytorch_model.safetensors"
     parts |= {"prior": bundled / "pipeline" / "prior", "autoencoder": bundled / "pipeline" / "autoencoder" / weights}

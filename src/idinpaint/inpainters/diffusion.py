@@ -39,7 +39,9 @@ class DiffusionInpainter:
         masked_image, mask = crop_tensors(request)
         wanted = self.pipeline.id_dim
         if request.id_embed is not None and len(request.id_embed) != wanted:
-            raise InputError(f"the identity vector has {len(request.id_embed)} numbers, this model takes {wanted}")
+            raise InputError(
+                f"this model takes identity vectors of {wanted} numbers, the encoder gives {len(request.id_embed)}"
+            )
         heatmaps = torch.from_numpy(draw_heatmaps(request.face.landmarks[None], self.pipeline.heatmap_size))
         embed = None if request.id_embed is None else torch.from_numpy(np.asarray(request.id_embed, np.float32))[None]
         # One generator a sample, on the CPU: the same seed gives the same noise on every device.

@@ -146,7 +146,7 @@ def widen_conv(conv: nn.Conv2d, in_channels: int) -> nn.Conv2d:
 def working_size(masked_image: torch.Tensor, mask: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """masked_image [B, 3, H, W] and mask [B, 1, H, W] at size x size, the hole zero; unchanged when they are so."""
     masked_image = masked_image * (1 - mask)
-    if mask.shape[-1] == size:
+    if mask.shape[-2:] == (size, size):
         return masked_image, mask
     large = F.interpolate(mask, size=(size, size), mode="nearest")
     return F.interpolate(masked_image, size=(size, size), mode="bilinear") * (1 - large), large
