@@ -11,7 +11,7 @@ from idinpaint.controller import LADDER, RUNGS, ControllerConfig, decide, load_c
 from idinpaint.types import InputError
 
 WITHOUT_GAN = ("telea", "diffusion", "colorize", "abstain")
-ARTICLE = load_controller("configs/controller-article.yaml")
+ARTICLE = load_controller(Path(__file__).parents[1] / "configs" / "controller-article.yaml")
 
 
 @pytest.mark.parametrize(
