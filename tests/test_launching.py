@@ -92,6 +92,9 @@ def test_wandb_logs_offline_through_accelerate(tmp_path):
     pytest.importorskip("wandb", reason="pip install wandb to run this")
     done = launch(tmp_path, "--report_to=wandb", "--max_train_steps=2", WANDB_MODE="offline", WANDB_SILENT="true")
     assert done.returncode == 0, done.stderr[-2000:]
+    alone = launch(tmp_path / "other", "--report_to=wandb", HOME=str(tmp_path), WANDB_API_KEY="", WANDB_SILENT="true")
+    assert "report_to: wandb" in alone.stderr.strip().splitlines()[-1]
+    assert not (tmp_path / "other" / "run").exists()
     (run,) = (tmp_path / "run" / "wandb").glob("offline-run-*")
     assert list(run.glob("*.wandb")) and list(run.glob("files/media/images/validation*.png"))
 

@@ -96,12 +96,30 @@ def check_loop(config: LoopConfig) -> None:
     package = TRACKERS.get(config.report_to)
     if package is not None and find_spec(package) is None:
         raise InputError(f"report_to: {package} is not installed; pip install {package}, or report_to=none")
+    if package == "wandb" and int(os.environ.get("RANK", "0")) == 0:
+        _check_wandb()
     parts = config.gradient_accumulation_steps * int(os.environ.get("WORLD_SIZE", "1"))
     for name in config.SHARED:
         if min(getattr(config, name), config.train_batch_size * parts) % parts:
             raise InputError(
                 f"{name}: {getattr(config, name)} samples for {parts} micro-batches; a multiple of {parts}"
             )
+
+
+def _check_wandb() -> None:
+    """Raises InputError when a run could not be logged there: told now, not when the photos are loaded."""
+    if os.environ.get("WANDB_MODE", "online") != "online":
+        return
+    import wandb
+
+    try:
+        there = wandb.login(prompt=False)
+    except TypeError:  # releases before 0.31 ask, unless the key is there
+        there = bool(wandb.api.api_key)
+    except Exception as error:  # no network, a key that is refused
+        raise InputError(f"report_to: wandb does not answer ({' '.join(str(error).split())[:160]})") from error
+    if not there:
+        raise InputError("report_to: wandb has no key; `wandb login`, WANDB_API_KEY, or WANDB_MODE=offline")
 
 
 def find_places(config: LoopConfig) -> None:
