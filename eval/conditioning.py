@@ -1,6 +1,6 @@
 """Do reference photos work? The right person's against a stranger's and against none, by the whole Restorer.
 
-    python eval/conditioning.py --data ../shared/data --output runs/conditioning [--count 80] [--references 1,3,5]
+    python eval/conditioning.py --data DATA --output runs/conditioning [--count 80] [--references 1,3,5]
 
 Photos of unseen people with whole features hidden, 20-40 % of the face's features, painted as `idinpaint restore
 --force --strategy diffusion` does: without references, with some of the person, and with as many of another person
@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from cases import SPLITS, read_rgb
+from data_folder import add_data
 from estimates import compare, estimate
 from methods import given_face_box
 from metrics import identity_similarity, load_metrics
@@ -183,7 +184,7 @@ def table(rows: list[dict[str, object]], bootstrap: int) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Measure and print the table. Returns 0, or 2 for bad input."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
+    add_data(parser)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--metric-weights", type=Path)
     parser.add_argument("--model", default="default")

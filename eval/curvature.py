@@ -1,6 +1,6 @@
 """How curved a training loss is at a checkpoint: the Hessian's largest eigenvalue and its trace.
 
-    python eval/curvature.py --data ../shared/data diffusion prior gan:pdgan-face [gan:runs/x/generator] [--photos 4]
+    python eval/curvature.py --data DATA diffusion prior gan:pdgan-face [gan:runs/x/generator] [--photos 4]
 
 By Hessian-vector products (Pearlmutter 1994): power iteration for the eigenvalue, Hutchinson's estimate with signs for
 the trace (Yao 2020, PyHessian). The loss is the reconstruction part of each training on the same test cases, squared
@@ -14,10 +14,10 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 from cases import BenchmarkConfig, Item, plan_items
+from data_folder import add_data
 from torch import Tensor, nn
 
 from idinpaint.types import InputError
@@ -161,7 +161,7 @@ def main(argv: list[str] | None = None) -> int:
     """Parse, print one JSON line a network. Returns 0, or 2 for bad input."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="+", help="diffusion, prior, gan:NAME or gan:FOLDER")
-    parser.add_argument("--data", type=Path, required=True)
+    add_data(parser)
     parser.add_argument("--model", default="default", help="model or pipeline folder: the checkpoint")
     parser.add_argument("--photos", type=int, default=4, help="test cases of 20-30 %% holes in the loss")
     parser.add_argument("--steps", type=int, default=30, help="of the power iteration, at most")

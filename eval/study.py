@@ -1,6 +1,6 @@
 """A blind study: people choose between two restorations of a photo, and a model of their choices ranks the methods.
 
-    python eval/study.py make --config configs/benchmark.yaml --data ../shared/data --output study --pairs 60
+    python eval/study.py make --config configs/benchmark.yaml --data DATA --output study --pairs 60
     python eval/study.py score study votes-*.json
 
 `make` writes OUTPUT/index.html (self-contained, opens offline; votes are kept in the browser and saved as a file) and
@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from cases import BenchmarkConfig, plan_items
+from data_folder import add_data
 from methods import masked_photo, method_factory, parse_predictions
 from PIL import Image
 
@@ -154,7 +155,7 @@ def main(argv: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     maker = commands.add_parser("make")
     maker.add_argument("--config", type=Path, help="YAML of the keys of BenchmarkConfig")
-    maker.add_argument("--data", type=Path, required=True)
+    add_data(maker)
     maker.add_argument("--output", type=Path, required=True)
     maker.add_argument("--pairs", type=int, default=60)
     maker.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")

@@ -17,10 +17,10 @@ sys.path[:0] = [str(REPO / "training"), str(REPO / "eval")]
 import ablate_diffusion  # noqa: E402
 import ablate_training  # noqa: E402
 import conditioning  # noqa: E402
+from recipes import load_phases  # noqa: E402
 from sampling import Draw  # noqa: E402
 from train_diffusion import DiffusionConfig, draw_batch  # noqa: E402
 
-from idinpaint.config import load_config  # noqa: E402
 from idinpaint.types import InputError  # noqa: E402
 
 
@@ -36,7 +36,7 @@ class Pool:
 
 
 def test_each_variant_lacks_what_its_name_says():
-    base = load_config(DiffusionConfig, REPO / "configs" / "ablation-diffusion.yaml", [])
+    base = load_phases(DiffusionConfig, REPO / "configs" / "ablation-diffusion.yaml")[0].config
     assert min(base.skin_weight, base.heatmap_weight, base.identity_weight) > 0 and base.drop_identity < 1
     lacking = {}
     for name, changes in ablate_diffusion.VARIANTS.items():

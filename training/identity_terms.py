@@ -15,6 +15,7 @@ from idinpaint.faces.alignment import arcface_matrix
 from idinpaint.losses import identity_loss
 from idinpaint.models.face_maps import FaceMaps, expected_points
 from idinpaint.models.id_encoder import IdentityNet
+from idinpaint.models.pconv import PConvPrior
 from idinpaint.models.teachers import load_mobilefacenet
 from idinpaint.tensors import constant
 from idinpaint.types import InputError
@@ -32,6 +33,19 @@ def load_frozen(net: nn.Module, path: str | Path, device: torch.device) -> nn.Mo
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: not weights of {type(net).__name__} ({reason}); check the recipe's paths") from error
     return net.eval().requires_grad_(False).to(device)
+
+
+def load_prior(path: str | Path, device: torch.device) -> PConvPrior:
+    """The stage-one prior of a folder in diffusers' layout, in eval mode without gradients, float32.
+
+    Raises InputError when there is none.
+    """
+    try:
+        prior = PConvPrior.from_pretrained(path, local_files_only=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: not the folder of a stage-one prior ({reason}); check the recipe's paths") from error
+    return prior.eval().requires_grad_(False).float().to(device)
 
 
 def align_faces(image: torch.Tensor, points: torch.Tensor) -> torch.Tensor:

@@ -41,12 +41,12 @@ COLUMNS = (
 class Models:
     """Loads the Restorer at its first use, so that bad input is told before torch is imported."""
 
-    def __init__(
-        self, model: str, device: str, progress: Progress, controller: Path | None = None, gan: str | None = None
-    ) -> None:
-        self.model, self.device, self.progress, self.controller, self.gan = model, device, progress, controller, gan
-        if controller is not None:
-            load_controller(controller)  # told now, not after the loading of the models
+    def __init__(self, args: argparse.Namespace, progress: Progress) -> None:
+        names = ("device", "dtype", "gan", "landmarks", "identity", "judge")
+        self.model, self.settings = args.model, {name: getattr(args, name) for name in names if hasattr(args, name)}
+        self.progress, self.controller = progress, getattr(args, "controller", None)
+        if self.controller is not None:
+            load_controller(self.controller)  # told now, not after the loading of the models
         self._restorer: Any = None
 
     def restorer(self) -> Any:
@@ -59,7 +59,7 @@ class Models:
                     warnings.simplefilter("ignore")  # of the libraries, to their developers
                     from idinpaint.restorer import Restorer
 
-                    self._restorer = Restorer.from_pretrained(self.model, device=self.device, gan=self.gan)
+                    self._restorer = Restorer.from_pretrained(self.model, **self.settings)
                 if self.controller is not None:
                     self._restorer.use_controller(self.controller)
             except ImportError as error:
@@ -129,7 +129,7 @@ def _run(
     if not args.image.is_dir():
         job = plan_single(args.image, args.mask, output, report, picture, inputs, **sides)
         progress = Progress(plain=work is restore_one)
-        models = Models(args.model, args.device, progress, args.controller, getattr(args, "gan", None))
+        models = Models(args, progress)
         row = work(job, args, models, progress)
         if as_json:
             print(json.dumps(to_plain(row), indent=2))
@@ -137,7 +137,7 @@ def _run(
     jobs, notices = plan_folder(args.image, args.mask, output, report, picture, **sides)
     progress = Progress(len(jobs), plain=work is restore_one)
     warn(notices, progress)
-    models = Models(args.model, args.device, progress, args.controller, getattr(args, "gan", None))
+    models = Models(args, progress)
     rows: list[dict[str, Any]] = []
     try:
         for number, job in enumerate(jobs, 1):

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from idinpaint.devices import pick_dtype
 from idinpaint.types import InputError
-from idinpaint.weights import DOWNLOADS, SFACE_FILE, WeightStore
+from idinpaint.weights import DOWNLOADS, SFACE_FILE, WeightStore, user_folder
 
 PIPELINE = "pipeline"
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -25,19 +26,6 @@ class Bundle:
     pipeline: Any
     weights: dict[str, str]  # file -> sha256
     independent: Any = None  # an encoder that neither conditions nor trains: judges the result
-
-
-def pick_device(name: str) -> str:
-    """auto -> cuda where there is one. Raises InputError for cuda without a device or an unknown name."""
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: no CUDA device is visible; use --device cpu")
-    if name not in ("cpu", "cuda"):
-        raise InputError(f"--device {name}: use auto, cpu or cuda")
-    return name
 
 
 def resolve_model(name_or_path: str) -> tuple[WeightStore, Path]:
@@ -70,12 +58,19 @@ def _from_hub(name: str) -> Path:
 
 
 def load_bundle(
-    name_or_path: str = "default", device: str = "cpu", landmarks: str = "bundled", identity: str = "bundled"
+    name_or_path: str = "default",
+    device: str = "cpu",
+    landmarks: str = "bundled",
+    identity: str = "bundled",
+    dtype: Any = "auto",
+    judge: str = "auto",
 ) -> Bundle:
-    """Load every part onto `device`. Raises InputError when a file is missing or its sha256 differs.
+    """Load every part onto `device`, the pipeline as `dtype` (devices.pick_dtype).
+
+    Raises InputError when a file is missing or its sha256 differs.
 
     landmarks: bundled or face-alignment; identity: bundled, or insightface:PACK, PACK being a pack's name
-    (buffalo_l), a folder or an ONNX file.
+    (buffalo_l), a folder or an ONNX file; judge: see load_judge.
     """
     store, pipeline_folder = resolve_model(name_or_path)
     if pipeline_folder.is_relative_to(store.folder):
@@ -87,9 +82,9 @@ def load_bundle(
         landmarker=landmarker,
         parser=parser,
         identity=encoder,
-        pipeline=load_pipeline(pipeline_folder, device),
+        pipeline=load_pipeline(pipeline_folder, device, dtype),
         weights={name: entry["sha256"] for name, entry in store.manifest.items()},
-        independent=load_judge(store),
+        independent=None if judge == identity else load_judge(store, judge, device),
     )
 
 
@@ -112,7 +107,10 @@ def load_faces(
 
     kind, _, pack = identity.partition(":")
     if kind not in ("bundled", "insightface") or landmarks not in ("bundled", "face-alignment"):
-        raise InputError(f"identity {identity}, landmarks {landmarks}: use bundled, insightface:PACK or face-alignment")
+        raise InputError(
+            f"--identity {identity}, --landmarks {landmarks}: use bundled or insightface:PACK; bundled or "
+            "face-alignment"
+        )
     own = landmarks == "bundled"
     landmarker = (
         Landmarker(build(FaceMaps, "landmarks.safetensors"), device) if own else FaceAlignmentLandmarker(device)
@@ -125,21 +123,33 @@ def load_faces(
     return landmarker, FaceParser(build(FaceMaps, "parsing.safetensors"), device), encoder
 
 
-def load_judge(store: WeightStore) -> Any:
-    """SFace, where its file lies in the model's or the user's folder; None otherwise."""
-    from idinpaint.faces.identity import SFaceEncoder
+def load_judge(store: WeightStore, judge: str = "auto", device: str = "cpu") -> Any:
+    """The encoder that verifies, None where the one that conditions does.
 
-    path = store.find(SFACE_FILE)
+    judge: auto (SFace, where its file lies in the model's or the user's folder), sface, insightface:PACK or bundled.
+    Raises InputError for one that is not there.
+    """
+    from idinpaint.faces.identity import InsightFaceEncoder, SFaceEncoder
+
+    kind, _, pack = judge.partition(":")
+    if kind == "insightface":
+        return InsightFaceEncoder(pack or "buffalo_l", device)
+    if judge not in ("auto", "sface", "bundled"):
+        raise InputError(f"--judge {judge}: use auto, sface, insightface:PACK or bundled")
+    path = None if judge == "bundled" else store.find(SFACE_FILE)
+    if judge == "sface" and path is None:
+        raise InputError(
+            f"--judge sface: {SFACE_FILE} is not in {user_folder()}; `idinpaint download sface` fetches it"
+        )
     return None if path is None else SFaceEncoder(path, DOWNLOADS[SFACE_FILE][1])
 
 
-def load_pipeline(folder: Path, device: str = "cpu"):
+def load_pipeline(folder: Path, device: str = "cpu", dtype: Any = "auto"):
     """The pipeline of a folder in diffusers' layout (IdentityInpaintPipeline, or its sibling on Stable Diffusion),
-    float32 on the CPU and float16 on CUDA. Raises InputError when it cannot be loaded."""
+    as `dtype` (devices.pick_dtype). Raises InputError when it cannot be loaded."""
     import json
     from importlib.util import find_spec
 
-    import torch
     from diffusers.utils import logging
 
     from idinpaint.diffusion_pipeline import IdentityInpaintPipeline
@@ -150,9 +160,9 @@ def load_pipeline(folder: Path, device: str = "cpu"):
         raise InputError(f"{folder}: is a {kind}; fine-tune it first (configs/diffusion-sd15-inpaint.yaml)")
     if kind == "IdentitySDInpaintPipeline" and find_spec("transformers") is None:
         raise InputError(f"{folder}: this model reads prompts; pip install 'idinpaint[sd]'")
-    dtype = torch.float16 if device == "cuda" else torch.float32
+    precision = pick_dtype(dtype, device)
     try:
-        pipeline = IdentityInpaintPipeline.from_pretrained(folder, dtype=dtype, local_files_only=True)
+        pipeline = IdentityInpaintPipeline.from_pretrained(folder, dtype=precision, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{folder}: not a loadable pipeline ({str(error).splitlines()[0]})") from error
     pipeline.set_progress_bar_config(disable=True)

@@ -9,6 +9,7 @@ import argparse
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from idinpaint import __version__
 from idinpaint.types import InputError
 
 BAD = 2
+IDENTITY_HELP = "of identity: bundled, or insightface:PACK (a pack's name, folder or ONNX file)"
 STRATEGIES = ("auto", "telea", "prior", "gan", "diffusion", "colorize")
 
 
@@ -64,6 +66,20 @@ def per_cent(text: str) -> float:
     return value
 
 
+def device_name(text: str) -> str:
+    """An argparse type: auto, cpu, cuda, cuda:1, mps, xpu; whether it is there is asked once torch is loaded."""
+    if not re.fullmatch(r"auto|cpu|(cuda|mps|xpu)(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"must be auto, cpu, cuda, cuda:1 (any number) or mps, not {text!r}")
+    return text
+
+
+def encoder_name(text: str) -> str:
+    """An argparse type: auto, bundled, sface or insightface:PACK."""
+    if text not in ("auto", "bundled", "sface") and not text.startswith("insightface"):
+        raise argparse.ArgumentTypeError(f"must be bundled, sface or insightface:PACK, not {text!r}")
+    return text
+
+
 def file_path(text: str) -> Path:
     """An argparse type: a path that is not empty."""
     if not text or "\0" in text:
@@ -83,6 +99,9 @@ def build_parser() -> Parser:
     verify.add_argument("photo_b", type=file_path, metavar="PHOTO_B")
     verify.add_argument("--json", action="store_true", help="print JSON")
     _add_model(verify)
+    verify.add_argument("--identity", type=encoder_name, default="bundled", metavar="ENCODER", help=IDENTITY_HELP)
+    download = commands.add_parser("download", help="fetch the optional files, checked by sha256")
+    download.add_argument("names", nargs="*", metavar="NAME", help="yunet, sface, 2dfan; all that are missing")
     _add_prepare(commands.add_parser("prepare", help="a data set of portraits -> Parquet shards for training"))
     commands.add_parser("doctor", help="versions, devices, weights and optional backends")
     return parser
@@ -97,6 +116,9 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--face-box", type=face_box, metavar="X,Y,W,H", help="where the face is, in photo pixels, if it is not found"
     )
+    parser.add_argument(
+        "--landmarks", choices=("bundled", "face-alignment"), default="bundled", help="face-alignment: 2DFAN (extra)"
+    )
     _add_model(parser)
 
 
@@ -104,7 +126,8 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", default="default", metavar="NAME_OR_PATH", help="weights; the bundled ones by default"
     )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--device", type=device_name, default="auto", metavar="D", help="cpu, cuda, cuda:1, mps (auto)")
+    parser.add_argument("--dtype", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="of the painting")
 
 
 def _add_restore(parser: argparse.ArgumentParser) -> None:
@@ -148,6 +171,10 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
         "--c2pa-cert", type=file_path, metavar="CERT.pem", help="sign the result with Content Credentials (extra c2pa)"
     )
     parser.add_argument("--c2pa-key", type=file_path, metavar="KEY.pem", help="private key of --c2pa-cert")
+    parser.add_argument("--identity", type=encoder_name, default="bundled", metavar="ENCODER", help=IDENTITY_HELP)
+    parser.add_argument(
+        "--judge", type=encoder_name, default="auto", metavar="ENCODER", help="that verifies: sface, insightface:PACK"
+    )
     _add_controller(parser)
 
 
@@ -180,7 +207,7 @@ def _add_prepare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--image-format", choices=("png", "webp", "jpeg"), default="png", help="jpeg loses a little (png)"
     )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--device", type=device_name, default="auto", metavar="D", help="cpu, cuda, cuda:1, mps (auto)")
 
 
 def run_verify(args: argparse.Namespace) -> int:
@@ -192,7 +219,7 @@ def run_verify(args: argparse.Namespace) -> int:
     for path in (args.photo_a, args.photo_b):
         load_photo(path)
     progress = Progress(plain=False)
-    restorer = Models(args.model, args.device, progress).restorer()
+    restorer = Models(args, progress).restorer()
     progress("comparing")
     result = restorer.verify(args.photo_a, args.photo_b)
     progress.clear()
@@ -213,11 +240,22 @@ def run_doctor(_: argparse.Namespace) -> int:
     return 0 if ok else BAD
 
 
+def run_download(args: argparse.Namespace) -> int:
+    """`idinpaint download`; 2 when a file could not be fetched."""
+    from idinpaint import weights
+
+    if unknown := [name for name in args.names if name not in weights.SHORT_NAMES]:
+        raise InputError(f"{unknown[0]}: nothing of that name to fetch; use {', '.join(weights.SHORT_NAMES)}")
+    return weights.run_download(args.names)
+
+
 def _run(args: argparse.Namespace) -> int:
     if args.command == "verify":
         return run_verify(args)
     if args.command == "doctor":
         return run_doctor(args)
+    if args.command == "download":
+        return run_download(args)
     if args.command == "prepare":
         from idinpaint.prepare import run_prepare
 
@@ -232,7 +270,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
     args = parser.parse_args(argv)
     if args.command is None:
-        parser.error("a command is needed: restore, analyze, verify, prepare or doctor")
+        parser.error("a command is needed: restore, analyze, verify, prepare, download or doctor")
     # Before torch is loaded: threads that wait by spinning made painting five times slower on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:

@@ -20,26 +20,40 @@ def load_config(cls: type[T], path: str | Path | None, overrides: Sequence[str] 
 
     Raises InputError for a missing or malformed file, an unknown key or a value of the wrong type.
     """
+    values = {} if path is None else read_values(path)
+    return build_config(cls, {**values, **parse_overrides(overrides)}, str(path or "--set"))
+
+
+def read_values(path: str | Path) -> dict[str, Any]:
+    """The keys and values of a YAML file. Raises InputError when it is missing or malformed."""
+    try:
+        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise InputError(f"{path}: cannot read the config ({reason}); check the path") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
+    if loaded is not None and not isinstance(loaded, dict):
+        raise InputError(f"{path}: a config is a list of `key: value` lines")
+    return loaded or {}
+
+
+def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
+    """`key=value` texts, values in YAML syntax -> a dict, later ones winning. Raises InputError for another form."""
     values: dict[str, Any] = {}
-    if path is not None:
-        try:
-            loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(f"{path}: cannot read the config ({error.strerror}); check the path") from error
-        except yaml.YAMLError as error:
-            raise InputError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
-        if loaded is not None and not isinstance(loaded, dict):
-            raise InputError(f"{path}: a config is a list of `key: value` lines")
-        values.update(loaded or {})
     for item in overrides:
         key, separator, text = item.partition("=")
         if not separator:
             raise InputError(f"--set {item}: write it as key=value")
-        values[key.strip()] = yaml.safe_load(text)
-    return _build(cls, values, str(path or "--set"))
+        try:
+            values[key.strip()] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise InputError(f"--set {item}: not a YAML value ({' '.join(str(error).split())})") from error
+    return values
 
 
-def _build(cls: type[T], values: dict[str, Any], source: str) -> T:
+def build_config(cls: type[T], values: dict[str, Any], source: str) -> T:
+    """An instance of the dataclass from keys and values that `source` gave; InputError as in load_config."""
     fields = {field.name: field for field in dataclasses.fields(cls)}
     for key in values:
         if key not in fields:

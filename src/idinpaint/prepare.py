@@ -56,6 +56,10 @@ def run_prepare(args: argparse.Namespace) -> int:
     check_writable(out / MARKER)
     if out.resolve().is_relative_to(source.root.resolve()):
         raise InputError(f"{out}: lies inside {source.root}, whose photos are read; name a folder elsewhere")
+    if args.device not in ("auto", "cpu"):
+        from idinpaint.devices import pick_device
+
+        pick_device(args.device)  # told now, not by a worker
     shards = _begin(source, out, args.image_format, args.shard_size)
     todo = [shard for shard in shards if finished(out, shard) is None]
     if len(todo) < len(shards):
@@ -149,7 +153,8 @@ def _start_worker(job: Job) -> None:
     """Load the networks for this process."""
     import torch
 
-    from idinpaint.bundle import load_faces, pick_device
+    from idinpaint.bundle import load_faces
+    from idinpaint.devices import pick_device
 
     torch.set_num_threads(min(torch.get_num_threads(), job.threads))  # OMP_NUM_THREADS may ask for fewer
     store = WeightStore()

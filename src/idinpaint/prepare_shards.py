@@ -36,7 +36,8 @@ def features(id_dim: int) -> Any:
             "landmark_confidence": Value("float32"),
             "id_embed": List(Value("float32"), length=id_dim),
             "skin_mask": Image(),
-            "skin_source": Value("string"),  # annotated or predicted
+            "parsing": Image(),  # grey value: place in PARSING_CLASSES
+            "skin_source": Value("string"),  # of both: annotated or predicted
             "source_px": Value("float32"),  # side of the crop in the photo
             "outside": Value("float32"),  # share of the crop beyond the photo's edge
             "faces": Value("int32"),  # found in the photo
@@ -150,6 +151,7 @@ def _row(face: Face, image_format: str) -> dict[str, Any]:
         "landmark_confidence": face.confidence,
         "id_embed": face.id_embed.tolist(),
         "skin_mask": {"bytes": encode(face.skin, "png"), "path": f"{stem}_skin.png"},
+        "parsing": {"bytes": encode(face.labels, "png"), "path": f"{stem}_parsing.png"},
         "skin_source": face.skin_source,
         "source_px": face.source_px,
         "outside": float(face.outside.sum()) / CROP_SIZE**2,

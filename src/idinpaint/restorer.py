@@ -15,7 +15,7 @@ from idinpaint.compositing import coarse_fill, composite, mark_hole, paste_crop
 from idinpaint.controller import ControllerConfig, decide, load_controller
 from idinpaint.faces.alignment import transform_points, warp_to_crop
 from idinpaint.faces.features import FEATURE_WEIGHTS
-from idinpaint.inpainters.base import FillRequest, Inpainter
+from idinpaint.inpainters.base import FillRequest, Inpainter, check_encoder
 from idinpaint.masks import hole_ratio
 from idinpaint.painting import Painter
 from idinpaint.progress import StageClock
@@ -62,25 +62,31 @@ class Restorer:
     def from_pretrained(
         cls,
         name_or_path: str = "default",
-        device: str = "auto",
+        device: Any = "auto",
         landmarks: str = "bundled",
         identity: str = "bundled",
         gan: str | None = None,
+        dtype: Any = "auto",
+        judge: str = "auto",
     ) -> Restorer:
         """The bundled model, a model or pipeline folder, or a hub id. Raises InputError when it cannot be loaded.
 
         landmarks: bundled or face-alignment; identity: bundled or insightface:PACK. A model trained on the bundled
-        encoder paints only with that one; another encoder serves `verify`, or a model trained with it.
+        encoder paints only with that one; another serves `verify`, or a model trained with it. judge, the encoder that
+        verifies what was painted: auto (SFace where it is there), sface, insightface:PACK or bundled.
         gan: a generator's name (pconv, pdgan, pdgan-face, encdec, lafin) or folder for the strategy `gan`.
+        device, dtype: as devices.pick_device and pick_dtype take them; dtype is that of the networks that paint.
         """
-        from idinpaint.bundle import load_bundle, pick_device
+        from idinpaint.bundle import load_bundle
+        from idinpaint.devices import pick_device, pick_dtype
         from idinpaint.faces.analyzer import FaceAnalyzer
         from idinpaint.inpainters.colorize import ColorizeInpainter
         from idinpaint.inpainters.diffusion import DiffusionInpainter, PriorInpainter
         from idinpaint.inpainters.gan import find_gan, load_gan
 
         device = pick_device(device)
-        bundle = load_bundle(name_or_path, device, landmarks, identity)
+        dtype = pick_dtype(dtype, device)
+        bundle = load_bundle(name_or_path, device, landmarks, identity, dtype, judge)
         analyzer = FaceAnalyzer(bundle.landmarker, bundle.parser, bundle.identity, bundle.store)
         inpainters: dict[str, Inpainter] = {
             "diffusion": DiffusionInpainter(bundle.pipeline),
@@ -91,7 +97,7 @@ class Restorer:
             inpainters["prior"] = PriorInpainter(bundle.pipeline)
         folder = find_gan(bundle.store.folder, gan)
         if folder is not None:
-            inpainters["gan"] = load_gan(folder, prior, device)
+            inpainters["gan"] = load_gan(folder, prior, device, dtype)
         return cls(bundle, analyzer, inpainters, device)
 
     def __call__(
@@ -195,6 +201,8 @@ class Restorer:
             raise InputError("strategy gan: this model has no generator; name a trained one with --gan FOLDER")
         if strategy not in ("auto", "telea", *self.inpainters):
             raise InputError(f"strategy {strategy}: use one of auto, telea, {', '.join(self.inpainters)}")
+        if strategy in ("auto", "diffusion"):
+            check_encoder(getattr(self.bundle, "pipeline", None), self.identity)
         if not 1 <= num_samples <= 64:
             raise InputError(f"num_samples {num_samples}: use 1 to 64")
         if steps is not None and not 1 <= steps <= 1000:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,14 @@ DOWNLOADS = {
     ),
 }
 SFACE_FILE = "face_recognition_sface_2021dec.onnx"
+FAN_FILE = "2DFAN4-11f355bf06.pth.tar"
+DOWNLOADS[FAN_FILE] = (  # the published name carries the first digits of its sha256
+    f"https://www.adrianbulat.com/downloads/python-fan/{FAN_FILE}",
+    "11f355bf06",
+    "BSD-3-Clause",
+)
+# What `idinpaint download` calls them.
+SHORT_NAMES = {"yunet": "face_detection_yunet_2023mar.onnx", "sface": SFACE_FILE, "2dfan": FAN_FILE}
 
 
 @dataclass(frozen=True)
@@ -81,7 +91,7 @@ class WeightStore:
         for folder in (self.folder, user_folder()):
             path = folder / filename
             if path.is_file():
-                if filename in DOWNLOADS and sha256_of(path) != DOWNLOADS[filename][1]:
+                if filename in DOWNLOADS and not is_published(path):
                     raise InputError(f"{path}: sha256 differs from the published file; delete it and fetch it again")
                 return path
         return None
@@ -108,21 +118,56 @@ class WeightStore:
         return path
 
 
-def download(filename: str, folder: Path | None = None) -> Path:
-    """Fetch an optional file into the user's folder, checked before it is kept. Raises InputError on failure."""
+def is_published(path: Path) -> bool:
+    """Whether a file of DOWNLOADS has the published sha256, or begins with as much of it as was published."""
+    return sha256_of(path).startswith(DOWNLOADS[path.name][1])
+
+
+def download_path(filename: str) -> Path:
+    """Where a file of DOWNLOADS belongs: the user's folder, or where the library that reads it looks."""
+    if filename == FAN_FILE:
+        home = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "torch"
+        return Path(home).expanduser() / "hub" / "checkpoints" / filename
+    return user_folder() / filename
+
+
+def download(filename: str, target: Path | None = None) -> Path:
+    """Fetch an optional file to its place, checked before it is kept. Raises InputError on failure."""
+    import http.client
     import urllib.request
 
-    address, digest, _ = DOWNLOADS[filename]
-    target = (folder or user_folder()) / filename
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_suffix(".part")
+    address = DOWNLOADS[filename][0]
+    target = target or download_path(filename)
+    temporary = target.parent / ".part" / filename
     try:
-        urllib.request.urlretrieve(address, temporary)  # noqa: S310
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with urllib.request.urlopen(address, timeout=30) as source, open(temporary, "wb") as file:  # noqa: S310
+                shutil.copyfileobj(source, file)
+        except (OSError, http.client.HTTPException) as error:
+            raise InputError(f"{filename}: cannot be fetched ({error}); put {address} into {target.parent}") from error
+        if not is_published(temporary):
+            raise InputError(f"{filename}: sha256 of what {address} gives differs; nothing was kept")
+        os.replace(temporary, target)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(f"{filename}: download failed ({error}); copy the file into {target.parent}") from error
-    if sha256_of(temporary) != digest:
-        temporary.unlink()
-        raise InputError(f"{filename}: sha256 of the download differs; nothing was kept")
-    os.replace(temporary, target)
+        raise InputError(f"{target}: cannot be written ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(temporary.parent, ignore_errors=True)
     return target
+
+
+def run_download(names: Sequence[str]) -> int:
+    """`idinpaint download [NAME]...`: every optional file that is missing, or those named. Returns the exit status."""
+    failed = False
+    for name in names or SHORT_NAMES:
+        filename = SHORT_NAMES[name]
+        target = download_path(filename)
+        if target.is_file() and is_published(target):
+            print(f"{name}: there already, {target}")
+            continue
+        try:
+            print(f"{name}: {download(filename)}", flush=True)
+        except InputError as error:
+            print(f"idinpaint: error: {name}: {error}", file=sys.stderr)
+            failed = True
+    return 2 if failed else 0

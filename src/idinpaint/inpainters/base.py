@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from idinpaint.types import FaceAnalysis
+from idinpaint.types import FaceAnalysis, InputError
 
 
 @dataclass(frozen=True)
@@ -28,3 +28,13 @@ class Inpainter(Protocol):
 
     def fill(self, request: FillRequest) -> list[np.ndarray]:
         """num_samples crops [256, 256, 3] uint8, plausible on known pixels too; the caller composites."""
+
+
+def check_encoder(pipeline: Any, encoder: Any) -> None:
+    """Raises InputError when the encoder's vectors are not of the size that the pipeline is conditioned by."""
+    wanted, given = getattr(pipeline, "id_dim", None), getattr(encoder, "dim", None)
+    if None not in (wanted, given) and wanted != given:
+        raise InputError(
+            f"this model takes identity vectors of {wanted} numbers, the encoder gives {given}; to verify with "
+            f"{encoder.name} name it as --judge, and leave --identity to the encoder that the model was trained with"
+        )

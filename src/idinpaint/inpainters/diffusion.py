@@ -40,8 +40,7 @@ class DiffusionInpainter:
         wanted = self.pipeline.id_dim
         if request.id_embed is not None and len(request.id_embed) != wanted:
             raise InputError(
-                f"this model takes identity vectors of {wanted} numbers, the encoder gives {len(request.id_embed)}; "
-                "use the encoder that the model was trained with"
+                f"this model takes identity vectors of {wanted} numbers, the encoder gives {len(request.id_embed)}"
             )
         heatmaps = torch.from_numpy(draw_heatmaps(request.face.landmarks[None], self.pipeline.heatmap_size))
         embed = None if request.id_embed is None else torch.from_numpy(np.asarray(request.id_embed, np.float32))[None]
@@ -73,5 +72,5 @@ class PriorInpainter:
     def fill(self, request: FillRequest) -> list[np.ndarray]:
         """See Inpainter."""
         masked_image, mask = crop_tensors(request)
-        device = self.pipeline.device
+        device = self.pipeline._execution_device  # also where diffusers keeps the weights elsewhere
         return list(to_uint8(self.pipeline.prior(masked_image.to(device), mask.to(device))))

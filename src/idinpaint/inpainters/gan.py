@@ -50,14 +50,13 @@ class GanInpainter:
         masked_image, mask = masked_image.to(self.device), mask.to(self.device)
         inputs = GanInputs(masked_image, mask)
         if needs_prior(self.system):
-            dtype = self.prior.dtype
-            fill, features = self.prior.fill(masked_image.to(dtype), mask.to(dtype))
-            fill = fill.float().clamp(-1, 1)
+            fill, features = self.prior.fill(masked_image, mask)
+            fill = fill.clamp(-1, 1)
             # One generator a sample, on the CPU: the same seed gives the same latent on every device.
             width = self.generator.config.z_dim
             z = torch.cat([torch.randn(1, width, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
             parts = [t.expand(len(seeds), -1, -1, -1) for t in (masked_image, mask, fill)]
-            levels = [t.float().expand(len(seeds), -1, -1, -1) for t in features]
+            levels = [t.expand(len(seeds), -1, -1, -1) for t in features]
             inputs = GanInputs(*parts, z=z.to(self.device), features=levels)
         elif needs_landmarks(self.system):
             if landmarks is None:
@@ -82,7 +81,7 @@ def find_gan(model_folder: Path, name: str | None) -> Path | None:
     raise InputError(f"--gan {name}: neither a generator of this model (it has: {there}) nor a generator's folder")
 
 
-def load_gan(folder: Path, prior: Any, device: str = "cpu") -> GanInpainter:
+def load_gan(folder: Path, prior: Any, device: str = "cpu", dtype: torch.dtype = torch.float32) -> GanInpainter:
     """The inpainter of a folder in diffusers' layout; config.json says which system it is. Raises InputError."""
     from diffusers.utils import logging
 
@@ -90,11 +89,11 @@ def load_gan(folder: Path, prior: Any, device: str = "cpu") -> GanInpainter:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         system = system_of(config)
-        generator = SYSTEMS[system].from_pretrained(folder, local_files_only=True)
+        generator = SYSTEMS[system].from_pretrained(folder, torch_dtype=dtype, local_files_only=True)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{folder}: not a loadable generator ({reason}); restore the folder") from error
-    return GanInpainter(system, generator.float(), prior, device)
+    return GanInpainter(system, generator, prior, device)
 
 
 def system_of(config: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 
 PATCH = 8
@@ -86,9 +87,10 @@ class FaceAutoencoder(ModelMixin, ConfigMixin):
         self.synthesis.bias.copy_(mean.view(3, -1).mean(1))
         return float(10 * torch.log10(4 / (values[:-count].sum() / (3 * PATCH**2))))
 
+    @apply_forward_hook
     def encode(self, image: torch.Tensor) -> torch.Tensor:
         """[B, 3, H, W] -> [B, C, H/8, W/8]."""
-        return self.analysis(image)
+        return self.analysis(image.to(self.dtype)).to(image.dtype)
 
     def forward(
         self,
@@ -100,6 +102,7 @@ class FaceAutoencoder(ModelMixin, ConfigMixin):
         """What training calls: DistributedDataParallel sees only `forward`. The same as `decode`."""
         return self.decode(latents, masked_image, mask, prior_features)
 
+    @apply_forward_hook
     def decode(
         self,
         latents: torch.Tensor,
@@ -112,9 +115,11 @@ class FaceAutoencoder(ModelMixin, ConfigMixin):
         Without a masked image everything counts as hole. prior_features: [B, prior_width, 4h, 4w] of PConvPrior.fill,
         for the last correction; without them there is none.
         """
+        given, latents = latents.dtype, latents.to(self.dtype)
         linear = self.synthesis(latents)  # (B, 3, 8h, 8w)
         if masked_image is None:
             masked_image, mask = torch.zeros_like(linear), torch.ones_like(linear[:, :1])
+        masked_image, mask = masked_image.to(self.dtype), mask.to(self.dtype)
         share = F.avg_pool2d(mask, PATCH)  # (B, 1, h, w)
         x = self.coarse(torch.cat([latents, share], 1))  # (B, coarse, h, w)
         x = F.pixel_shuffle(self.expand(x), 2)  # (B, fine, 2h, 2w)
@@ -122,7 +127,8 @@ class FaceAutoencoder(ModelMixin, ConfigMixin):
         x = x + self.context(F.pixel_unshuffle(context, 4).to(x.dtype))
         picture = linear + F.pixel_shuffle(self.out(self.fine(F.silu(x))), 4)
         if self.detail is None or prior_features is None:
-            return picture
-        context = F.pixel_unshuffle(torch.cat([masked_image * (1 - mask), mask, picture.to(mask.dtype)], 1), 2)
-        parts = [context, prior_features.to(context.dtype)]  # (B, 28 + prior_width, 4h, 4w)
-        return picture + F.pixel_shuffle(self.detail(torch.cat(parts, 1)), 2)
+            return picture.to(given)
+        parts = [masked_image * (1 - mask), mask, picture.to(masked_image.dtype)]
+        context = F.pixel_unshuffle(torch.cat(parts, 1), 2).to(picture.dtype)  # (B, 28, 4h, 4w)
+        detail = self.detail(torch.cat([context, prior_features.to(picture.dtype)], 1))
+        return (picture + F.pixel_shuffle(detail, 2)).to(given)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 
 from idinpaint.models.low_rank import lower_rank
@@ -174,6 +175,7 @@ class PConvPrior(ModelMixin, ConfigMixin):
         """
         return self.fill(masked_image, mask, id_embed, references)[0]
 
+    @apply_forward_hook
     def fill(
         self,
         masked_image: torch.Tensor,
@@ -182,10 +184,11 @@ class PConvPrior(ModelMixin, ConfigMixin):
         references: list[torch.Tensor] | None = None,
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """`forward`, and the decoder's features [B, C_l, H / 2^l, W / 2^l], coarsest first, the finest at H / 2."""
+        given, mask = masked_image.dtype, mask.float()
         known = 1 - mask
-        masked_image = (masked_image * known).contiguous()  # pooling 3 channels-last channels is slow
+        masked_image = (masked_image.float() * known).contiguous()  # pooling 3 channels-last channels is slow
         fill = push_pull(masked_image, known)  # (B, 3, H, W)
-        parts = [(masked_image, known)]
+        parts = [(masked_image.to(self.dtype), known)]
         stack = []
         for level, (conv, norm) in enumerate(zip(self.encoder, self.encoder_norms, strict=True)):
             features, valid = conv(*parts)
@@ -205,7 +208,8 @@ class PConvPrior(ModelMixin, ConfigMixin):
             features = self._identify(step + 1, features, id_embed)
             levels.append(features)
         pixels = F.pixel_shuffle(self.to_pixels(features), 2)  # (B, 8, H, W)
-        return fill + self.head(torch.cat([pixels, masked_image, fill, mask], 1).to(pixels.dtype)).float(), levels
+        correction = self.head(torch.cat([pixels, masked_image, fill, mask], 1).to(pixels.dtype))
+        return (fill + correction.float()).to(given), levels
 
     @staticmethod
     def _refer(
