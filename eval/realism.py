@@ -1,7 +1,7 @@
-"""Do restored features look real? Whole eyes, noses and mouths of unseen people hidden, their windows set against real ones.
+"""Do restored features look real? Whole eyes, noses and mouths of unseen people hidden, their windows beside real ones.
 
     python eval/realism.py --data ../shared/data --output runs/realism --metric-weights DIR [--model DIR] [--count 280]
-    python eval/realism.py ... --output runs/realism-new --model NEW --before runs/realism      the change, with intervals
+    python eval/realism.py ... --output runs/new --model NEW --before runs/realism     the change, with intervals
     python eval/realism.py ... --sheet [--model NEW --model OLD]        pictures to look at in OUTPUT, nothing measured
 
 Photos of the 40 test people with features hidden by their outline (an eye with its brow, both eyes, nose, mouth, two of
@@ -24,7 +24,6 @@ from pathlib import Path
 import numpy as np
 from benchmark import check_setup, write_run
 from cases import BenchmarkConfig, read_rgb
-from estimates import Estimate
 from methods import given_face_box
 from metrics import MetricSuite, identity_similarity, landmark_error, load_metrics
 from pixel_metrics import psnr

@@ -135,13 +135,5 @@ def plan_cases(data: Path, points: Mapping[str, np.ndarray], count: int, seed: i
         photo, kind = read_rgb(entry.path), KINDS[index % len(KINDS)]
         for number, name in enumerate([kind, CORNER] if kind == KINDS[-1] else [kind]):
             mask, windows = damage(name, points[entry.key], np.random.default_rng([seed, index, number]))
-            yield Case(
-                name,
-                index,
-                entry,
-                photo,
-                mask,
-                windows,
-                rest[OTHERS : OTHERS + MAX_REFERENCES],
-                seed * 1_000_003 + index,
-            )
+            seen = rest[OTHERS : OTHERS + MAX_REFERENCES]
+            yield Case(name, index, entry, photo, mask, windows, seen, seed * 1_000_003 + index)

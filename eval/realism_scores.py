@@ -82,6 +82,7 @@ GROUPS |= {"mouth": ("mouth", None), "corner": ("corner", None)}
 
 
 def rows_of(rows: Rows, arm: str, group: str) -> list[Row]:
+    """An arm's windows of one of GROUPS."""
     component, kinds = GROUPS[group]
     return [r for r in rows if r["arm"] == arm and r["component"] == component and (not kinds or r["kind"] in kinds)]
 
@@ -93,21 +94,30 @@ def cases_of(rows: Rows, arm: str, kinds: Sequence[str] | None = None) -> list[R
 
 
 def column(rows: Rows, name: str) -> np.ndarray:
+    """[N] float64."""
     return np.array([float(r[name]) for r in rows])
 
 
 def people_of(rows: Rows) -> list[str]:
+    """Whose each row is."""
     return [r["person"] for r in rows]
+
+
+def inception_of(rows: Rows, fake: Features, real: Features) -> tuple[np.ndarray, np.ndarray]:
+    """[N, 2048] of these rows' windows, untouched and restored."""
+    return tuple(
+        np.stack([table[r[key]]["inception"] for r in rows]) for table, key in ((real, "real"), (fake, "window"))
+    )
 
 
 def kid_of(rows: Rows, fake: Features, real: Features) -> Callable[[np.ndarray], np.ndarray]:
     """KID x 1000 of these rows' windows as a function of weights."""
-    pair = [np.stack([table[r[key]]["inception"] for r in rows]) for table, key in ((real, "real"), (fake, "window"))]
-    measure = paired_kid(*pair, people_of(rows))
+    measure = paired_kid(*inception_of(rows, fake, real), people_of(rows))
     return lambda weights: 1000 * measure(weights)
 
 
 def words(e: Estimate, digits: int, sign: str = "") -> str:
+    """`value [low, high]`."""
     return f"{e.value:{sign}.{digits}f} [{e.low:{sign}.{digits}f}, {e.high:{sign}.{digits}f}]"
 
 
@@ -121,16 +131,15 @@ def component_lines(rows: Rows, features: Mapping[str, Features], real: Features
             if len(set(people_of(own))) < 2:
                 continue
             people = people_of(own)
+            fid = frechet_distance(*inception_of(own, features[arm], real))
             kid = interval(kid_of(own, features[arm], real), people)
-            pair = [np.stack([table[r[key]]["inception"] for r in own])
-                    for table, key in ((real, "real"), (features[arm], "window"))]  # fmt: skip
             grad = compare(column(own, "gradient"), column(own, "gradient_real"), people, DRAWS, "ratio")
             psnr, lpips = (estimate(column(own, name), people, DRAWS) for name in ("psnr_hole", "lpips"))
             apart = column(own, "apart")
             apart_words = f"{np.nanmean(apart):.4f}" if np.isfinite(apart).any() else ""
             lines.append(
-                f"| {arm} | {group} | {len(own)} | {words(kid, 1)} | {frechet_distance(*pair):.0f} | {words(grad, 2)} | "
-                f"{words(psnr, 2)} | {words(lpips, 3)} | {apart_words} |"
+                f"| {arm} | {group} | {len(own)} | {words(kid, 1)} | {fid:.0f} | "
+                f"{words(grad, 2)} | {words(psnr, 2)} | {words(lpips, 3)} | {apart_words} |"
             )
         own = rows_of(rows, next(iter(features)), group)
         if len(set(people_of(own))) > 3:
@@ -159,11 +168,12 @@ def case_lines(rows: Rows, arms: Sequence[str]) -> list[str]:
 
 
 def kid_ratio(before: Callable, after: Callable, people: Sequence[str]) -> Estimate:
-    """After / before, both over the same people drawn."""
+    """After / before, both over the same people drawn; NaN where before is not above 0."""
     weights = np.concatenate([np.ones((1, len(people))), resample_weights(list(people), DRAWS)])
     a, b = after(weights), before(weights)
     ratio = a / np.where(b > 0, b, np.nan)
-    low, high = np.nanpercentile(ratio[1:], [2.5, 97.5])
+    known = ratio[1:][np.isfinite(ratio[1:])]
+    low, high = np.percentile(known, [2.5, 97.5]) if known.size else (np.nan, np.nan)
     return Estimate(float(ratio[0]), float(low), float(high))
 
 
@@ -193,7 +203,8 @@ def difference_lines(
         changed = [compare(column(new, c), column(old, c), people_of(old), DRAWS, "difference")
                    for c in ("identity", "landmark_error")]  # fmt: skip
         lines.append(
-            f"| {title} | whole face | {len(both)} | | | | | {words(changed[0], 3, '+')} | {words(changed[1], 2, '+')} |"
+            f"| {title} | whole face | {len(both)} | | | | | "
+            f"{words(changed[0], 3, '+')} | {words(changed[1], 2, '+')} |"
         )
     return lines
 
