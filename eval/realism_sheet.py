@@ -50,7 +50,10 @@ def enlarged(picture: np.ndarray, whole: bool) -> np.ndarray:
 
 
 def write_sheets(args: argparse.Namespace) -> list[Path]:
-    """OUTPUT/sheet-faces-1.png ... and sheet-corners.png: a row a face: masked, every model and method, original."""
+    """OUTPUT/sheet-faces-1.png ... and sheet-corners-1.png, a row a face: masked, every model and method, original.
+
+    Each picture also alone, in OUTPUT/pictures/faces and corners.
+    """
     methods = [m for m in args.methods if "+ref" in m or m == "diffusion"] or args.methods
     if not any("+ref" in m for m in methods):
         methods = [*methods, f"{methods[-1]}+ref{REFERENCES}"]
@@ -65,6 +68,7 @@ def write_sheets(args: argparse.Namespace) -> list[Path]:
         for (name, restorer), method in itertools.product(restorers.items(), used):
             columns[f"{Path(name).name} {method}"] = paint(restorer, case, method, args)
         columns["original"] = case.photo
+        save_pictures(args.output / "pictures" / ("corners" if corner else "faces"), case, columns)
         rows["corners" if corner else "faces"].append(row_of(case, columns, corner))
     paths = []
     for name, drawn in rows.items():
@@ -74,6 +78,13 @@ def write_sheets(args: argparse.Namespace) -> list[Path]:
             write_atomic(path, lambda file, p=page: p.save(file, "PNG"))
             paths.append(path)
     return paths
+
+
+def save_pictures(folder: Path, case: Case, columns: dict[str, np.ndarray]) -> None:
+    """FOLDER/COLUMN/CASE.png: what `eval/study.py make --pictures FOLDER` makes a blind study of."""
+    for name, picture in columns.items():
+        image = Image.fromarray(picture)
+        write_atomic(folder / name / f"{case.id}.png", lambda file, i=image: i.save(file, "PNG"))
 
 
 def row_of(case: Case, columns: dict[str, np.ndarray], whole: bool) -> np.ndarray:

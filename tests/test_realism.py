@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import sys
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import realism  # noqa: E402
 import realism_cases  # noqa: E402
 import realism_scores  # noqa: E402
 import realism_sheet  # noqa: E402
+import study  # noqa: E402
 
 from idinpaint.data import load_landmarks  # noqa: E402
 from idinpaint.faces.alignment import MP468_TO_IBUG68  # noqa: E402
@@ -213,5 +215,18 @@ def test_sheets_show_masked_restored_and_original(data, tmp_path, monkeypatch, c
     faces, corner = (np.asarray(Image.open(tmp_path / "sheets" / name)) for name in (names[0], names[2]))
     assert faces.shape == (16 + 2 * 184, 4 * 2 * 176, 3)  # masked, prior, prior with references, original
     assert corner.shape == (16 + 512, 3 * 512, 3)
+    study_folder = tmp_path / "study"
+    pictures = tmp_path / "sheets" / "pictures" / "faces"
+    assert study.main(["make", "--pictures", str(pictures), "--output", str(study_folder), "--pairs", "4"]) == 0
+    key = json.loads((study_folder / "key.json").read_text())["trials"]
+    assert {t[s] for t in key.values() for s in ("left", "right")} <= {
+        "default prior",
+        "default prior+ref3",
+        "original",
+    }
+    assert {t["case"] for t in key.values()} == {"eye_0000", "nose_0001"}
+    (pictures / "original" / "eye_0000.png").unlink()
+    assert study.main(["make", "--pictures", str(pictures), "--output", str(study_folder)]) == 2
+    assert "original/eye_0000.png: no such picture" in capsys.readouterr().err
     masked, restored = faces[16:, :352], faces[16:, 352:704]
     assert (masked.sum(-1) == 0).sum() > 1000 and (restored.sum(-1) == 0).sum() < 100
