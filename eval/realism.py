@@ -23,8 +23,8 @@ from pathlib import Path
 
 import numpy as np
 from benchmark import check_setup, write_run
-from cases import BenchmarkConfig, read_rgb
-from methods import given_face_box
+from cases import BenchmarkConfig
+from methods import given_face_box, readable
 from metrics import MetricSuite, identity_similarity, landmark_error, load_metrics
 from pixel_metrics import psnr
 from realism_cases import CORNER, Case, plan_cases
@@ -102,7 +102,7 @@ class Trial:
     def restore(self, case: Case, arm: str) -> tuple[dict[str, np.ndarray], list[np.ndarray], str]:
         """({arm: picture, `arm first`: picture}, what the network painted from each seed, what ranking chose)."""
         strategy, _, extra = arm.partition("+ref")
-        references = [read_rgb(path) for path in case.references[: int(extra or 0)]]
+        references = readable(self.restorer, case.references, int(extra or 0))
         result = self.restorer(
             case.masked, case.mask, references=references, strategy=strategy, num_samples=self.samples,
             steps=self.steps, seed=case.seed, force=True, face_box=self.box,

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from cases import read_rgb
-from methods import given_face_box
+from methods import given_face_box, readable
 from PIL import Image, ImageDraw
 from realism_cases import CORNER, KINDS, Case, plan_cases
 
@@ -36,7 +35,7 @@ def chosen(args: argparse.Namespace) -> list[Case]:
 def paint(restorer, case: Case, method: str, args: argparse.Namespace) -> np.ndarray:
     """The delivered photo, as `idinpaint restore --force --strategy` makes it."""
     strategy, _, extra = method.partition("+ref")
-    references = [read_rgb(path) for path in case.references[: int(extra or 0)]]
+    references = readable(restorer, case.references, int(extra or 0))
     return restorer(
         case.masked, case.mask, references=references, strategy=strategy, num_samples=args.samples,
         steps=args.steps, seed=case.seed, force=True, face_box=given_face_box(),
