@@ -100,3 +100,12 @@ def test_arms_and_table_of_the_reference_trial():
     text = conditioning.table(rows, 50)
     assert "| right 3 - wrong 3 | +0.100 [+0.100, +0.100]" in text and "| right 3 - none | +0.100" in text
     assert "| right 3 - wrong, unchecked, 3 | +0.150" in text and "| 100 % | 100 % |" in text
+    assert "| wrong 3 - none | +0.000" in text and "no pixels" not in text
+
+
+def test_references_without_their_pixels_are_compared_with_each_other():
+    arms = conditioning.arms_of([Path("own")], [Path("strange")], (1,), tokens=True)
+    assert arms["right 1, no pixels"] == arms["right 1"] and arms["wrong 1, no pixels"] == [Path("strange")]
+    pairs = conditioning.differences_of(list(arms))
+    assert ("right 1, no pixels", "wrong 1, no pixels") in pairs and ("right 1", "wrong, unchecked, 1") in pairs
+    assert all(name in arms for pair in pairs for name in pair)
