@@ -94,10 +94,9 @@ def hole_error(predicted: Tensor, image: Tensor, mask: Tensor) -> Tensor:
 
 def diffusion_loss(pipeline, image: Tensor, masked_image: Tensor, mask: Tensor) -> Callable[[], Tensor]:
     """Velocity error in touched cells, at TIMESTEPS with fixed noise; no landmarks and no identity given."""
-    from idinpaint.models.conditioning import build_conditions
 
     with torch.no_grad():
-        conditions = build_conditions(pipeline.autoencoder, pipeline.prior, masked_image, mask)
+        conditions = pipeline._conditions(masked_image, mask, masked_image.new_zeros(len(mask), pipeline.id_dim), None)
         std = torch.tensor(pipeline.config.residual_std).view(1, -1, 1, 1)
         clean = (pipeline.autoencoder.encode(image) - conditions.prior_latents) / std * conditions.touched
         tokens = pipeline.id_tokens(torch.zeros(len(image), pipeline.id_dim))
@@ -131,7 +130,7 @@ def network_of(name: str, pipeline, items: Sequence[Item]) -> tuple[nn.Module, C
     from idinpaint.models.gan import GanInputs, generate, needs_landmarks, needs_prior
     from idinpaint.weights import BUNDLED
 
-    gan = load_gan(find_gan(BUNDLED, name.partition(":")[2]), pipeline.prior)
+    gan = load_gan(find_gan(BUNDLED, name.partition(":")[2]), pipeline)
     inputs = GanInputs(masked_image, mask)
     if needs_landmarks(gan.system):
         raise InputError(f"{name}: {gan.system} paints under landmarks, which this script does not give")

@@ -157,7 +157,7 @@ def run(args: argparse.Namespace) -> None:
         lpips = LPIPS("alex", backbone)
     pipeline = load_pipeline(BUNDLED / "pipeline")
     for name in args.gan:
-        gan = load_gan(find_gan(BUNDLED, name), pipeline.prior.eval())
+        gan = load_gan(find_gan(BUNDLED, name), pipeline)
         found = speed(gan, pipeline, items) if args.kind == "speed" else study(args.kind, gan, items, lpips)
         print(json.dumps({"gan": name, **found}), flush=True)
 

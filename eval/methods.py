@@ -228,7 +228,7 @@ def method_factory(config: BenchmarkConfig, predictions: Mapping[str, Path]) -> 
         model = load_model()
         if folder is None:
             return model
-        gan = load_gan(folder, getattr(model.bundle.pipeline, "prior", None), model.device)
+        gan = load_gan(folder, model.bundle.pipeline, model.device)
         return idinpaint.Restorer(model.bundle, model.analyzer, {**model.inpainters, "gan": gan}, model.device)
 
     def make(name: str) -> Method:

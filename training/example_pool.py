@@ -21,7 +21,7 @@ from idinpaint.data import PhotoEntry, load_training_masks
 from idinpaint.faces.parsing import PARSING_CLASSES
 from idinpaint.masks import feature_block, random_mask
 from idinpaint.models.autoencoder import FaceAutoencoder
-from idinpaint.models.conditioning import build_conditions
+from idinpaint.models.conditioning import build_conditions, stage_one
 from idinpaint.models.face_maps import FaceMaps, expected_points
 from idinpaint.models.id_encoder import IdentityNet
 from idinpaint.tensors import to_tensor
@@ -75,7 +75,7 @@ class ExamplePool:
         image = to_tensor(np.stack([jitter(rng, self.photos[i]) for rng, i in pairs])).to(self.device)
         mask = torch.from_numpy(np.stack([self._hole(rng) for rng in generators])[:, None]).float().to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16):
-            made = build_conditions(self.autoencoder, self.prior, image * (1 - mask), mask)
+            made = build_conditions(self.autoencoder, stage_one(self.prior, image * (1 - mask), mask), image, mask)
             target = self.autoencoder.encode(image)
         visible, points = self._embed(image, mask)
         shares = (self.config.reference_share, self.config.drop_identity)

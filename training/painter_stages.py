@@ -19,7 +19,7 @@ from window_losses import weighted_mean
 
 from idinpaint.losses import min_snr_weight
 from idinpaint.models.autoencoder import FaceAutoencoder
-from idinpaint.models.conditioning import Conditions, build_conditions
+from idinpaint.models.conditioning import Conditions, StageOne, build_conditions
 from idinpaint.models.gan import GanInputs, generate
 from idinpaint.models.id_tokens import IdentityTokens
 from idinpaint.models.pconv import PConvPrior
@@ -205,8 +205,9 @@ class DiffusionStage(nn.Module):
         base = self.base[0]
         with torch.no_grad():
             levels = base.reference_encoder(examples.references)
-            filled = _Filled(*base.prior.fill(examples.masked_image, examples.mask, examples.id_embed, levels))
-            made = build_conditions(self.autoencoder, filled, examples.masked_image, examples.mask)
+            fill, features = base.prior.fill(examples.masked_image, examples.mask, examples.id_embed, levels)
+            first = StageOne(fill.clamp(-1, 1), features)
+            made = build_conditions(self.autoencoder, first, examples.masked_image, examples.mask)
             target = self.autoencoder.encode(examples.image)
         heads = self.reference_heads
         made.added = [conv(x) for conv, x in zip(heads["to_blocks"], (levels[3], levels[3], levels[4]), strict=True)]
@@ -264,16 +265,6 @@ class DiffusionStage(nn.Module):
         touched = again(made.touched).float()
         error = ((velocity - goal).square() * touched).mean((1, 2, 3)) / touched.mean((1, 2, 3)).clamp(min=0.01)
         return Painted(pictures, copies, 0.25 * weighted_mean(error, self.velocity_weights[timesteps]))
-
-
-class _Filled:
-    """A prior that was already run, for build_conditions."""
-
-    def __init__(self, predicted: torch.Tensor, features: list[torch.Tensor]) -> None:
-        self.result = predicted, features
-
-    def fill(self, *_: object) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        return self.result
 
 
 class GanStage(nn.Module):

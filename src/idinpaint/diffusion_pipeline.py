@@ -17,18 +17,23 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils.torch_utils import randn_tensor
 
 from idinpaint.models.autoencoder import FaceAutoencoder
-from idinpaint.models.conditioning import Conditions, build_conditions
+from idinpaint.models.conditioning import Conditions, StageOne, build_conditions, stage_one
 from idinpaint.models.id_tokens import IdentityTokens
 from idinpaint.models.pconv import PConvPrior
+from idinpaint.models.references import ReferenceEncoder
 from idinpaint.pipeline_inputs import InpaintOutput, Picture, StepEnd, begin, read_picture, write_pipeline_file, written
 
 SD_KIND = "IdentitySDInpaintPipeline"
 
 
 class IdentityInpaintPipeline(DiffusionPipeline):
-    """unet, any diffusers scheduler, autoencoder, prior and id_tokens; residual_std: one number a latent channel."""
+    """unet, any diffusers scheduler, autoencoder, prior and id_tokens; residual_std: one number a latent channel.
 
-    model_cpu_offload_seq = "prior->id_tokens->unet->autoencoder"
+    reference_encoder: reads pictures of the person for prior and UNet; None in models trained without it.
+    """
+
+    model_cpu_offload_seq = "reference_encoder->prior->id_tokens->unet->autoencoder"
+    _optional_components = ["reference_encoder"]
     _callback_tensor_inputs = ["latents", "noise_pred", "maps", "tokens"]
 
     def __init__(
@@ -38,10 +43,12 @@ class IdentityInpaintPipeline(DiffusionPipeline):
         autoencoder: FaceAutoencoder,
         prior: PConvPrior,
         id_tokens: IdentityTokens,
+        reference_encoder: ReferenceEncoder | None = None,
         residual_std: list[float] | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(unet=unet, scheduler=scheduler, autoencoder=autoencoder, prior=prior, id_tokens=id_tokens)
+        self.register_modules(reference_encoder=reference_encoder)
         self.register_to_config(residual_std=list(residual_std or [1.0] * autoencoder.config.latent_channels))
 
     @classmethod
@@ -108,6 +115,7 @@ class IdentityInpaintPipeline(DiffusionPipeline):
         timesteps: Sequence[int] | None = None,
         sigmas: Sequence[float] | None = None,
         latents: torch.Tensor | None = None,
+        references: torch.Tensor | None = None,
         output_type: str | None = None,
         return_dict: bool = True,
     ) -> InpaintOutput | tuple[Any, ...]:
@@ -117,11 +125,12 @@ class IdentityInpaintPipeline(DiffusionPipeline):
         [B, 3, H, W] in [-1, 1] and mask [B, 1, H, W], 1 = hole. A picture of another size than the model's is resized
         for painting, and what was painted is put back. heatmaps: [B, K, h, w] in [0, 1], h = w = heatmap_size (a square
         of 2 ** n px as tensors is painted at its own size, then an eighth of it), None for none; id_embed: [B, D] unit
-        vectors, None or zeros for none. guidance_scale: classifier-free guidance on the identity, 1 = off. temperature:
-        factor on the drawn noise; below 1 trades variety for fidelity. strength: below 1 the last steps alone are
-        gone through, from the prior's fill under that much noise. latents: noise [B * num_images_per_prompt, C, h, w]
-        instead of drawn. output_type: pil (default with `image`), np, pt in [0, 1], latent; without one, tensors in
-        [-1, 1]. Raises ValueError for a wrong shape or name.
+        vectors, None or zeros for none. references: [B, R, 5, S, S] pictures of the person turned to the face's pose
+        (models/references.py), S = 8 h, None for none. guidance_scale: classifier-free guidance on the identity, 1 =
+        off. temperature: factor on the drawn noise; below 1 trades variety for fidelity. strength: below 1 the last
+        steps alone are gone through, from the prior's fill under that much noise. latents: noise
+        [B * num_images_per_prompt, C, h, w] instead of drawn. output_type: pil (default with `image`), np, pt in
+        [0, 1], latent; without one, tensors in [-1, 1]. Raises ValueError for a wrong shape or name.
         """
         device, copies = self._execution_device, num_images_per_prompt
         picture = read_picture(image, mask_image, masked_image, mask, output_type, device)
@@ -131,9 +140,15 @@ class IdentityInpaintPipeline(DiffusionPipeline):
             id_embed = known.new_zeros(len(known), self.id_dim)
         self._guidance_scale, self._interrupt = guidance_scale, False
         times = begin(self.scheduler, num_inference_steps, timesteps, sigmas, device, strength)
-        conditions = build_conditions(self.autoencoder, self.prior, known, hole)
+        id_embed = id_embed.to(device).float()
+        conditions = self._conditions(known, hole, id_embed, references)
         guided = guidance_scale != 1.0
-        tokens = self._tokens(id_embed.to(device).float(), copies, guided)
+        tokens = self._tokens(id_embed, copies, guided)
+        added = None
+        if conditions.added is not None:
+            added = [x.repeat_interleave(copies, 0).repeat(1 + guided, 1, 1, 1) for x in conditions.added]
+        whom = torch.cat([torch.zeros_like(id_embed), id_embed] if guided else [id_embed])
+        labels = whom.repeat_interleave(copies, 0) * self.id_dim**0.5
         maps = torch.cat([conditions.channels, heatmaps.to(device).float()], 1).repeat_interleave(copies, 0)
         shape = (len(maps), self.autoencoder.config.latent_channels, *maps.shape[-2:])
         latents = self._noise(shape, latents, generator, temperature, device)
@@ -145,13 +160,15 @@ class IdentityInpaintPipeline(DiffusionPipeline):
         for index, timestep in enumerate(self.progress_bar(times)):
             if self.interrupt:
                 continue
-            noise_pred = self._predict(latents, maps, tokens, timestep, guidance_scale if guided else None)
+            noise_pred = self._predict(
+                latents, maps, tokens, timestep, guidance_scale if guided else None, labels, added
+            )
             latents = self.scheduler.step(noise_pred, timestep, latents, return_dict=False)[0]
             seen = {"latents": latents, "noise_pred": noise_pred, "maps": maps, "tokens": tokens}
             seen = steps_end(index, timestep, seen)
             latents, maps, tokens = seen["latents"], seen["maps"], seen["tokens"]
         refined = self._refined(latents, conditions, copies)
-        predicted = self._decode(refined, known, hole, copies)
+        predicted = self._decode(refined, known, hole, copies, conditions.prior_features)
         images, predicted = picture.composite(predicted, copies)
         images = refined if picture.output_type == "latent" else written(images, picture.output_type)
         self.maybe_free_model_hooks()
@@ -169,12 +186,31 @@ class IdentityInpaintPipeline(DiffusionPipeline):
         if given_as_tensors and h == w and not h & (h - 1):
             side = h
         channels = self.unet.config.in_channels - 3 * self.autoencoder.config.latent_channels - 4
+        if self.reference_encoder is not None:
+            channels -= self.reference_encoder.config.unet_channels
         expected = (b, channels, side // 8, side // 8)
         if heatmaps is None:
             heatmaps = picture.known.new_zeros(expected)
         if tuple(heatmaps.shape) != expected:
             raise ValueError(f"heatmaps have shape {tuple(heatmaps.shape)}, expected {expected}")
         return *picture.resized(side), heatmaps
+
+    def first(
+        self,
+        known: torch.Tensor,
+        hole: torch.Tensor,
+        id_embed: torch.Tensor | None = None,
+        references: torch.Tensor | None = None,
+    ) -> StageOne:
+        """The prior's work alone, as PD-GAN and the strategy `prior` use it. known: [B, 3, H, W] in [-1, 1], hole
+        zeroed; hole: [B, 1, H, W]; the rest as in a call."""
+        return stage_one(self.prior, known, hole, id_embed, self.reference_encoder, references)
+
+    def _conditions(
+        self, known: torch.Tensor, hole: torch.Tensor, id_embed: torch.Tensor, references: torch.Tensor | None
+    ) -> Conditions:
+        first = self.first(known, hole, id_embed, references)
+        return build_conditions(self.autoencoder, first, known, hole, self.reference_encoder)
 
     @staticmethod
     def _noise(
@@ -194,13 +230,26 @@ class IdentityInpaintPipeline(DiffusionPipeline):
         return torch.cat([self.id_tokens(torch.zeros_like(id_embed)).repeat_interleave(copies, 0), tokens])
 
     def _predict(
-        self, latents: torch.Tensor, maps: torch.Tensor, tokens: torch.Tensor, timestep: Any, guidance: float | None
+        self,
+        latents: torch.Tensor,
+        maps: torch.Tensor,
+        tokens: torch.Tensor,
+        timestep: Any,
+        guidance: float | None,
+        labels: torch.Tensor,
+        added: list[torch.Tensor] | None,
     ) -> torch.Tensor:
+        """The UNet's prediction; with guidance tokens, labels and added hold both halves, without identity first."""
         model_input = torch.cat([self.scheduler.scale_model_input(latents, timestep), maps], 1).to(self.unet.dtype)
         tokens = tokens.to(self.unet.dtype)
+        extra: dict[str, Any] = {}
+        if self.unet.class_embedding is not None:
+            extra["class_labels"] = labels.to(self.unet.dtype)
+        if added is not None:  # the UNet takes them off the list
+            extra["down_intrablock_additional_residuals"] = [x.to(self.unet.dtype) for x in added]
         if guidance is None:
-            return self.unet(model_input, timestep, tokens).sample.float()
-        without, given = self.unet(torch.cat([model_input] * 2), timestep, tokens).sample.float().chunk(2)
+            return self.unet(model_input, timestep, tokens, **extra).sample.float()
+        without, given = self.unet(torch.cat([model_input] * 2), timestep, tokens, **extra).sample.float().chunk(2)
         return without + guidance * (given - without)
 
     def _refined(self, latents: torch.Tensor, conditions: Conditions, copies: int) -> torch.Tensor:
@@ -209,9 +258,11 @@ class IdentityInpaintPipeline(DiffusionPipeline):
         prior, touched = (t.repeat_interleave(copies, 0) for t in (conditions.prior_latents, conditions.touched))
         return prior + latents * std * touched
 
-    def _decode(self, latents: torch.Tensor, known: torch.Tensor, hole: torch.Tensor, copies: int) -> torch.Tensor:
-        known, hole = (t.repeat_interleave(copies, 0) for t in (known, hole))
-        return self.autoencoder.decode(latents, known, hole).clamp(-1, 1)
+    def _decode(
+        self, latents: torch.Tensor, known: torch.Tensor, hole: torch.Tensor, copies: int, features: torch.Tensor
+    ) -> torch.Tensor:
+        known, hole, features = (t.repeat_interleave(copies, 0) for t in (known, hole, features))
+        return self.autoencoder.decode(latents, known, hole, features).clamp(-1, 1)
 
 
 def _kind(name_or_path: Any, kwargs: dict[str, Any]) -> str | None:

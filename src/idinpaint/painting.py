@@ -38,7 +38,8 @@ class Painter:
             return []
         embed = refs.mean if refs.mean is not None else face.id_embed
         made = []
-        for index, predicted in enumerate(inpainter.fill(FillRequest(face, embed, num_samples, steps, seed))):
+        shown = refs.used if self.reference_pixels and self.verifier.agrees(face, refs) else ()
+        for index, predicted in enumerate(inpainter.fill(FillRequest(face, embed, num_samples, steps, seed, shown))):
             crop = harmonize(predicted, face.crop, face.crop_mask)
             made.append(Candidate(crop, seed + index, self._likeness(face, crop, embed)))
         made = rank(made, face, self.landmarker)

@@ -97,7 +97,7 @@ class Restorer:
             inpainters["prior"] = PriorInpainter(bundle.pipeline)
         folder = find_gan(bundle.store.folder, gan)
         if folder is not None:
-            inpainters["gan"] = load_gan(folder, prior, device, dtype)
+            inpainters["gan"] = load_gan(folder, bundle.pipeline, device, dtype)
         return cls(bundle, analyzer, inpainters, device)
 
     def __call__(

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
+from idinpaint.references import Reference
 from idinpaint.types import FaceAnalysis, InputError
 
 
 @dataclass(frozen=True)
 class FillRequest:
-    """One face to fill. id_embed: [D] unit vector or None; steps: None leaves the inpainter's own number."""
+    """One face to fill. id_embed: [D] unit vector or None; steps: None leaves the inpainter's own number; references:
+    photos of the person whose pixels the network may see."""
 
     face: FaceAnalysis
     id_embed: np.ndarray | None = None
     num_samples: int = 1
     steps: int | None = None
     seed: int = 0
+    references: Sequence[Reference] = ()
 
 
 class Inpainter(Protocol):
