@@ -99,7 +99,8 @@ def diffusion_loss(pipeline, image: Tensor, masked_image: Tensor, mask: Tensor) 
         conditions = pipeline._conditions(masked_image, mask, masked_image.new_zeros(len(mask), pipeline.id_dim), None)
         std = torch.tensor(pipeline.config.residual_std).view(1, -1, 1, 1)
         clean = (pipeline.autoencoder.encode(image) - conditions.prior_latents) / std * conditions.touched
-        tokens = pipeline.id_tokens(torch.zeros(len(image), pipeline.id_dim))
+        nobody = torch.zeros(len(image), pipeline.id_dim)
+        tokens = pipeline.id_tokens(nobody)
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
     maps = torch.cat([conditions.channels, torch.zeros(len(image), 68, *clean.shape[-2:])], 1)
     alphas = pipeline.scheduler.alphas_cumprod
@@ -109,7 +110,7 @@ def diffusion_loss(pipeline, image: Tensor, masked_image: Tensor, mask: Tensor) 
         for step in TIMESTEPS:
             a = alphas[step]
             noisy, target = a.sqrt() * clean + (1 - a).sqrt() * noise, a.sqrt() * noise - (1 - a).sqrt() * clean
-            velocity = pipeline.unet(torch.cat([noisy, maps], 1), torch.tensor(step), tokens).sample
+            velocity = pipeline._predict(noisy, maps, tokens, torch.tensor(step), None, nobody, conditions.added)
             error = (velocity - target).square() * conditions.touched
             total = total + error.sum() / (clean.shape[1] * conditions.touched.sum())
         return total / len(TIMESTEPS)
