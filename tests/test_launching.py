@@ -80,6 +80,7 @@ def test_the_clear_line_is_the_last_one(tmp_path):
     for words, said in (
         (("--learning_rat=1",), "did you mean `learning_rate`"),
         (("--report_to=nonesuch",), "report_to: nonesuch is not one of tensorboard, wandb, comet_ml, none"),
+        (("--mixed_precision=fp16",), "mixed_precision: fp16 wants a GPU"),
         (("--init_from=none.safetensors",), "none.safetensors"),
     ):
         done = launch(tmp_path, *words)

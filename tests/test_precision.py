@@ -164,6 +164,14 @@ def test_encode_decode_and_fill_fire_offload_hooks():
     assert {"IdentityTokens", "UNet2DConditionModel"} < set(fired)
 
 
+def test_diffusers_offload_runs_the_whole_pipeline():
+    plain, pipeline = tiny_pipeline(), tiny_pipeline()
+    pipeline.enable_model_cpu_offload(device="cpu")
+    asked = {**inputs(), "num_inference_steps": 2}
+    images = [p(**asked, generator=torch.Generator().manual_seed(0)).images for p in (plain, pipeline)]
+    assert torch.equal(*images)
+
+
 def test_devices_by_name_and_object():
     assert pick_device("cpu") == pick_device(torch.device("cpu")) == pick_device("cpu:0") == "cpu"
     assert pick_device("auto") in ("cpu", "cuda") and devices_here()[0] == "cpu"

@@ -93,6 +93,8 @@ def check_loop(config: LoopConfig) -> None:
     for name, allowed in (("report_to", (*TRACKERS, "none")), ("mixed_precision", ("no", "fp16", "bf16"))):
         if getattr(config, name) not in allowed:
             raise InputError(f"{name}: {getattr(config, name)} is not one of {', '.join(allowed)}")
+    if config.mixed_precision == "fp16" and process_state().device.type in ("cpu", "mps"):
+        raise InputError("mixed_precision: fp16 wants a GPU; use bf16 or no")
     package = TRACKERS.get(config.report_to)
     if package is not None and find_spec(package) is None:
         raise InputError(f"report_to: {package} is not installed; pip install {package}, or report_to=none")

@@ -44,10 +44,8 @@ class DiffusionConfig(LoopConfig):
 
     FILES: ClassVar[dict[str, Sequence[str]]] = {
         **dict.fromkeys(("prior", "autoencoder", "landmarks", "identity", "perceptual_features"), ()),
-        "parsing": ("skin_weight",),
-        "identity_teacher": ("identity_weight",),
-        "vgg": ("vgg_weight",),
-    }
+        "parsing": ("skin_weight",), "identity_teacher": ("identity_weight",), "vgg": ("vgg_weight",),
+    }  # fmt: skip
     SHARED: ClassVar[tuple[str, ...]] = ("pixel_samples",)
     RESULT: ClassVar[str] = "denoiser.safetensors"
 

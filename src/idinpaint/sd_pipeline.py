@@ -164,6 +164,25 @@ class IdentitySDInpaintPipeline(StableDiffusionInpaintPipeline):
             raise ValueError(f"latents have shape {tuple(latents.shape)}, expected {shape}")
         latents = latents.to(device).float() * self.scheduler.init_noise_sigma
         self._num_timesteps = len(times)
+        latents = self._denoise(times, latents, maps, (text, empty), embeds, steps_end)
+        decoded = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype)).sample.float()
+        images, predicted = picture.composite(decoded.clamp(-1, 1), copies)
+        images = latents if picture.output_type == "latent" else written(images, picture.output_type)
+        self.maybe_free_model_hooks()
+        output = InpaintOutput(images=images, predicted_images=predicted)
+        return output if return_dict else output.to_tuple()
+
+    def _denoise(
+        self,
+        times: torch.Tensor,
+        latents: torch.Tensor,
+        maps: torch.Tensor,
+        texts: tuple[torch.Tensor, torch.Tensor | None],
+        embeds: torch.Tensor,
+        steps_end: StepEnd,
+    ) -> torch.Tensor:
+        """The steps; texts: the prompt's and the negative prompt's embeddings."""
+        (text, empty), guidance = texts, self._guidance_scale
         for index, timestep in enumerate(self.progress_bar(times)):
             if self.interrupt:
                 continue
@@ -176,12 +195,7 @@ class IdentitySDInpaintPipeline(StableDiffusionInpaintPipeline):
             seen = {"latents": latents, "prompt_embeds": text, "negative_prompt_embeds": empty}
             seen = steps_end(index, timestep, seen)
             latents, text, empty = seen["latents"], seen["prompt_embeds"], seen["negative_prompt_embeds"]
-        decoded = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype)).sample.float()
-        images, predicted = picture.composite(decoded.clamp(-1, 1), copies)
-        images = latents if picture.output_type == "latent" else written(images, picture.output_type)
-        self.maybe_free_model_hooks()
-        output = InpaintOutput(images=images, predicted_images=predicted)
-        return output if return_dict else output.to_tuple()
+        return latents
 
 
 def _first_line(error: BaseException) -> str:

@@ -145,7 +145,8 @@ def download(filename: str, target: Path | None = None) -> Path:
             with urllib.request.urlopen(address, timeout=30) as source, open(temporary, "wb") as file:  # noqa: S310
                 shutil.copyfileobj(source, file)
         except (OSError, http.client.HTTPException) as error:
-            raise InputError(f"{filename}: cannot be fetched ({error}); put {address} into {target.parent}") from error
+            reason = getattr(error, "reason", error)
+            raise InputError(f"{filename}: cannot be fetched ({reason}); put {address} into {target.parent}") from error
         if not is_published(temporary):
             raise InputError(f"{filename}: sha256 of what {address} gives differs; nothing was kept")
         os.replace(temporary, target)
