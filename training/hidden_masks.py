@@ -13,17 +13,18 @@ from idinpaint.tensors import constant
 
 # Landmarks (iBUG-68) of what a hole hides, and how often: an eye with or without its brow, both eyes, nose, mouth ...
 GROUPS: tuple[tuple[tuple[int, ...], float], ...] = (
-    (tuple(range(36, 42)), 0.11),
-    (tuple(range(42, 48)), 0.11),
+    (tuple(range(36, 42)), 0.08),
+    (tuple(range(42, 48)), 0.08),
     ((*range(36, 42), *range(17, 22)), 0.06),
     ((*range(42, 48), *range(22, 27)), 0.06),
     (tuple(range(36, 48)), 0.1),
-    (tuple(range(17, 48)), 0.04),
+    (tuple(range(17, 48)), 0.08),
     (tuple(range(27, 36)), 0.18),
-    (tuple(range(48, 68)), 0.2),
-    ((*range(31, 36), *range(48, 68)), 0.07),
-    ((*range(17, 22), *range(22, 27)), 0.03),
-    ((8, *range(48, 68)), 0.04),
+    (tuple(range(48, 68)), 0.22),
+    (tuple(range(27, 68)), 0.03),
+    ((*range(31, 36), *range(48, 68)), 0.06),
+    ((*range(17, 22), *range(22, 27)), 0.02),
+    ((8, *range(48, 68)), 0.03),
 )
 COMPONENTS = ("left_eye", "right_eye", "eyes", "nose", "mouth")  # windows that discriminators look at
 _MEMBERS = (range(36, 42), range(42, 48), range(36, 48), range(27, 36), range(48, 68))

@@ -67,6 +67,19 @@ class PainterConfig(LossConfig):
     threads: int = 1
     seed: int = 0
 
+    def prepare(self) -> None:
+        """Check all that can be told before anything is loaded. Raises InputError."""
+        if len(self.stages) != len(self.shares) or set(self.stages) - set(STAGES):
+            raise InputError(f"stages {self.stages}, shares {self.shares}: as many of each, of {', '.join(STAGES)}")
+        for path, way in (
+            (self.train_data_dir, "write it with training/pack_data.py"),
+            (self.teachers, "write it with training/pack_data.py --metric-weights"),
+            (self.landmarks, "run training/import_bundle.py"),
+            (self.identity, "run training/import_bundle.py"),
+        ):
+            if not Path(path).exists():
+                raise InputError(f"{path}: no such file; {way}")
+
 
 class Clock:
     """The share of a stage's seconds that is used."""
@@ -262,8 +275,6 @@ def run_stage(
 
 def main(config: PainterConfig) -> None:
     """Check, load once, run the stages."""
-    if len(config.stages) != len(config.shares) or set(config.stages) - set(STAGES):
-        raise InputError(f"stages {config.stages}, shares {config.shares}: as many of each, of {', '.join(STAGES)}")
     began = time.monotonic()
     torch.set_num_threads(max(1, config.threads))
     torch.manual_seed(config.seed)
