@@ -13,6 +13,7 @@ import copy
 import json
 import math
 import os
+import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from device_examples import DeviceExamples, Examples
-from engine import run_script
+from launching import parse
 from loop_config import process_state
 from painter_losses import LossConfig, PainterLoss
 from painter_stages import STAGES, DiffusionStage
@@ -32,6 +33,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 from window_losses import per_sample_l1, unit_distance
 
+from idinpaint.config import build_config, parse_overrides, read_values
 from idinpaint.models.critics import Critics
 from idinpaint.packed import PackedFaces
 from idinpaint.types import InputError
@@ -306,5 +308,18 @@ def main(config: PainterConfig) -> None:
             torch.cuda.empty_cache()
 
 
+def command() -> int:
+    """Parse the command line; exit status 2 with one line for bad input."""
+    try:
+        path, _, given = parse(PainterConfig)
+        config = build_config(PainterConfig, {**read_values(path), **parse_overrides(given)}, str(path))
+        config.prepare()
+        main(config)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
 if __name__ == "__main__":
-    run_script(main, PainterConfig)
+    sys.exit(command())
