@@ -109,14 +109,12 @@ class Trial:
         )  # fmt: skip
         pictures = {arm: result.image}
         made = result.candidates[0] if result.candidates else []
-        painted = [c for c in made if getattr(c, "reference", None) is None and getattr(c, "own_share", None) is None]
-        painted = sorted(painted or made, key=lambda c: c.seed)
+        painted = sorted((c for c in made if c.shown == made[0].shown), key=lambda c: c.seed)
         to_photo = result.faces[0].crop_to_photo if painted else None
         whole = [paste_crop(result.image, case.mask, c.image, to_photo) for c in painted]
         if len(whole) < 2:
             return pictures, whole, "only"
-        chosen = "painted" if any(made[0] is c for c in painted) else "photographed"
-        return pictures | {arm + FIRST: whole[0]}, whole, chosen
+        return pictures | {arm + FIRST: whole[0]}, whole, "ranked"
 
     def rows(self, case: Case, arm: str, real: Features) -> Iterator[tuple[dict[str, object], np.ndarray]]:
         """(row, Inception feature) of every window of an arm's pictures; real: features so far, added to."""

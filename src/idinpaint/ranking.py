@@ -11,10 +11,6 @@ import numpy as np
 from idinpaint.types import Candidate, FaceAnalysis
 
 TIE = 0.02  # identity similarities nearer than this say nothing about which candidate is the better likeness
-# A network that was trained to please the conditioning encoder is overrated by it, the person's own eye is not: on 24
-# validation photos with one eye hidden the independent encoder gave the own half 0.920 and the network's fill 0.900,
-# at an LPIPS a fifth lower; the conditioning encoder named the network's in 22 of them.
-OWN_SHARE = 0.7
 SHIFT_WEIGHT = 0.25  # one per cent of landmark shift weighs as much as a quarter of the surroundings' gradient
 DISAGREEMENT_SCALE = 8.0  # grey levels on the map for each grey level of standard deviation between candidates
 
@@ -55,9 +51,8 @@ def landmark_shift(crop: np.ndarray, face: FaceAnalysis, landmarker: Any) -> flo
 def rank(candidates: Sequence[Candidate], face: FaceAnalysis, landmarker: Any) -> list[Candidate]:
     """Best first, each with its seam, landmark shift and the reason of its place.
 
-    A fill from the face's own other half comes first where it covers OWN_SHARE of the hole. Else identity decides
-    unless similarities lie within TIE of the leader's; among those the better fit wins: the seam ratio plus
-    SHIFT_WEIGHT x landmark shift, lower is better. Without an identity the fit alone decides.
+    Identity decides unless similarities lie within TIE of the leader's; among those the better fit wins: the seam
+    ratio plus SHIFT_WEIGHT x landmark shift, lower is better. Without an identity the fit alone decides.
     """
     if len(candidates) <= 1:
         seams = [replace(c, seam=seam_ratio(c.image, face.crop_mask)) for c in candidates]
@@ -73,11 +68,7 @@ def rank(candidates: Sequence[Candidate], face: FaceAnalysis, landmarker: Any) -
         best = min(tied, key=_misfit)
         ranked.append(replace(best, reason=_reason(best, leader, len(tied))))
         left = [c for c in left if c is not best]
-    return sorted(ranked, key=lambda c: not _own(c))
-
-
-def _own(candidate: Candidate) -> bool:
-    return candidate.own_share is not None and candidate.own_share >= OWN_SHARE
+    return ranked
 
 
 def _identity(candidate: Candidate) -> float:
@@ -90,8 +81,6 @@ def _misfit(candidate: Candidate) -> float:
 
 def _reason(best: Candidate, leader: Candidate, tied: int) -> str:
     fit = f"seam {best.seam:.2f} x its surroundings, landmarks shifted {best.landmark_shift:.1f} %"
-    if _own(best):
-        return f"{100 * best.own_share:.0f} % of the hole taken from the face's own other half; {fit}"
     if best.identity_similarity is None:
         return f"no identity to compare with; best fit of those left: {fit}"
     if tied == 1:

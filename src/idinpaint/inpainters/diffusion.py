@@ -82,10 +82,15 @@ class DiffusionInpainter:
         )
         return list(to_uint8(output.predicted_images))
 
+    @property
+    def sees_photos(self) -> bool:
+        """Whether the network looks at the request's references."""
+        return getattr(self.pipeline, "reference_encoder", None) is not None
+
     def _references(
         self, request: FillRequest, masked_image: torch.Tensor, mask: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        if getattr(self.pipeline, "reference_encoder", None) is None:
+        if not self.sees_photos:
             return {}
         return {"references": picture_tensors(request, masked_image, mask)}
 
@@ -97,6 +102,11 @@ class PriorInpainter:
 
     def __init__(self, pipeline: IdentityInpaintPipeline) -> None:
         self.pipeline = pipeline
+
+    @property
+    def sees_photos(self) -> bool:
+        """As DiffusionInpainter's."""
+        return self.pipeline.reference_encoder is not None
 
     @torch.no_grad()
     def fill(self, request: FillRequest) -> list[np.ndarray]:

@@ -34,6 +34,11 @@ class GanInpainter:
         self.system, self.device = system, device
         self.generator, self.pipeline = generator.eval().to(device), pipeline
 
+    @property
+    def sees_photos(self) -> bool:
+        """As DiffusionInpainter's; only PD-GAN works over the prior."""
+        return needs_prior(self.system) and self.pipeline.reference_encoder is not None
+
     def fill(self, request: FillRequest) -> list[np.ndarray]:
         """See Inpainter."""
         masked_image, mask = crop_tensors(request)
