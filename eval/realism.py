@@ -197,19 +197,20 @@ def report(store: Store, args: argparse.Namespace) -> str:
     """Markdown: components, whole faces, ranked against first, after against before."""
     arms = [a for name in args.methods for a in (name, name + FIRST) if a in store.features]
     features = {arm: store.features[arm] for arm in arms}
-    people = len({row["person"] for row in store.rows})
+    rows = [row for row in store.rows if int(row["case"].rpartition("_")[2]) < args.count]
+    people = len({row["person"] for row in rows})
     lines = [f"{args.count} photos of {people} test people, model {args.model[0]}, {args.samples} candidates.", ""]
-    lines += component_lines(store.rows, features, store.real) + ["", *case_lines(store.rows, arms), ""]
+    lines += component_lines(rows, features, store.real) + ["", *case_lines(rows, arms), ""]
     lines += DIFFERENCE_HEAD
     for arm in arms:
         if arm + FIRST in features:
-            sides = [(store.rows, name, features[name]) for name in (arm + FIRST, arm)]
+            sides = [(rows, name, features[name]) for name in (arm + FIRST, arm)]
             lines += difference_lines(f"{arm}: ranked - first", *sides, store.real)
     if args.before:
         old = Store(args.before)
         for arm in arms:
             if arm in old.features:
-                sides = (old.rows, arm, old.features[arm]), (store.rows, arm, features[arm])
+                sides = (old.rows, arm, old.features[arm]), (rows, arm, features[arm])
                 lines += difference_lines(f"{arm}: new - old", *sides, store.real | old.real)
     return "\n".join(lines) + "\n"
 

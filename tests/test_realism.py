@@ -190,11 +190,13 @@ def test_a_run_resumes_ranks_and_compares(data, tmp_path, capsys, monkeypatch):
     assert {r["arm"] for r in rows} == {"telea", "diffusion", "diffusion first"} and len(rows) == 3 * 7
     assert all(float(r["apart"]) > 0 for r in rows if r["arm"] == "diffusion")
     assert all(r["apart"] == "nan" for r in rows if r["arm"] == "telea")
+    assert "diffusion: ranked - first" in (first / "realism.md").read_text()
+    assert run(data, first, "--methods", "telea", "--count", "2") == 0
+    assert "| telea | 2 |" in (first / "realism.md").read_text()  # of the photos asked for, although five are there
     assert run(data, second, "--methods", "telea", "--count", "5", "--before", str(first)) == 0
     text = capsys.readouterr().out
     (same,) = [line for line in text.splitlines() if line.startswith("| telea: new - old | mouth |")]
     assert "| 2 |" in same and "+0.00 [+0.00, +0.00] | +0.000 [+0.000, +0.000]" in same  # the same pictures
-    assert "diffusion: ranked - first" in (first / "realism.md").read_text()
 
 
 def test_bad_input_is_one_line(data, tmp_path, capsys):
