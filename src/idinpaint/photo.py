@@ -29,6 +29,8 @@ from idinpaint.types import InputError
 
 __all__ = ["Photo", "check_output", "load_photo", "open_image", "save_photo"]
 
+# What Pillow may open: its other readers start programs (EPS: Ghostscript) or are rarely tested.
+READ_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000", "MPO", "PPM", "TGA", "AVIF")
 MAX_PIXELS = 175_000_000  # larger files are refused: a few kB of PNG can claim gigabytes
 JPEG_QUALITY = 95
 
@@ -71,11 +73,13 @@ def open_image(path: str | Path) -> Image.Image:
             raise InputError(f"{path}: no such file")
         if path.is_dir():
             raise InputError(f"{path}: is a folder, a picture file is needed")
+        if not path.is_file():
+            raise InputError(f"{path}: is no regular file (a device, pipe or socket)")
         if path.stat().st_size == 0:
             raise InputError(f"{path}: is empty (0 bytes)")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = Image.open(path)
+            image = Image.open(path, formats=READ_FORMATS)
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             image.load()
@@ -109,6 +113,7 @@ def load_photo(path: str | Path) -> Photo:
             photo.exif = photo_tags(exif, rotated=orientation in (5, 6, 7, 8))
     except Exception:  # a broken EXIF block must not cost the photo
         photo.notices.append(f"{path.name}: its EXIF data is damaged and is dropped")
+    _refuse_odd_tiff(path, image)
     if _bits(image) > 8 and image.mode in ("I;16", "I;16B", "I;16L", "I", "RGB", "RGBA"):
         _read_16bit(photo, image)
     else:
@@ -116,6 +121,19 @@ def load_photo(path: str | Path) -> Photo:
     image.close()
     _turn_upright(photo, orientation)
     return photo
+
+
+def _refuse_odd_tiff(path: Path, image: Image.Image) -> None:
+    """InputError for TIFFs whose samples would be read or written back changed."""
+    if image.format != "TIFF":
+        return
+    tags, deep = image.tag_v2, _bits(image) > 8
+    if 1 in np.atleast_1d(tags.get(338, 0)) or image.mode in ("RGBa", "La"):
+        raise InputError(f"{path}: TIFF with associated (premultiplied) alpha is not supported; save it unassociated")
+    if deep and tags.get(284, 1) != 1:
+        raise InputError(f"{path}: 16-bit TIFF in planes is not supported; save it with interleaved channels")
+    if deep and tags.get(262) == 0:
+        raise InputError(f"{path}: 16-bit TIFF with white as zero is not supported; save it with black as zero")
 
 
 def _dpi(info: dict) -> tuple[float, float] | None:
