@@ -25,12 +25,11 @@ from idinpaint.encoders import (
     write_png16,
     write_tiff,
 )
+from idinpaint.read_checks import read_formats, refuse_odd_tiff
 from idinpaint.types import InputError
 
 __all__ = ["Photo", "check_output", "load_photo", "open_image", "save_photo"]
 
-# What Pillow may open: its other readers start programs (EPS: Ghostscript) or are rarely tested.
-READ_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000", "MPO", "PPM", "TGA", "AVIF")
 MAX_PIXELS = 175_000_000  # larger files are refused: a few kB of PNG can claim gigabytes
 JPEG_QUALITY = 95
 
@@ -79,7 +78,7 @@ def open_image(path: str | Path) -> Image.Image:
             raise InputError(f"{path}: is empty (0 bytes)")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = Image.open(path, formats=READ_FORMATS)
+            image = Image.open(path, formats=read_formats())
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             image.load()
@@ -102,8 +101,7 @@ def open_image(path: str | Path) -> Image.Image:
 
 def load_photo(path: str | Path) -> Photo:
     """Reads a photo; InputError, one line that names the file, when that is not possible."""
-    path = Path(path)
-    image = open_image(path)
+    image = open_image(path := Path(path))
     info, orientation = image.info, image.getexif().get(0x0112, 1)
     photo = Photo(np.empty(0), path, icc=info.get("icc_profile") or None, dpi=_dpi(info))
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # phones put a depth map into an MPO
@@ -113,7 +111,7 @@ def load_photo(path: str | Path) -> Photo:
             photo.exif = photo_tags(exif, rotated=orientation in (5, 6, 7, 8))
     except Exception:  # a broken EXIF block must not cost the photo
         photo.notices.append(f"{path.name}: its EXIF data is damaged and is dropped")
-    _refuse_odd_tiff(path, image)
+    refuse_odd_tiff(path, image, deep=_bits(image) > 8)
     if _bits(image) > 8 and image.mode in ("I;16", "I;16B", "I;16L", "I", "RGB", "RGBA"):
         _read_16bit(photo, image)
     else:
@@ -121,19 +119,6 @@ def load_photo(path: str | Path) -> Photo:
     image.close()
     _turn_upright(photo, orientation)
     return photo
-
-
-def _refuse_odd_tiff(path: Path, image: Image.Image) -> None:
-    """InputError for TIFFs whose samples would be read or written back changed."""
-    if image.format != "TIFF":
-        return
-    tags, deep = image.tag_v2, _bits(image) > 8
-    if 1 in np.atleast_1d(tags.get(338, 0)) or image.mode in ("RGBa", "La"):
-        raise InputError(f"{path}: TIFF with associated (premultiplied) alpha is not supported; save it unassociated")
-    if deep and tags.get(284, 1) != 1:
-        raise InputError(f"{path}: 16-bit TIFF in planes is not supported; save it with interleaved channels")
-    if deep and tags.get(262) == 0:
-        raise InputError(f"{path}: 16-bit TIFF with white as zero is not supported; save it with black as zero")
 
 
 def _dpi(info: dict) -> tuple[float, float] | None:
