@@ -9,7 +9,8 @@ from PIL import Image
 
 from idinpaint.types import InputError
 
-# What Pillow may open (its JPEG reader takes MPO too): its other readers start programs (EPS: Ghostscript) or are rarely tested.
+# What Pillow may open (its JPEG reader takes MPO too): its other readers start programs (EPS: Ghostscript) or are
+# rarely tested.
 READ_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000", "PPM", "TGA", "AVIF")
 
 
