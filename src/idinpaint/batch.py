@@ -22,7 +22,7 @@ import numpy as np
 from idinpaint.content_credentials import find_credentials
 from idinpaint.controller import load_controller
 from idinpaint.encoders import write_atomic
-from idinpaint.jobs import SUMMARY, Job, plan_folder, plan_single
+from idinpaint.jobs import SUMMARY, Job, model_files, plan_folder, plan_single
 from idinpaint.mask_io import load_mask
 from idinpaint.photo import Photo, load_photo, save_photo
 from idinpaint.progress import Progress
@@ -126,6 +126,8 @@ def _run(
 ) -> int:
     """Plans the jobs and does them. One photo: its error is raised. A folder: errors are counted."""
     as_json = getattr(args, "json", False)
+    given = (args.model, args.controller, getattr(args, "gan", None))
+    inputs = (*inputs, *model_files(*(Path(path) for path in given if path)))
     if not args.image.is_dir():
         job = plan_single(args.image, args.mask, output, report, picture, inputs, **sides)
         progress = Progress(plain=work is restore_one)
@@ -134,7 +136,7 @@ def _run(
         if as_json:
             print(json.dumps(to_plain(row), indent=2))
         return ABSTAINED if row["status"] == "abstained" else RESTORED
-    jobs, notices = plan_folder(args.image, args.mask, output, report, picture, **sides)
+    jobs, notices = plan_folder(args.image, args.mask, output, report, picture, inputs=inputs, **sides)
     progress = Progress(len(jobs), plain=work is restore_one)
     warn(notices, progress)
     models = Models(args, progress)

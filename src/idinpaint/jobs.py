@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +62,7 @@ def plan_folder(
     picture: Path | None,
     html: Path | None = None,
     invented: Path | None = None,
+    inputs: tuple[Path, ...] = (),
 ) -> tuple[list[Job], list[str]]:
     """A job for every picture in a folder, sorted by name, and notices. All that is written goes into folders.
 
@@ -108,6 +110,9 @@ def plan_folder(
                 invented=invented / f"{stem}.png" if invented else None,
             )
         )
+    read = [*found, *(job.mask for job in jobs if job.mask), *inputs]
+    written = [path for job in jobs for path in (job.output, job.report, job.picture, job.html, job.invented) if path]
+    _check_distinct(read, [*written, *([output / SUMMARY] if output else [])])
     return jobs, notices
 
 
@@ -130,9 +135,28 @@ def _mask_for(image: Path, folder: Path) -> Path:
 
 
 def _check_distinct(inputs: list[Path], outputs: list[Path]) -> None:
-    """InputError when an output would overwrite an input or another output."""
-    taken = {path.resolve(): "it is read" for path in inputs}
+    """InputError when an output would overwrite an input or another output, under whatever name or link."""
+    taken: dict[object, str] = {}
+    for path in inputs:
+        taken |= dict.fromkeys(_names(path), "it is read")
     for path in outputs:
-        if path.resolve() in taken:
-            raise InputError(f"{path}: cannot be written, {taken[path.resolve()]} in the same command")
-        taken[path.resolve()] = "it is written"
+        names = _names(path)
+        for name in names:
+            if name in taken:
+                raise InputError(f"{path}: cannot be written, {taken[name]} in the same command")
+        taken |= dict.fromkeys(names, "it is written")
+
+
+def _names(path: Path) -> list[object]:
+    """What a file is known by: its real path and, when it exists, its inode."""
+    try:
+        status = path.stat()
+    except OSError:
+        return [os.path.realpath(path)]
+    return [os.path.realpath(path), (status.st_dev, status.st_ino)]
+
+
+def model_files(*paths: Path | None) -> tuple[Path, ...]:
+    """The files that a controller or model folder given by the user is read from."""
+    found = [path for path in paths if path is not None]
+    return tuple(file for path in found for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file())

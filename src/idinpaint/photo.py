@@ -25,6 +25,7 @@ from idinpaint.encoders import (
     write_png16,
     write_tiff,
 )
+from idinpaint.read_checks import read_formats, refuse_odd_tiff
 from idinpaint.types import InputError
 
 __all__ = ["Photo", "check_output", "load_photo", "open_image", "save_photo"]
@@ -71,11 +72,13 @@ def open_image(path: str | Path) -> Image.Image:
             raise InputError(f"{path}: no such file")
         if path.is_dir():
             raise InputError(f"{path}: is a folder, a picture file is needed")
+        if not path.is_file():
+            raise InputError(f"{path}: is no regular file (a device, pipe or socket)")
         if path.stat().st_size == 0:
             raise InputError(f"{path}: is empty (0 bytes)")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = Image.open(path)
+            image = Image.open(path, formats=read_formats())
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             image.load()
@@ -98,8 +101,7 @@ def open_image(path: str | Path) -> Image.Image:
 
 def load_photo(path: str | Path) -> Photo:
     """Reads a photo; InputError, one line that names the file, when that is not possible."""
-    path = Path(path)
-    image = open_image(path)
+    image = open_image(path := Path(path))
     info, orientation = image.info, image.getexif().get(0x0112, 1)
     photo = Photo(np.empty(0), path, icc=info.get("icc_profile") or None, dpi=_dpi(info))
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # phones put a depth map into an MPO
@@ -109,6 +111,7 @@ def load_photo(path: str | Path) -> Photo:
             photo.exif = photo_tags(exif, rotated=orientation in (5, 6, 7, 8))
     except Exception:  # a broken EXIF block must not cost the photo
         photo.notices.append(f"{path.name}: its EXIF data is damaged and is dropped")
+    refuse_odd_tiff(path, image, deep=_bits(image) > 8)
     if _bits(image) > 8 and image.mode in ("I;16", "I;16B", "I;16L", "I", "RGB", "RGBA"):
         _read_16bit(photo, image)
     else:
