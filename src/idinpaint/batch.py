@@ -89,7 +89,7 @@ def one_line(error: BaseException) -> str:
 def read_inputs(job: Job, args: argparse.Namespace) -> tuple[Photo, np.ndarray, list[str]]:
     """(photo, mask, notices). InputError for all that can be wrong with the files and the face box."""
     photo = load_photo(job.image)
-    mask, notices = load_mask(job.mask, photo.size, args.invert_mask)
+    mask, notices = load_mask(job.mask, photo.size, args.invert_mask, photo.rgb)
     if args.face_box is not None:
         x, y, w, h = args.face_box
         if x >= photo.size[0] or y >= photo.size[1] or x + w <= 0 or y + h <= 0:
