@@ -5,13 +5,15 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from idinpaint.types import InputError
+
 REACH = 8  # px, the farthest rim that is looked for
 FAR = (9, 14)  # px from the mask: what the undamaged surroundings look like
 FAR_BLUR = 6.0  # px
 START = 6.0  # levels: the first ring must differ by this much
 STAY = 2.0  # levels: rings are taken while they differ by more
-AGREE = 0.8  # share of the first ring's pixels that differ in the same direction
-MAX_GROW = 64  # px
+AGREE = 0.85  # share of the first ring that differs in the same direction; the other rings: STAY_AGREE
+STAY_AGREE = 0.6
 
 
 def measured_rim(rgb: np.ndarray, mask: np.ndarray) -> int:
@@ -37,7 +39,7 @@ def measured_rim(rgb: np.ndarray, mask: np.ndarray) -> int:
             direction = float(np.sign(middle))
             if abs(middle) < START or np.mean(difference * direction > 0) < AGREE:
                 break
-        elif middle * direction < STAY:
+        elif middle * direction < STAY or np.mean(difference * direction > 0) < STAY_AGREE:
             break
         rim = step
     return rim if rim < REACH else 0  # not falling off: a brighter object round the hole, no rim
@@ -48,3 +50,26 @@ def grow_mask(mask: np.ndarray, px: int) -> np.ndarray:
     if px <= 0:
         return mask
     return cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 5) <= px + 0.5
+
+
+def fit_mask(rgb: np.ndarray, mask: np.ndarray, grow: int | str | None) -> tuple[np.ndarray, list[str]]:
+    """(the mask to use, notices). grow: px, `auto` (as measured_rim says), or None: measured and said, not grown.
+
+    rgb: uint8 [H, W, 3]; mask: bool [H, W]. InputError when nothing known would be left.
+    """
+    measured = measured_rim(rgb, mask) if grow in (None, "auto") else 0
+    if grow is None:
+        if not measured:
+            return mask, []
+        said = f"the damage seems to go on about {measured} px beyond the mask; --grow auto (or --grow {measured})"
+        return mask, [f"{said} restores that too"]
+    px = measured if grow == "auto" else int(grow)
+    if not px:
+        said = "--grow auto: no damage was measured beyond the mask; it is used as it is"
+        return mask, [said] if grow == "auto" else []
+    grown = grow_mask(mask, px)
+    if grown.all():
+        raise InputError(f"--grow {px}: the mask would cover the whole photo, nothing is known; use fewer px")
+    why = "the damage was measured to go on so far" if grow == "auto" else "as asked for"
+    shares = f"from {100 * mask.mean():.2f} to {100 * grown.mean():.2f} % of the photo"
+    return grown, [f"the mask was grown by {px} px ({why}), {shares}"]
