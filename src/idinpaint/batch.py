@@ -23,6 +23,7 @@ from idinpaint.content_credentials import find_credentials
 from idinpaint.controller import load_controller
 from idinpaint.encoders import write_atomic
 from idinpaint.jobs import SUMMARY, Job, model_files, plan_folder, plan_single
+from idinpaint.mask_grow import fit_mask
 from idinpaint.mask_io import load_mask
 from idinpaint.photo import Photo, load_photo, save_photo
 from idinpaint.progress import Progress
@@ -89,7 +90,8 @@ def one_line(error: BaseException) -> str:
 def read_inputs(job: Job, args: argparse.Namespace) -> tuple[Photo, np.ndarray, list[str]]:
     """(photo, mask, notices). InputError for all that can be wrong with the files and the face box."""
     photo = load_photo(job.image)
-    mask, notices = load_mask(job.mask, photo.size, args.invert_mask)
+    mask, notices = load_mask(job.mask, photo.size, args.invert_mask, photo.rgb)
+    mask, grown = fit_mask(photo.rgb, mask, args.grow)
     if args.face_box is not None:
         x, y, w, h = args.face_box
         if x >= photo.size[0] or y >= photo.size[1] or x + w <= 0 or y + h <= 0:
@@ -97,7 +99,7 @@ def read_inputs(job: Job, args: argparse.Namespace) -> tuple[Photo, np.ndarray, 
             raise InputError(
                 f"{job.image}: --face-box {x:g},{y:g},{w:g},{h:g} is outside of the {width}x{height} photo"
             )
-    return photo, mask, photo.notices + notices
+    return photo, mask, photo.notices + notices + grown
 
 
 def run_restore(args: argparse.Namespace) -> int:

@@ -29,16 +29,19 @@ class Parser(argparse.ArgumentParser):
         self.exit(BAD, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
-def whole_number(low: int, high: int) -> Callable[[str], int]:
-    """An argparse type: an integer within [low, high]."""
+def whole_number(low: int, high: int, word: str | None = None) -> Callable[[str], int | str]:
+    """An argparse type: an integer within [low, high], or the word."""
 
-    def parse(text: str) -> int:
+    def parse(text: str) -> int | str:
+        if text == word:
+            return text
         try:
             value = int(text)
         except ValueError:
             value = low - 1
         if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"must be a whole number from {low} to {high}, not {text!r}")
+            allowed = f"from {low} to {high}" + (f" or {word}" if word else "")
+            raise argparse.ArgumentTypeError(f"must be a whole number {allowed}, not {text!r}")
         return value
 
     return parse
@@ -113,6 +116,7 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
         "--mask", type=file_path, required=True, help="white = to be filled; a file, or a folder paired by file stem"
     )
     parser.add_argument("--invert-mask", action="store_true", help="the mask is black where it is to be filled")
+    parser.add_argument("--grow", type=whole_number(0, 64, "auto"), metavar="PX", help="widen the mask, or auto")
     parser.add_argument(
         "--face-box", type=face_box, metavar="X,Y,W,H", help="where the face is, in photo pixels, if it is not found"
     )
@@ -157,9 +161,7 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--report", type=file_path, metavar="R.json", help="what was decided and why; or a folder")
     parser.add_argument("--report-html", type=file_path, metavar="R.html", help="the report as a page; or a folder")
-    parser.add_argument(
-        "--invented", type=file_path, metavar="MAP.png", help="where the candidates disagree; or a folder"
-    )
+    parser.add_argument("--invented", type=file_path, metavar="MAP.png", help="where candidates disagree; or a folder")
     parser.add_argument("--comparison", type=file_path, metavar="C.png", help="input beside result; or a folder")
     parser.add_argument(
         "--force", action="store_true", help="paint even where restore would abstain; the report says so"

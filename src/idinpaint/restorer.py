@@ -126,7 +126,7 @@ class Restorer:
         self._check(strategy, num_samples, steps, max_coverage)
         clock = StageClock(progress)
         rgb = as_rgb(image)
-        hole = as_mask(mask, rgb.shape[:2])
+        hole = as_mask(mask, rgb.shape[:2], rgb)
         known = rgb.copy()
         known[hole] = 0  # nothing under the mask is read from here on
         with clock("finding faces"):
@@ -180,7 +180,7 @@ class Restorer:
     ) -> tuple[list[FaceAnalysis], Decision]:
         """What is hidden of which face, and what `restore` would do; nothing is painted."""
         rgb = as_rgb(image)
-        hole = as_mask(mask, rgb.shape[:2])
+        hole = as_mask(mask, rgb.shape[:2], rgb)
         known = np.where(hole[..., None], 0, rgb).astype(np.uint8)
         faces = self.analyzer.analyze(known, hole, face_box)
         decisions = [self._decide(face, hole, References()) for face in faces]
