@@ -107,7 +107,7 @@ def test_restore_writes_photo_report_and_comparison(files, capsys):
     assert np.array_equal(before[~HOLE], after[~HOLE])
     options = StandIn.calls[0]
     assert (options["seed"], options["steps"], options["num_samples"]) == (7, 3, 2)
-    assert options["face_box"] == (1, 2, 30, 40) and [str(p) for p in options["references"]] == [photo]
+    assert options["face_box"] == [(1, 2, 30, 40)] and [str(p) for p in options["references"]] == [photo]
     report = json.loads((folder / "r.json").read_text())
     assert report["decision"]["strategy"] == "diffusion" and report["notices"] == ["a notice"]
     assert report["files"]["output"] == str(out)

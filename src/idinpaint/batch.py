@@ -92,8 +92,7 @@ def read_inputs(job: Job, args: argparse.Namespace) -> tuple[Photo, np.ndarray, 
     photo = load_photo(job.image)
     mask, notices = load_mask(job.mask, photo.size, args.invert_mask, photo.rgb)
     mask, grown = fit_mask(photo.rgb, mask, args.grow)
-    if args.face_box is not None:
-        x, y, w, h = args.face_box
+    for x, y, w, h in args.face_box or ():
         if x >= photo.size[0] or y >= photo.size[1] or x + w <= 0 or y + h <= 0:
             width, height = photo.size
             raise InputError(

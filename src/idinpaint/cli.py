@@ -118,7 +118,11 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--invert-mask", action="store_true", help="the mask is black where it is to be filled")
     parser.add_argument("--grow", type=whole_number(0, 64, "auto"), metavar="PX", help="widen the mask, or auto")
     parser.add_argument(
-        "--face-box", type=face_box, metavar="X,Y,W,H", help="where the face is, in photo pixels, if it is not found"
+        "--face-box",
+        type=face_box,
+        action="append",
+        metavar="X,Y,W,H",
+        help="a face that is not found; may be repeated",
     )
     parser.add_argument(
         "--landmarks", choices=("bundled", "face-alignment"), default="bundled", help="face-alignment: 2DFAN (extra)"

@@ -14,7 +14,9 @@ from idinpaint.coerce import as_mask, as_rgb
 from idinpaint.compositing import coarse_fill, composite, mark_hole, paste_crop
 from idinpaint.controller import ControllerConfig, decide, load_controller
 from idinpaint.faces.alignment import transform_points, warp_to_crop
+from idinpaint.faces.analyzer import FaceBoxes
 from idinpaint.faces.features import FEATURE_WEIGHTS
+from idinpaint.faces.possible import left_marked, look_for_faces, places, wide_notice
 from idinpaint.inpainters.base import FillRequest, Inpainter, check_encoder
 from idinpaint.masks import hole_ratio
 from idinpaint.painting import Painter
@@ -110,7 +112,7 @@ class Restorer:
         steps: int | None = None,
         seed: int = 0,
         force: bool = False,
-        face_box: tuple[float, float, float, float] | None = None,
+        face_box: FaceBoxes = None,
         max_coverage: float | None = None,
         reference_pixels: bool = True,
         progress: Callable[[str], None] | None = None,
@@ -118,7 +120,7 @@ class Restorer:
         """Restore one photo.
 
         image, references: path, PIL image or uint8 array [H, W, 3]; mask: path, PIL image or array [H, W],
-        1 = hole. strategy: auto, telea, gan, prior, diffusion or colorize. max_coverage: share of the facial features
+        1 = hole. face_box: (x, y, w, h) photo px of a face, or several, beside those that are found. strategy: auto, telea, gan, prior, diffusion or colorize. max_coverage: share of the facial features
         in [0, 1] up to which a face is painted, instead of the ladder's limit. reference_pixels: hidden features may be
         taken from a reference photo, else references only guide and verify. Abstaining is a result: `.abstained`, with
         the hole left marked or only toned. Raises InputError for input that cannot be used.
@@ -132,7 +134,10 @@ class Restorer:
         with clock("finding faces"):
             faces = self.analyzer.analyze(known, hole, face_box)
             swallowed = None if faces else swallowing_part(known, hole, self.analyzer)
-        notices = [] if faces or swallowed is not None else [NO_FACE]
+            possible = look_for_faces(known, hole, faces, self.analyzer)
+        hidden = places(possible.marked) if swallowed is None and strategy == "auto" and not force else []
+        notices = [] if faces or swallowed is not None or possible.marked.any() else [NO_FACE]
+        notices += wide_notice(possible, hole.shape) if faces else []
         with clock("reading references"):
             photos = [(_name(photo, i), as_rgb(photo)) for i, photo in enumerate(references)]
             refs = self.references.read(photos, *self.verifier.comparison(faces))
@@ -162,6 +167,8 @@ class Restorer:
         overall = self._overall(decisions, hole, strategy, swallowed is not None, force)
         if swallowed is not None and overall.strategy == "abstain":
             result = mark_hole(result, swallowed)
+        if hidden:
+            overall, result = left_marked(overall, hidden), mark_hole(result, possible.marked)
         result = composite(result, rgb, hole)
         overrides = _overrides(strategy=strategy, force=force, max_coverage=max_coverage, controller=self.ladder)
         decision = replace(overall, overrides=overrides)
@@ -171,13 +178,11 @@ class Restorer:
             decision, rows, verdict, notices + self.calibration_notices, clock.seconds,
             hole_ratio=hole_ratio(hole), seed=seed, num_samples=num_samples, steps=steps,
             references=reference_rows(refs), encoders=self.verifier.encoders(), device=self.device,
-            versions=versions(), weights=self.bundle.weights, calibration=self.verifier.made(),
+            versions=versions(), weights=self.bundle.weights, calibration=self.verifier.made(), possible_faces=hidden,
         )  # fmt: skip
         return Restoration(result, candidates, decision, report, faces, invented)
 
-    def analyze(
-        self, image: Any, mask: Any, face_box: tuple[float, float, float, float] | None = None
-    ) -> tuple[list[FaceAnalysis], Decision]:
+    def analyze(self, image: Any, mask: Any, face_box: FaceBoxes = None) -> tuple[list[FaceAnalysis], Decision]:
         """What is hidden of which face, and what `restore` would do; nothing is painted."""
         rgb = as_rgb(image)
         hole = as_mask(mask, rgb.shape[:2], rgb)
@@ -185,7 +190,9 @@ class Restorer:
         faces = self.analyzer.analyze(known, hole, face_box)
         decisions = [self._decide(face, hole, References()) for face in faces]
         swallowed = None if faces else swallowing_part(known, hole, self.analyzer)
-        return faces, self._overall(decisions, hole, "auto", swallowed is not None)
+        overall = self._overall(decisions, hole, "auto", swallowed is not None)
+        hidden = places(look_for_faces(known, hole, faces, self.analyzer).marked) if swallowed is None else []
+        return faces, left_marked(overall, hidden) if hidden else overall
 
     def verify(self, photo_a: Any, photo_b: Any) -> dict[str, Any]:
         """Same person? {similarity, threshold, verdict, text}. Raises InputError for a photo without a face."""

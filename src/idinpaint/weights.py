@@ -87,8 +87,8 @@ class WeightStore:
             yield WeightEntry(name, path, size, digest, digest == wanted["sha256"])
 
     def find(self, filename: str) -> Path | None:
-        """Path of an optional file in the model folder or the user's folder, None when it is in neither."""
-        for folder in (self.folder, user_folder()):
+        """Path of an optional file in the model folder, the user's or the package's own; None when it is in none."""
+        for folder in dict.fromkeys((self.folder, user_folder(), BUNDLED)):
             path = folder / filename
             if path.is_file():
                 if filename in DOWNLOADS and not is_published(path):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 
 from idinpaint.compositing import coarse_fill
@@ -20,7 +22,7 @@ from idinpaint.faces.alignment import (
     warp_share,
     warp_to_crop,
 )
-from idinpaint.faces.detection import ROTATIONS, SEARCH_SIDE, YUNET_FILE, Detection, detect_faces
+from idinpaint.faces.detection import ROTATIONS, SEARCH_SIDE, YUNET_FILE, Detection, detect_everywhere, detect_faces
 from idinpaint.faces.features import (
     FEATURE_WEIGHTS,
     coverage,
@@ -34,12 +36,22 @@ from idinpaint.faces.landmarks import LandmarkPredictor
 from idinpaint.types import CROP_SIZE, FaceAnalysis, InputError
 
 FINE_SEARCH_SIDE = 1280  # px, for small faces, when the first search finds none under the mask
+SCALES = (
+    SEARCH_SIDE // 2,
+    SEARCH_SIDE,
+    FINE_SEARCH_SIDE,
+)  # px: YuNet misses faces that fill the picture, and tiny ones
 # Mean landmark confidence of the visible points. On held-out faces: at least 0.76 without a hole, 0.53 with a
 # hole of 30-40 % of the frame (medians 0.90 and 0.86); on crops of background: at most 0.39.
 MIN_CONFIDENCE = 0.5  # below: no face
 SURE_CONFIDENCE = 0.7  # above: no other reading is tried
+TURNS = (45, -45, 90, -90, 135, -135, 180)  # degrees; YuNet finds faces turned by up to 30 as they are
 REALIGNMENTS = 2
-MAX_FACES = 16
+MAX_FACES = 32
+HEAD = 1.5  # the landmarks' hull grown by this about its middle: what of the hole belongs to the face
+
+Box = tuple[float, float, float, float]
+FaceBoxes = Box | Sequence[Box] | None
 
 
 @dataclass(frozen=True)
@@ -89,22 +101,38 @@ class FaceAnalyzer:
         self,
         photo_rgb: np.ndarray,
         mask: np.ndarray | None,
-        face_box: tuple[float, float, float, float] | None = None,
+        face_box: FaceBoxes = None,
     ) -> list[FaceAnalysis]:
         """Every face whose crop the mask touches, largest first; every face when mask is None.
 
         photo_rgb [H, W, 3] uint8; mask [H, W] bool, True = hole. Pixels under the mask are never read.
-        face_box: (x, y, w, h) photo px of the one face to take, without detection.
-        Raises InputError for a face_box that is empty or outside of the photo.
+        face_box: (x, y, w, h) photo px of a face, or several of them, beside those that are detected; it wins over a
+        detection at its place. Raises InputError for one that is empty or outside of the photo.
         """
         hole = np.zeros(photo_rgb.shape[:2], bool) if mask is None else np.asarray(mask, bool)
         photo = photo_rgb.copy()
         photo[hole] = 0  # first of all: nothing under the mask can leak
-        if face_box is not None:
-            return [self._describe(photo, hole, self._from_face_box(photo, hole, face_box))]
-        faces = self._find(photo, hole, only_touched=mask is not None)
+        given = [self._from_face_box(photo, hole, box) for box in face_boxes(face_box)]
+        faces = given + [
+            f for f in self._find(photo, hole, only_touched=mask is not None) if not any(_same(f, g) for g in given)
+        ]
         faces.sort(key=lambda f: -f.side)
         return [self._describe(photo, hole, face) for face in faces]
+
+    def everyone(
+        self, known: np.ndarray, hole: np.ndarray, touched: list[FaceAnalysis]
+    ) -> list[FaceAnalysis | AlignedFace]:
+        """The faces under the mask and the sure ones beside it: of skin and hair that belong to none, see possible.py.
+
+        known [H, W, 3] uint8 with the hole [H, W] zeroed; touched: what `analyze` found in it.
+        """
+        centres = [transform_points(f.crop_to_photo, f.landmarks[27:].mean(0)) for f in touched]
+        beside = []
+        for face in self.locate(known, MAX_FACES):
+            apart = (np.hypot(*(face.centre - centre)) > 0.25 * face.side for centre in centres)
+            if all(apart):
+                beside.append(face)
+        return [*touched, *beside]
 
     def locate(self, photo_rgb: np.ndarray, max_faces: int = 4) -> list[AlignedFace]:
         """Upright faces that are sure, largest first: the quick search, for data sets of many photos.
@@ -113,12 +141,38 @@ class FaceAnalyzer:
         """
         hole = np.zeros(photo_rgb.shape[:2], bool)
         small, _, to_photo = shrink_photo(photo_rgb, hole, FINE_SEARCH_SIDE)
-        starts = [_start(d, to_photo) for d in detect_faces(small, self.store, (0,))[:max_faces]]
+        starts = [_start(d, to_photo) for d in detect_everywhere([small], self.store, (0,), SCALES)[:max_faces]]
         aligned = [self._align(photo_rgb, hole, start) for start in starts]
         faces = _distinct([face for face in aligned if face is not None and face.score >= SURE_CONFIDENCE])
         return sorted(faces, key=lambda f: -f.side)
 
     def _find(self, photo: np.ndarray, hole: np.ndarray, only_touched: bool) -> list[AlignedFace]:
+        """By YuNet on the filled and on the masked picture, at several scales; turned, and at last by windows, as long
+        as a part of the hole belongs to no face."""
+        if not self._has_yunet():
+            return self._find_by_haar(photo, hole, only_touched)
+        small, small_hole, to_photo = shrink_photo(photo, hole, FINE_SEARCH_SIDE)
+        pictures = [coarse_fill(small, small_hole), small] if small_hole.any() else [small]
+        found: list[AlignedFace] = []
+        for angles, sides, least in ((0,), SCALES, MIN_CONFIDENCE), (TURNS, SCALES[:2], SURE_CONFIDENCE):
+            starts = [_start(d, to_photo) for d in detect_everywhere(pictures, self.store, angles, sides)]
+            rest = loose_hole(hole, found) if only_touched else hole
+            near = [m for m in starts if not only_touched or _touches(m, rest if found else hole)]
+            found = _distinct(found + self._align_all(photo, hole, near, least))
+            under = [f for f in found if f.touched or not only_touched]
+            if only_touched and found and not loose_hole(hole, found).any():
+                return under
+            if under and not only_touched:
+                return under
+            if starts and not under and angles == (0,):
+                if any(f.score >= SURE_CONFIDENCE for f in self._align_all(photo, hole, starts[:4], MIN_CONFIDENCE)):
+                    return []  # upright faces, none of them under the mask; `possible.py` looks at the hole again
+        if not any(f.score >= SURE_CONFIDENCE for f in under):
+            windows = self._best_windows(photo, hole, only_touched)
+            found = _distinct(found + self._align_all(photo, hole, windows, SURE_CONFIDENCE))
+        return [f for f in found if f.touched or not only_touched]
+
+    def _find_by_haar(self, photo: np.ndarray, hole: np.ndarray, only_touched: bool) -> list[AlignedFace]:
         """Detect on a coarse fill: upright, then small faces, then turned ones, at last windows round the hole.
 
         The first search that finds a sure face under the mask ends it; less sure ones wait for a better reading.
@@ -140,8 +194,6 @@ class FaceAnalyzer:
             far = [m for m in starts if not any(m is n for n in near)]
             if not under and angles == (0,) and side >= min(max(filled.shape[:2]), FINE_SEARCH_SIDE):
                 if any(f.score >= SURE_CONFIDENCE for f in self._align_all(photo, hole, far[:4], MIN_CONFIDENCE)):
-                    if self._has_yunet():
-                        return []  # upright faces, none of them under the mask, by a detector that misses few
                     break  # the photo is upright, but the hole may hide a face from the Haar cascades
         windows = self._best_windows(photo, hole, only_touched)
         found = _distinct(found + self._align_all(photo, hole, windows, SURE_CONFIDENCE))
@@ -283,9 +335,42 @@ def _distinct(faces: list[AlignedFace]) -> list[AlignedFace]:
     """The surest face of each place."""
     kept: list[AlignedFace] = []
     for face in sorted(faces, key=lambda f: -f.score):
-        if all(np.hypot(*(face.centre - k.centre)) > 0.4 * max(face.side, k.side) for k in kept):
+        if not any(_same(face, k) for k in kept):
             kept.append(face)
     return kept
+
+
+def _same(a: AlignedFace, b: AlignedFace) -> bool:
+    """Whether two readings are of one face: faces beside each other are further apart."""
+    return bool(np.hypot(*(a.centre - b.centre)) <= 0.25 * max(a.side, b.side))
+
+
+def face_boxes(given: FaceBoxes) -> list[Box]:
+    """No box, one or several, as a list."""
+    if given is None:
+        return []
+    return [tuple(given)] if np.ndim(given) == 1 else [tuple(box) for box in given]
+
+
+def head(landmarks: np.ndarray, crop_to_photo: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """[H, W] bool, the photo's pixels of a head: its landmarks [68, 2] crop px, their hull grown by HEAD, upwards too."""
+    points = transform_points(crop_to_photo, landmarks)
+    brow = points[17:27].mean(0)
+    crown = points[17:27] + (brow - points[8]) * 0.45
+    points = np.concatenate([points, crown])
+    middle = points.mean(0)
+    hull = cv2.convexHull(np.rint(np.clip(middle + HEAD * (points - middle), -1e5, 1e5)).astype(np.int32))
+    area = np.zeros(shape, np.uint8)
+    cv2.fillConvexPoly(area, hull, 1)
+    return area.astype(bool)
+
+
+def loose_hole(hole: np.ndarray, faces: Sequence[AlignedFace | FaceAnalysis]) -> np.ndarray:
+    """[H, W] bool, the hole outside of the faces' heads."""
+    rest = hole.copy()
+    for face in faces:
+        rest &= ~head(face.landmarks, face.crop_to_photo, hole.shape)
+    return rest
 
 
 def _windows(shape: tuple[int, int]) -> list[np.ndarray]:

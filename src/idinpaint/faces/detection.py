@@ -1,7 +1,8 @@
-"""Face detection: Haar cascades, or YuNet when its file is in the weight store. The only file where BGR exists."""
+"""Face detection: YuNet of the weight store, else Haar cascades. The only file where BGR exists."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -67,6 +68,26 @@ def detect_faces(
         if found:
             return suppress(found)
     return []
+
+
+def detect_everywhere(
+    pictures: Sequence[np.ndarray], store: Any, angles: Sequence[int] = (0,), sides: Sequence[int] = (SEARCH_SIDE,)
+) -> list[Detection]:
+    """Faces by YuNet in every one of the pictures (the same photo, filled in several ways), at every scale and turn.
+
+    pictures: [H, W, 3] uint8 RGB; sides: px, longest sides of the copies that are searched. Best first, each face
+    once. Haar's scores do not compare over pictures, so without YuNet only the first picture and side is searched.
+    """
+    yunet = store.find(YUNET_FILE) if store is not None else None
+    if yunet is None:
+        return detect_faces(pictures[0], store, tuple(angles), max(sides))
+    found: list[Detection] = []
+    for picture in pictures:
+        for side in sorted({min(side, max(picture.shape[:2])) for side in sides}):
+            small, to_photo = _search_copy(picture, side)
+            for angle in angles:
+                found += _detect_rotated(small, angle, to_photo, yunet)
+    return suppress(found)
 
 
 def suppress(found: list[Detection], distance: float = 0.5) -> list[Detection]:
