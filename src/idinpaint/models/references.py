@@ -43,7 +43,7 @@ def inverse_2x2(matrices: torch.Tensor) -> torch.Tensor:
     return rows / (a * d - b * c)[:, None, None]
 
 
-def affine_between(source: torch.Tensor, target: torch.Tensor, ridge: float = 1e-3) -> torch.Tensor:
+def affine_between(source: torch.Tensor, target: torch.Tensor, ridge: float = 1e-5) -> torch.Tensor:
     """The affine maps [B, 2, 3] that take target points onto source points, by least squares over brows, eyes, nose
     and mouth. source, target: [B, 68, 2] px. ridge keeps points on one line from giving a map that explodes."""
     a, b = target[:, INNER].float(), source[:, INNER].float()
