@@ -12,6 +12,7 @@ from idinpaint.types import InputError
 # Taken from a folder of photos. Others in it (sidecar files, raw formats) are named in a notice.
 READABLE = frozenset(FORMATS) | {".gif", ".jfif", ".jpe", ".jp2", ".mpo", ".ppm", ".pgm", ".tga", ".avif"}
 SUMMARY = "summary.csv"
+MASK_SUFFIX = "_mask"
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,13 @@ def plan_folder(
         if folder.resolve() in (images.resolve(), mask.resolve()):
             raise InputError(f"{folder}: is the folder of the input, name another one for {option}")
         check_writable(folder / SUMMARY)
-    if mask.resolve() == images.resolve():
-        raise InputError(f"{mask}: photos and masks must lie in two folders")
     files = _files(images)
     found = [path for path in files if path.suffix.lower() in READABLE]
+    if mask.resolve() == images.resolve():  # NAME_mask.png beside NAME.jpg
+        stems = {path.stem + MASK_SUFFIX for path in found}
+        found = [path for path in found if path.stem not in stems]
+        if not stems & {path.stem for path in files}:
+            raise InputError(f"{mask}: photos and masks in one folder need masks named NAME{MASK_SUFFIX}.png")
     if not found:
         raise InputError(f"{images}: no pictures in this folder")
     others = [path.name for path in files if path.suffix.lower() not in READABLE]
@@ -125,10 +129,13 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _mask_for(image: Path, folder: Path) -> Path:
-    """The mask with the photo's stem in a folder; InputError when there is none, or more than one."""
-    matches = [path for path in _files(folder) if path.stem == image.stem and path.suffix.lower() in READABLE]
+    """NAME.* or NAME_mask.* in a folder, beside the photo only the latter. InputError: none, or more than one."""
+    pictures = [path for path in _files(folder) if path.suffix.lower() in READABLE]
+    beside = folder.resolve() == image.parent.resolve()  # there the plain stem is the photo's own
+    names = [image.stem + MASK_SUFFIX] if beside else [image.stem, image.stem + MASK_SUFFIX]
+    matches = [path for path in pictures if path.stem in names]
     if not matches:
-        raise InputError(f"{image}: no mask named {image.stem}.* in {folder}")
+        raise InputError(f"{image}: no mask named {' or '.join(f'{name}.*' for name in names)} in {folder}")
     if len(matches) > 1:
         raise InputError(f"{image}: several masks for it in {folder}: {', '.join(path.name for path in matches)}")
     return matches[0]
