@@ -123,9 +123,9 @@ class Restorer:
         image, references: path, PIL image or uint8 array [H, W, 3]; mask: path, PIL image or array [H, W],
         1 = hole. face_box: (x, y, w, h) photo px of a face, or several, beside those that are found. strategy: auto,
         telea, gan, prior, diffusion or colorize. max_coverage: share of the facial features in [0, 1] up to which a
-        face is painted, instead of the ladder's limit. reference_pixels: the network may look at the reference photos while
-        it paints, else they only guide and verify. Abstaining is a result: `.abstained`, with the hole left marked or
-        only toned. Raises InputError for input that cannot be used.
+        face is painted, instead of the ladder's limit. reference_pixels: the network may look at the reference photos
+        while it paints, else they only guide and verify. Abstaining is a result: `.abstained`, with the hole left
+        marked or only toned. Raises InputError for input that cannot be used.
         """
         self._check(strategy, num_samples, steps, max_coverage)
         clock = StageClock(progress)
