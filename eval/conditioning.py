@@ -161,7 +161,7 @@ class Trial:
             "identity_original": round(identity_similarity(vector, self.judge.embed(photo)), 6),
             "identity_other": round(float(np.mean([identity_similarity(vector, e) for e in others])), 6),
             "lpips_hole": round(self.lpips.distance(result.image, photo, mask)[1], 6),
-            "taken_from": face["candidates"][0]["reference"] or "",
+            "taken_from": ", ".join(face["candidates"][0]["shown"]),
             "verdict": face["verification"]["verdict"],
         }
 

@@ -25,6 +25,7 @@ from idinpaint.faces.identity import BundledEncoder
 from idinpaint.faces.landmarks import Landmarker
 from idinpaint.faces.parsing import FaceParser
 from idinpaint.inpainters.gan import GanInpainter
+from idinpaint.models.conditioning import stage_one
 from idinpaint.models.encdec import EncoderDecoder
 from idinpaint.models.face_maps import FaceMaps
 from idinpaint.models.id_encoder import IdentityNet
@@ -79,8 +80,9 @@ def test_every_generator_works_in_the_dtype_of_its_weights(system, dtype):
     prior, net, points = PConvPrior(), GENERATORS[system](), np.full((68, 2), 128.0)
     pictures = []
     for kind in (torch.float32, dtype):
-        painter = GanInpainter(system, net.to(kind), prior.eval().to(kind))
-        pictures.append(painter.paint(image * (1 - mask), mask, [1], points))
+        first = stage_one(prior.eval().to(kind), image * (1 - mask), mask)
+        painter = GanInpainter(system, net.to(kind), None)
+        pictures.append(painter.paint(image * (1 - mask), mask, [1], points, first))
     assert pictures[1].dtype == torch.float32
     assert torch.allclose(*pictures, atol=0.03 if dtype == torch.float16 else 0.15)
 

@@ -26,8 +26,8 @@ def make_pipeline(folders: list[Path]) -> IdentityInpaintPipeline:
     stage = DiffusionStage(folders)
     base: PriorStage = stage.base[0]
     return IdentityInpaintPipeline(
-        stage.unet, stage.scheduler, stage.autoencoder, base.prior, stage.id_tokens, base.reference_encoder,
-        [round(float(s), 5) for s in stage.residual_std],
+        stage.unet, stage.scheduler, stage.autoencoder, base.prior, stage.id_tokens,
+        [round(float(s), 5) for s in stage.residual_std], base.reference_encoder,
     )  # fmt: skip
 
 

@@ -43,8 +43,8 @@ class IdentityInpaintPipeline(DiffusionPipeline):
         autoencoder: FaceAutoencoder,
         prior: PConvPrior,
         id_tokens: IdentityTokens,
-        reference_encoder: ReferenceEncoder | None = None,
         residual_std: list[float] | None = None,
+        reference_encoder: ReferenceEncoder | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(unet=unet, scheduler=scheduler, autoencoder=autoencoder, prior=prior, id_tokens=id_tokens)
