@@ -20,10 +20,7 @@ def print_look(filled: np.ndarray, hole: np.ndarray, painted: np.ndarray, seed: 
     """
     if not painted.any() or hole.all():
         return filled.copy()
-    result = filled.copy()
-    ys, xs = np.flatnonzero(painted.any(1)), np.flatnonzero(painted.any(0))
-    box = tuple(slice(max(0, side[0] - NEAR), side[-1] + NEAR + 1) for side in (ys, xs))  # large photos: only there
-    result[box] = _with_grain(filled[box], hole[box], painted[box], np.random.default_rng(seed))
+    result = _with_grain(filled, hole, painted, np.random.default_rng(seed))
     return _with_one_tint(result, hole, painted)
 
 
@@ -59,7 +56,7 @@ def _with_grain(filled: np.ndarray, hole: np.ndarray, painted: np.ndarray, rng: 
     values, vectors = np.linalg.eigh(lacking)
     if values.max() <= 0:
         return result
-    noise = rng.standard_normal((*hole.shape, 3), dtype=np.float32)
+    noise = rng.standard_normal((*hole.shape, 3)).astype(np.float32)
     passed = (noise - cv2.GaussianBlur(noise, (0, 0), HIGH_PASS)).std()  # share of white noise that is high-pass
     noise = noise @ (vectors * np.sqrt(np.maximum(values, 0))).T.astype(np.float32) / passed
     result[painted] = np.clip(np.rint(filled[painted] + noise[painted]), 0, 255).astype(np.uint8)
