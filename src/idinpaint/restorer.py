@@ -20,7 +20,6 @@ from idinpaint.faces.possible import left_marked, look_for_faces, places, wide_n
 from idinpaint.inpainters.base import FillRequest, Inpainter, check_encoder
 from idinpaint.masks import hole_ratio
 from idinpaint.painting import Painter
-from idinpaint.print_look import print_look
 from idinpaint.progress import StageClock
 from idinpaint.ranking import disagreement, disagreement_picture
 from idinpaint.references import ReferenceReader, References, reference_rows
@@ -166,7 +165,6 @@ class Restorer:
         if strategy != "telea":
             with clock("filling the background"):
                 result = refine_background(result, *_outside(hole, faces, decisions))
-        result = print_look(result, hole, hole & ~_outside(hole, faces, decisions)[1], seed)
         overall = self._overall(decisions, hole, strategy, swallowed is not None, force)
         if swallowed is not None and overall.strategy == "abstain":
             result = mark_hole(result, swallowed)
