@@ -166,14 +166,17 @@ def main(argv: list[str] | None = None) -> int:
     """Parse and run. Returns 0, or 2 for bad input."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=("maps", "diversity", "checkerboard", "speed"))
-    add_data(parser)
+    add_data(parser, needed=False)
     parser.add_argument("--gan", nargs="+", default=["pdgan-face"], help="names or generator folders")
     parser.add_argument("--photos", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("maps.png"))
     parser.add_argument("--metric-weights", type=Path)
+    args = parser.parse_args(argv)
+    if args.kind != "maps" and args.data is None:
+        parser.error("--data DATA (or IDINPAINT_DATA) is needed for all but maps")
     try:
-        run(parser.parse_args(argv))
+        run(args)
     except InputError as error:
         print(f"gan_study: {error}", file=sys.stderr)
         return 2

@@ -107,7 +107,7 @@ def _coverage_table(report: Mapping[str, Any]) -> str:
 
 
 def _candidate_table(report: Mapping[str, Any]) -> str:
-    names = ["seed", "identity_similarity", "seam", "landmark_shift", "reason", "reference"]
+    names = ["seed", "identity_similarity", "seam", "landmark_shift", "reason", "shown"]
     rows = [[n, *(c[k] for k in names)] for n, f in enumerate(report["faces"], 1) for c in f["candidates"]]
     return _table("Candidates, best first", ["face", *(name.replace("_", " ") for name in names)], rows)
 
