@@ -41,7 +41,7 @@ class ExamplePool:
     ) -> None:
         self.config, self.photos, self.device = config, photos, device
         self.masks = load_training_masks(config.train_data_dir, config.splits_dir)
-        self.autoencoder = load_frozen(FaceAutoencoder(), config.autoencoder, device)
+        self.autoencoder = load_frozen(FaceAutoencoder(), config.autoencoder, device, "detail.")
         self.prior = load_prior(config.prior, device)
         self.landmarker = load_frozen(FaceMaps(68), config.landmarks, device)
         self.identity = load_frozen(IdentityNet(), config.identity, device)

@@ -21,14 +21,15 @@ from idinpaint.tensors import constant
 from idinpaint.types import InputError
 
 
-def load_frozen(net: nn.Module, path: str | Path, device: torch.device) -> nn.Module:
+def load_frozen(net: nn.Module, path: str | Path, device: torch.device, leave_out: str = "\0") -> nn.Module:
     """The network with the weights of a safetensors file, in eval mode, without gradients of its own.
 
+    leave_out: start of the names of weights that are passed over, of a part that the network is built without.
     Raises InputError when the file is missing or holds another network.
     """
     try:
         state = {key: value.float() if value.is_floating_point() else value for key, value in load_file(path).items()}
-        net.load_state_dict(state)
+        net.load_state_dict({key: value for key, value in state.items() if not key.startswith(leave_out)})
     except (OSError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: not weights of {type(net).__name__} ({reason}); check the recipe's paths") from error
