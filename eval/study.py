@@ -195,7 +195,7 @@ def main(argv: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     maker = commands.add_parser("make")
     maker.add_argument("--config", type=Path, help="YAML of the keys of BenchmarkConfig")
-    add_data(maker)
+    add_data(maker, needed=False)
     maker.add_argument("--pictures", type=Path, metavar="DIR", help="finished pictures, in place of restoring any")
     maker.add_argument("--output", type=Path, required=True)
     maker.add_argument("--pairs", type=int, default=60)
