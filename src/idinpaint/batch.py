@@ -12,7 +12,6 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -24,10 +23,9 @@ from idinpaint.controller import load_controller
 from idinpaint.encoders import write_atomic
 from idinpaint.jobs import SUMMARY, Job, plan_folder, plan_single
 from idinpaint.mask_io import load_mask
-from idinpaint.photo import Photo, load_photo, save_photo
+from idinpaint.photo import Photo, load_photo
 from idinpaint.progress import Progress
-from idinpaint.provenance import xmp_packet
-from idinpaint.sidecar import write_json, write_page, write_pictures
+from idinpaint.sidecar import write_files
 from idinpaint.types import Decision, FaceAnalysis, InputError
 from idinpaint.verify import summary_lines, to_plain
 
@@ -177,15 +175,16 @@ def _write_summary(path: Path, rows: list[dict[str, Any]]) -> None:
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(to_plain(rows))
-    write_atomic(path, lambda file: file.write(text.getvalue().encode()))
+    data = text.getvalue().encode(errors="surrogateescape")  # file names need not be UTF-8
+    write_atomic(path, lambda file: file.write(data))
 
 
 def restore_one(job: Job, args: argparse.Namespace, models: Models, progress: Progress) -> dict[str, Any]:
-    """Restores one photo and writes its files, the photo itself last. Returns its row of the summary."""
+    """Restores one photo and writes its files, all or none. Returns its row of the summary."""
     start = time.monotonic()
     progress("reading the photo")
-    if (signer := args.credentials) is not None:
-        signer.check(job.image, job.output)
+    if args.credentials is not None:
+        args.credentials.check(job.image, job.output)
     photo, mask, notices = read_inputs(job, args)
     restoration = models.restorer()(
         photo.rgb,
@@ -202,23 +201,16 @@ def restore_one(job: Job, args: argparse.Namespace, models: Models, progress: Pr
         progress=progress,
     )
     progress("writing")
-    decision, report = restoration.decision, dict(restoration.report)
-    notices += report.get("notices", [])
-    write_pictures(job, photo.rgb, mask, restoration)
-    save = partial(save_photo, photo, restoration.image, mask, xmp=xmp_packet(report))
-    notices += save(job.output) if signer is None else signer.save(save, job.output, job.image, report)
-    seconds = time.monotonic() - start
-    files = {"image": job.image, "mask": job.mask, "output": job.output, "references": list(args.reference)}
-    report = to_plain({**report, "files": files, "notices": notices, "seconds_total": seconds})
-    if job.report:
-        write_json(job.report, report)
-    if job.html:
-        write_page(job.html, report, photo.rgb, mask, restoration)
+    decision = restoration.decision
+    notices += restoration.report.get("notices", [])
+    report = write_files(job, photo, mask, restoration, notices, args, start)
     warn(notices, progress)
     status = "abstained" if restoration.abstained else "restored"
     left = "only given a smooth tone" if decision.strategy == "colorize" else "left marked"
     what = "restored" if status == "restored" else f"abstained, the hole is {left}"
-    print(f"{job.output}: {what} ({decision.strategy}): {decision.reason} [{seconds:.1f} s]", flush=True)
+    print(
+        f"{job.output}: {what} ({decision.strategy}): {decision.reason} [{report['seconds_total']:.1f} s]", flush=True
+    )
     if not args.image.is_dir():
         print("".join(f"  {line}\n" for line in summary_lines(report)), end="", flush=True)
     best = [face[0].identity_similarity for face in restoration.candidates if face]
@@ -227,7 +219,7 @@ def restore_one(job: Job, args: argparse.Namespace, models: Models, progress: Pr
         "status": status,
         "verdict": report["verdict"],
         "identity_similarity": min((value for value in best if value is not None), default=None),
-        "seconds": seconds,
+        "seconds": report["seconds_total"],
         "message": decision.reason,
     }
 

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageCms, PngImagePlugin, UnidentifiedImageError
 
+from idinpaint.compositing import nearest_known
 from idinpaint.encoders import (
     XMP_KEYWORD,
     check_output,
@@ -129,8 +130,7 @@ def _dpi(info: dict) -> tuple[float, float] | None:
 def _bits(image: Image.Image) -> int:
     """Bits a sample in the file; Pillow itself reads 16-bit colour as 8-bit."""
     if image.format == "PNG":
-        with open(image.filename, "rb") as file:
-            return file.read(25)[24]
+        return _png_header(image.filename)[24]
     if image.format == "TIFF":
         return max(np.atleast_1d(image.tag_v2.get(258, 8)))
     return 16 if image.mode.startswith("I") else 8
@@ -142,7 +142,7 @@ def _read_16bit(photo: Photo, image: Image.Image) -> None:
     if data is None or data.dtype != np.uint16:
         raise InputError(f"{photo.path}: 16-bit data of this kind ({image.mode}) is not supported; convert it")
     data = data.reshape(*data.shape[:2], -1)
-    grey_png = image.format == "PNG" and _png_colour_type(photo.path) in (0, 4)
+    grey_png = image.format == "PNG" and _png_header(photo.path)[25] in (0, 4)
     if data.shape[2] in (2, 4):
         photo.alpha = np.ascontiguousarray(data[..., -1])
         data = data[..., :-1]
@@ -154,9 +154,9 @@ def _read_16bit(photo: Photo, image: Image.Image) -> None:
     photo.rgb = np.ascontiguousarray(np.broadcast_to(eight, (*eight.shape[:2], 3)))
 
 
-def _png_colour_type(path: Path) -> int:
+def _png_header(path: str | Path) -> bytes:
     with open(path, "rb") as file:
-        return file.read(26)[25]
+        return file.read(26)  # [24] bits a sample, [25] colour type
 
 
 def _read_8bit(photo: Photo, image: Image.Image) -> None:
@@ -228,7 +228,8 @@ def save_photo(
     if rgb.shape != photo.rgb.shape or mask.shape != rgb.shape[:2]:
         raise ValueError(f"photo {photo.rgb.shape}, rgb {rgb.shape} and mask {mask.shape} do not fit together")
     notices: list[str] = []
-    samples, alpha, space, icc = photo.samples.copy(), photo.alpha, photo.space, photo.icc
+    samples, space, icc = photo.samples.copy(), photo.space, photo.icc
+    alpha = None if photo.alpha is None else nearest_known(photo.alpha, mask)
     samples[mask] = _to_native(photo, rgb[mask])
     if space == "cmyk" and kind not in ("TIFF", "JPEG"):
         notices.append(f"{kind} has no CMYK: written as RGB")
