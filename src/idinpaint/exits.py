@@ -14,6 +14,7 @@ from idinpaint.types import InputError
 
 BAD = 2  # bad input, or files that cannot be read or written
 INTERRUPTED, TERMINATED = 130, 143  # 128 + the signal's number
+LONGEST = 10_000  # characters of an error's line; paths may have 4,096
 
 
 class Terminated(BaseException):
@@ -66,8 +67,10 @@ def _drop(stream: object) -> None:
 
 def _fail(message: str, status: int) -> int:
     clear = "\r\x1b[K" if sys.stderr.isatty() else ""
+    line = " ".join(message.split())
+    line = line if len(line) <= LONGEST else f"{line[:LONGEST]} ..."
     try:
-        print(f"{clear}idinpaint: error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+        print(f"{clear}idinpaint: error: {line}", file=sys.stderr, flush=True)
     except OSError:  # stderr is full or gone; the status still tells
         _drop(sys.stderr)
     return status
