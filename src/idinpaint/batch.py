@@ -24,10 +24,13 @@ from idinpaint.encoders import write_atomic
 from idinpaint.jobs import SUMMARY, Job, plan_folder, plan_single
 from idinpaint.mask_io import load_mask
 from idinpaint.photo import Photo, load_photo
+from idinpaint.picture_checks import check_fits
 from idinpaint.progress import Progress
 from idinpaint.sidecar import write_files
+from idinpaint.staging import refuse_loops
 from idinpaint.types import Decision, FaceAnalysis, InputError
 from idinpaint.verify import summary_lines, to_plain
+from idinpaint.weights import user_folder
 
 RESTORED, BAD, ABSTAINED = 0, 2, 3  # exit statuses
 COLUMNS = (
@@ -105,12 +108,21 @@ def run_restore(args: argparse.Namespace) -> int:
         load_photo(path)  # told now, not after minutes of work
     args.credentials = find_credentials(args.c2pa_cert, args.c2pa_key)
     sides = {"html": args.report_html, "invented": args.invented}
-    return _run(args, restore_one, args.output, args.report, args.comparison, references, sides)
+    refuse_loops(args.output, args.report, args.comparison, *sides.values())
+    keys = tuple(path for path in (args.c2pa_cert, args.c2pa_key) if path)
+    inputs = (*references, *keys, *always_read())
+    return _run(args, restore_one, args.output, args.report, args.comparison, inputs, sides)
 
 
 def run_analyze(args: argparse.Namespace) -> int:
     """`idinpaint analyze`; returns the exit status."""
-    return _run(args, analyze_one, None, None, args.overlay)
+    refuse_loops(args.overlay)
+    return _run(args, analyze_one, None, None, args.overlay, always_read())
+
+
+def always_read() -> tuple[Path, ...]:
+    """The files of the package and of the user's folder of weights, which any command may read."""
+    return tuple(path for top in (Path(__file__).parent, user_folder()) for path in top.rglob("*") if path.is_file())
 
 
 def _run(
@@ -186,6 +198,7 @@ def restore_one(job: Job, args: argparse.Namespace, models: Models, progress: Pr
     if args.credentials is not None:
         args.credentials.check(job.image, job.output)
     photo, mask, notices = read_inputs(job, args)
+    check_fits(photo.size, job.output, job.invented)
     restoration = models.restorer()(
         photo.rgb,
         mask,

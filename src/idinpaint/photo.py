@@ -26,6 +26,7 @@ from idinpaint.encoders import (
     write_png16,
     write_tiff,
 )
+from idinpaint.picture_checks import check_shape, encoding, mend_exif, resolution, sound_exif
 from idinpaint.types import InputError
 
 __all__ = ["Photo", "check_output", "load_photo", "open_image", "save_photo"]
@@ -79,7 +80,9 @@ def open_image(path: str | Path) -> Image.Image:
             image = Image.open(path)
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
+            check_shape(path, image)
             image.load()
+            mend_exif(image)
     except InputError:
         raise
     except Image.DecompressionBombError:
@@ -102,11 +105,11 @@ def load_photo(path: str | Path) -> Photo:
     path = Path(path)
     image = open_image(path)
     info, orientation = image.info, image.getexif().get(0x0112, 1)
-    photo = Photo(np.empty(0), path, icc=info.get("icc_profile") or None, dpi=_dpi(info))
+    photo = Photo(np.empty(0), path, icc=info.get("icc_profile") or None, dpi=resolution(info))
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # phones put a depth map into an MPO
         photo.notices.append(f"{path.name}: has several pages or frames; the first is used")
     try:
-        if exif := image.getexif():
+        if exif := sound_exif(image):
             photo.exif = photo_tags(exif, rotated=orientation in (5, 6, 7, 8))
     except Exception:  # a broken EXIF block must not cost the photo
         photo.notices.append(f"{path.name}: its EXIF data is damaged and is dropped")
@@ -117,14 +120,6 @@ def load_photo(path: str | Path) -> Photo:
     image.close()
     _turn_upright(photo, orientation)
     return photo
-
-
-def _dpi(info: dict) -> tuple[float, float] | None:
-    dpi = info.get("dpi")
-    try:
-        return (float(dpi[0]), float(dpi[1])) if dpi and min(dpi) > 1 else None
-    except (TypeError, ValueError):
-        return None
 
 
 def _bits(image: Image.Image) -> int:
@@ -243,7 +238,8 @@ def save_photo(
         alpha = None
     if alpha is not None:
         samples = np.dstack([samples, alpha])
-    write_atomic(path, lambda file: _encode(file, kind, samples, space, icc, photo, xmp))
+    with encoding(path):
+        write_atomic(path, lambda file: _encode(file, kind, samples, space, icc, photo, xmp))
     return notices
 
 

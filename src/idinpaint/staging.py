@@ -79,6 +79,13 @@ class Staging:
                 break
 
 
+def refuse_loops(*paths: Path | None) -> None:
+    """InputError for a symbolic link that leads back to itself: it would be replaced, for it names no file."""
+    for path in paths:
+        if path is not None and os.path.islink(os.path.realpath(path)):
+            raise InputError(f"{path}: cannot be written (a loop of symbolic links)")
+
+
 def _keep(real: Path, before: Path) -> None:
     """A second name for the file, or a copy where the file system has none."""
     try:
