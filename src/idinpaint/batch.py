@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from idinpaint.containers import check_fits
 from idinpaint.content_credentials import find_credentials
 from idinpaint.controller import load_controller
 from idinpaint.encoders import write_atomic
 from idinpaint.jobs import SUMMARY, Job, plan_folder, plan_single
 from idinpaint.mask_io import load_mask
 from idinpaint.photo import Photo, load_photo
-from idinpaint.picture_checks import check_fits
 from idinpaint.progress import Progress
 from idinpaint.sidecar import write_files
 from idinpaint.staging import refuse_loops

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageCms, PngImagePlugin, UnidentifiedImageError
 
 from idinpaint.compositing import nearest_known
+from idinpaint.containers import check_shape, encoding, mend_exif, resolution, sound_exif
 from idinpaint.encoders import (
     XMP_KEYWORD,
     check_output,
@@ -26,7 +27,6 @@ from idinpaint.encoders import (
     write_png16,
     write_tiff,
 )
-from idinpaint.picture_checks import check_shape, encoding, mend_exif, resolution, sound_exif
 from idinpaint.types import InputError
 
 __all__ = ["Photo", "check_output", "load_photo", "open_image", "save_photo"]

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from idinpaint.containers import encoding
 from idinpaint.encoders import output_format, write_atomic
-from idinpaint.picture_checks import encoding
 from idinpaint.types import Candidate, Decision, FaceAnalysis
 
 MAX_WIDTH = 2400  # px

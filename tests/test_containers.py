@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from idinpaint.cli import main
+from idinpaint.containers import LONGEST_SIDE, check_fits, resolution
 from idinpaint.photo import load_photo, save_photo
-from idinpaint.picture_checks import LONGEST_SIDE, check_fits, resolution
 from idinpaint.types import InputError
 
 GREY = np.full((60, 80, 3), 90, np.uint8)
