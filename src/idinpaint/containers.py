@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import struct
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,10 +18,15 @@ LONGEST_SIDE = 32_766  # px; OpenCV's warps address pixels by 16-bit numbers
 MOST_ASPECT = 32  # long side over short; thinner strips are no portraits, and the search for faces grows with them
 FORMAT_SIDES = {"WEBP": 16_383, "JPEG": 65_500}  # px, the format's own limit
 MOST_DPI = 100_000
+_STDERR = threading.RLock()  # the descriptor belongs to the whole process
 
 
 def check_shape(path: Path, image: Image.Image) -> None:
-    """InputError for sides, proportions or a mode (LAB has no conversion) that cannot be worked on."""
+    """InputError for sides, proportions or a mode (LAB has no conversion) that cannot be worked on.
+
+    Pillow's own errors when a further page is damaged come through.
+    """
+    _ = getattr(image, "n_frames", 1)  # it looks at every page's header, and remembers
     long, short = max(image.size), max(min(image.size), 1)
     if long > LONGEST_SIDE:
         raise InputError(f"{path}: is {image.width}x{image.height}, sides up to {LONGEST_SIDE} px can be worked on")
@@ -81,3 +88,21 @@ def encoding(path: str | Path) -> Iterator[None]:
     except (ValueError, TypeError, KeyError, ArithmeticError, AttributeError, SystemError, struct.error) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"{path}: cannot be written in this format ({reason}); use PNG") from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """The process's stderr goes nowhere: libtiff, libpng and OpenCV talk there past Python; we say it in one line."""
+    with _STDERR:
+        try:
+            before, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        except OSError:  # stderr is closed, so nothing is heard
+            yield
+            return
+        try:
+            os.dup2(nowhere, 2)
+            yield
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
+            os.close(nowhere)

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageCms, PngImagePlugin, UnidentifiedImageError
 
 from idinpaint.compositing import nearest_known
-from idinpaint.containers import check_shape, encoding, mend_exif, resolution, sound_exif
+from idinpaint.containers import check_shape, encoding, mend_exif, quiet, resolution, sound_exif
 from idinpaint.encoders import (
     XMP_KEYWORD,
     check_output,
@@ -81,7 +81,8 @@ def open_image(path: str | Path) -> Image.Image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             check_shape(path, image)
-            image.load()
+            with quiet():
+                image.load()
             mend_exif(image)
     except InputError:
         raise
@@ -133,7 +134,8 @@ def _bits(image: Image.Image) -> int:
 
 def _read_16bit(photo: Photo, image: Image.Image) -> None:
     """Grey, grey + alpha, RGB or RGBA with 16 bits a sample, through cv2 (its order is turned into RGB here)."""
-    data = cv2.imdecode(np.fromfile(photo.path, np.uint8), cv2.IMREAD_UNCHANGED)
+    with quiet():
+        data = cv2.imdecode(np.fromfile(photo.path, np.uint8), cv2.IMREAD_UNCHANGED)
     if data is None or data.dtype != np.uint16:
         raise InputError(f"{photo.path}: 16-bit data of this kind ({image.mode}) is not supported; convert it")
     data = data.reshape(*data.shape[:2], -1)
