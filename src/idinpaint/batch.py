@@ -109,8 +109,7 @@ def run_restore(args: argparse.Namespace) -> int:
     args.credentials = find_credentials(args.c2pa_cert, args.c2pa_key)
     sides = {"html": args.report_html, "invented": args.invented}
     refuse_loops(args.output, args.report, args.comparison, *sides.values())
-    keys = tuple(path for path in (args.c2pa_cert, args.c2pa_key) if path)
-    inputs = (*references, *keys, *always_read())
+    inputs = (*references, *filter(None, (args.c2pa_cert, args.c2pa_key)), *always_read())
     return _run(args, restore_one, args.output, args.report, args.comparison, inputs, sides)
 
 
