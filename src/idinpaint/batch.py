@@ -12,25 +12,26 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from idinpaint.containers import check_fits
 from idinpaint.content_credentials import find_credentials
 from idinpaint.controller import load_controller
 from idinpaint.encoders import write_atomic
 from idinpaint.jobs import SUMMARY, Job, model_files, plan_folder, plan_single
 from idinpaint.mask_grow import fit_mask
 from idinpaint.mask_io import load_mask
-from idinpaint.photo import Photo, load_photo, save_photo
+from idinpaint.photo import Photo, load_photo
 from idinpaint.progress import Progress
-from idinpaint.provenance import xmp_packet
-from idinpaint.sidecar import write_json, write_page, write_pictures
+from idinpaint.sidecar import write_files
+from idinpaint.staging import refuse_loops
 from idinpaint.types import Decision, FaceAnalysis, InputError
 from idinpaint.verify import summary_lines, to_plain
+from idinpaint.weights import user_folder
 
 RESTORED, BAD, ABSTAINED = 0, 2, 3  # exit statuses
 COLUMNS = (
@@ -108,12 +109,20 @@ def run_restore(args: argparse.Namespace) -> int:
         load_photo(path)  # told now, not after minutes of work
     args.credentials = find_credentials(args.c2pa_cert, args.c2pa_key)
     sides = {"html": args.report_html, "invented": args.invented}
-    return _run(args, restore_one, args.output, args.report, args.comparison, references, sides)
+    refuse_loops(args.output, args.report, args.comparison, *sides.values())
+    inputs = (*references, *filter(None, (args.c2pa_cert, args.c2pa_key)), *always_read())
+    return _run(args, restore_one, args.output, args.report, args.comparison, inputs, sides)
 
 
 def run_analyze(args: argparse.Namespace) -> int:
     """`idinpaint analyze`; returns the exit status."""
-    return _run(args, analyze_one, None, None, args.overlay)
+    refuse_loops(args.overlay)
+    return _run(args, analyze_one, None, None, args.overlay, always_read())
+
+
+def always_read() -> tuple[Path, ...]:
+    """The files of the package and of the user's folder of weights, which any command may read."""
+    return tuple(path for top in (Path(__file__).parent, user_folder()) for path in top.rglob("*") if path.is_file())
 
 
 def _run(
@@ -180,16 +189,18 @@ def _write_summary(path: Path, rows: list[dict[str, Any]]) -> None:
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(to_plain(rows))
-    write_atomic(path, lambda file: file.write(text.getvalue().encode()))
+    data = text.getvalue().encode(errors="surrogateescape")  # file names need not be UTF-8
+    write_atomic(path, lambda file: file.write(data))
 
 
 def restore_one(job: Job, args: argparse.Namespace, models: Models, progress: Progress) -> dict[str, Any]:
-    """Restores one photo and writes its files, the photo itself last. Returns its row of the summary."""
+    """Restores one photo and writes its files, all or none. Returns its row of the summary."""
     start = time.monotonic()
     progress("reading the photo")
-    if (signer := args.credentials) is not None:
-        signer.check(job.image, job.output)
+    if args.credentials is not None:
+        args.credentials.check(job.image, job.output)
     photo, mask, notices = read_inputs(job, args)
+    check_fits(photo.size, job.output, job.invented)
     restoration = models.restorer()(
         photo.rgb,
         mask,
@@ -205,23 +216,16 @@ def restore_one(job: Job, args: argparse.Namespace, models: Models, progress: Pr
         progress=progress,
     )
     progress("writing")
-    decision, report = restoration.decision, dict(restoration.report)
-    notices += report.get("notices", [])
-    write_pictures(job, photo.rgb, mask, restoration)
-    save = partial(save_photo, photo, restoration.image, mask, xmp=xmp_packet(report))
-    notices += save(job.output) if signer is None else signer.save(save, job.output, job.image, report)
-    seconds = time.monotonic() - start
-    files = {"image": job.image, "mask": job.mask, "output": job.output, "references": list(args.reference)}
-    report = to_plain({**report, "files": files, "notices": notices, "seconds_total": seconds})
-    if job.report:
-        write_json(job.report, report)
-    if job.html:
-        write_page(job.html, report, photo.rgb, mask, restoration)
+    decision = restoration.decision
+    notices += restoration.report.get("notices", [])
+    report = write_files(job, photo, mask, restoration, notices, args, start)
     warn(notices, progress)
     status = "abstained" if restoration.abstained else "restored"
     left = "only given a smooth tone" if decision.strategy == "colorize" else "left marked"
     what = "restored" if status == "restored" else f"abstained, the hole is {left}"
-    print(f"{job.output}: {what} ({decision.strategy}): {decision.reason} [{seconds:.1f} s]", flush=True)
+    print(
+        f"{job.output}: {what} ({decision.strategy}): {decision.reason} [{report['seconds_total']:.1f} s]", flush=True
+    )
     if not args.image.is_dir():
         print("".join(f"  {line}\n" for line in summary_lines(report)), end="", flush=True)
     best = [face[0].identity_similarity for face in restoration.candidates if face]
@@ -230,7 +234,7 @@ def restore_one(job: Job, args: argparse.Namespace, models: Models, progress: Pr
         "status": status,
         "verdict": report["verdict"],
         "identity_similarity": min((value for value in best if value is not None), default=None),
-        "seconds": seconds,
+        "seconds": report["seconds_total"],
         "message": decision.reason,
     }
 

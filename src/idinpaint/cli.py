@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import re
 import sys
@@ -15,9 +14,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from idinpaint import __version__
+from idinpaint.exits import BAD, run_guarded
 from idinpaint.types import InputError
 
-BAD = 2
 IDENTITY_HELP = "of identity: bundled, or insightface:PACK (a pack's name, folder or ONNX file)"
 STRATEGIES = ("auto", "telea", "prior", "gan", "diffusion", "colorize")
 
@@ -53,8 +52,8 @@ def face_box(text: str) -> tuple[float, float, float, float]:
         values = tuple(float(part) for part in text.split(","))
     except ValueError:
         values = ()
-    if len(values) != 4 or not all(math.isfinite(value) for value in values) or min(values[2:]) <= 0:
-        raise argparse.ArgumentTypeError(f"must be x,y,w,h in photo pixels with w and h above 0, not {text!r}")
+    if len(values) != 4 or not all(abs(value) <= 1e6 for value in values) or min(values[2:]) <= 0:  # NaN is not
+        raise argparse.ArgumentTypeError(f"must be x,y,w,h in photo pixels with w and h above 0, not {text[:60]!r}")
     return values
 
 
@@ -279,25 +278,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("a command is needed: restore, analyze, verify, prepare, download or doctor")
     # Before torch is loaded: threads that wait by spinning made painting five times slower on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    try:
-        return _run(args)
-    except KeyboardInterrupt:
-        return _fail("interrupted", 130)
-    except BrokenPipeError:  # the reader of stdout has gone, e.g. `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except InputError as error:
-        return _fail(" ".join(str(error).split()), BAD)
-    except Exception as error:  # no traceback for a person who restores a photo; IDINPAINT_DEBUG=1 shows it
-        from idinpaint.batch import one_line
-
-        return _fail(one_line(error), 1)
-
-
-def _fail(message: str, status: int) -> int:
-    clear = "\r\x1b[K" if sys.stderr.isatty() else ""
-    print(f"{clear}idinpaint: error: {message}", file=sys.stderr)
-    return status
+    return run_guarded(lambda: _run(args))
 
 
 if __name__ == "__main__":

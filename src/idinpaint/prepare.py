@@ -103,7 +103,9 @@ def _begin(source: PhotoSource, out: Path, image_format: str, shard_size: int) -
         try:
             before = json.loads(path.read_text(encoding="utf-8"))
             shards = before.pop("shards")
-        except (OSError, ValueError, KeyError) as error:
+            if not all(isinstance(shard, str) for shard in shards):
+                raise TypeError("a shard's name that is no text")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(f"{path}: cannot be read ({error}); prepare into a new folder") from error
         for key, value in settings.items():
             if before.get(key) != value:
@@ -188,7 +190,7 @@ def _sum_up(out: Path, shards: list[str]) -> dict[str, Any]:
         for what, counts in (("dropped", dropped), ("repaired", repaired)):
             counts.update(kind for _, kind, _ in state[what])
             writer.writerows((path, what, kind, detail) for path, kind, detail in state[what])
-    write_atomic(out / DROPPED, lambda file: file.write(text.getvalue().encode()))
+    write_atomic(out / DROPPED, lambda file: file.write(text.getvalue().encode(errors="surrogateescape")))
     return {"kept": kept, "dropped": dict(dropped), "repaired": dict(repaired), "annotated_skin": annotated}
 
 

@@ -34,6 +34,7 @@ from idinpaint.verification import (
     wrong_person,
 )
 from idinpaint.verify import build_report, face_report, similarity, verdict_for, versions
+from idinpaint.weights import hashes
 
 CAUTION = ("telea", "prior", "gan", "diffusion", "colorize", "abstain")  # from the least to the most cautious decision
 NO_FACE = (
@@ -100,6 +101,7 @@ class Restorer:
         folder = find_gan(bundle.store.folder, gan)
         if folder is not None:
             inpainters["gan"] = load_gan(folder, bundle.pipeline, device, dtype)
+            bundle.weights |= hashes(folder, f"gan/{inpainters['gan'].system}")
         return cls(bundle, analyzer, inpainters, device)
 
     def __call__(

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from idinpaint.types import InputError
+
 
 @lru_cache(maxsize=256)
 def constant(values: tuple[Any, ...], device: torch.device | str, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -22,7 +24,9 @@ def to_tensor(photos: np.ndarray) -> torch.Tensor:
 
 
 def to_uint8(images: torch.Tensor) -> np.ndarray:
-    """[B, 3, H, W] in [-1, 1] -> [B, H, W, 3] uint8."""
+    """[B, 3, H, W] in [-1, 1] -> [B, H, W, 3] uint8. InputError for NaN or infinity, which would come out as black."""
+    if not bool(images.isfinite().all()):
+        raise InputError("the network painted values that are no numbers; try --dtype fp32, or restore its weights")
     return ((images.float().clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ DOWNLOADS = {
         "Apache-2.0",
     ),
 }
+LOADED = (".json", ".safetensors")  # of a folder in diffusers' layout; nothing else is read
 SFACE_FILE = "face_recognition_sface_2021dec.onnx"
 FAN_FILE = "2DFAN4-11f355bf06.pth.tar"
 DOWNLOADS[FAN_FILE] = (  # the published name carries the first digits of its sha256
@@ -74,9 +75,12 @@ class WeightStore:
         if not manifest.is_file():
             raise InputError(f"{self.folder}: no weights.json there; give a model folder or leave out --model")
         try:
-            self.manifest: dict[str, dict[str, Any]] = json.loads(manifest.read_text(encoding="utf-8"))["files"]
-        except (ValueError, KeyError) as error:
+            files = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+            if not all(isinstance(entry["sha256"], str) for entry in files.values()):
+                raise TypeError("a sha256 that is no text")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(f"{manifest}: not a weights manifest ({error}); restore the file") from error
+        self.manifest: dict[str, dict[str, Any]] = files
 
     def entries(self) -> Iterator[WeightEntry]:
         """Every file of the manifest, with its state on disk."""
@@ -102,7 +106,11 @@ class WeightStore:
         from safetensors.torch import load_file
 
         path = self.checked(name)
-        state = load_file(path)
+        try:
+            state = load_file(path)
+        except Exception as error:  # safetensors has its own kind for each damage
+            raise InputError(f"{path}: cannot be read ({first_line(error)}); restore the file") from error
+        check_finite(state, path)
         state = {k: v.to(torch.float32) if v.is_floating_point() else v for k, v in state.items()}
         return dict(self.manifest[name].get("config", {})), state
 
@@ -116,6 +124,24 @@ class WeightStore:
         if sha256_of(path) != self.manifest[name]["sha256"]:
             raise InputError(f"{path}: sha256 differs from weights.json; the file is damaged or not the released one")
         return path
+
+
+def first_line(error: BaseException) -> str:
+    """An error's text, or its kind, for a line of our own."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def check_finite(state: Mapping[str, Any], path: Path) -> None:
+    """InputError when any of the tensors holds NaN or infinity: such a network paints noise and says nothing."""
+    for name, values in state.items():
+        if values.is_floating_point() and not bool(values.isfinite().all()):
+            raise InputError(f"{path}: {name} holds values that are no finite numbers; restore the file")
+
+
+def hashes(folder: Path, name: str) -> dict[str, str]:
+    """NAME/path in the folder -> sha256 of every file that a loader in diffusers' layout reads."""
+    files = sorted(path for path in folder.rglob("*") if path.suffix in LOADED and path.is_file())
+    return {f"{name}/{path.relative_to(folder).as_posix()}": sha256_of(path) for path in files}
 
 
 def is_published(path: Path) -> bool:

@@ -17,6 +17,7 @@ from idinpaint.models.gan import SYSTEMS, GanInputs, generate, needs_landmarks, 
 from idinpaint.models.lafin import landmark_map
 from idinpaint.tensors import to_uint8
 from idinpaint.types import InputError
+from idinpaint.weights import check_finite, first_line
 
 DEFAULT_GAN = "pdgan-face"
 
@@ -105,9 +106,9 @@ def load_gan(folder: Path, pipeline: Any, device: str = "cpu", dtype: torch.dtyp
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         system = system_of(config)
         generator = SYSTEMS[system].from_pretrained(folder, torch_dtype=dtype, local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{folder}: not a loadable generator ({reason}); restore the folder") from error
+    except Exception as error:  # whatever a damaged file or a foreign config leads diffusers to
+        raise InputError(f"{folder}: not a loadable generator ({first_line(error)}); restore the folder") from error
+    check_finite(generator.state_dict(), folder)
     return GanInpainter(system, generator, pipeline, device)
 
 
