@@ -1,6 +1,6 @@
 """Do restored features look real? Whole eyes, noses and mouths of unseen people hidden, their windows beside real ones.
 
-    python eval/realism.py --data ../shared/data --output runs/realism --metric-weights DIR [--model DIR] [--count 280]
+    python eval/realism.py --data DATA --output runs/realism --metric-weights DIR [--model DIR] [--count 280]
     python eval/realism.py ... --output runs/new --model NEW --before runs/realism     the change, with intervals
     python eval/realism.py ... --sheet [--model NEW --model OLD]        pictures to look at in OUTPUT, nothing measured
 
