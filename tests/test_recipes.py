@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from importlib import import_module
@@ -143,6 +144,21 @@ def test_prepared_people_are_kept_apart(world, prepared):
     assert len(known) == 9 and all(p.shape == (68, 2) for p in points)
     labelled, labels = with_labels(train)
     assert len(labelled) == 9 and all(v.shape == (256, 256) and v.max() <= 9 for v in labels)
+
+
+def test_data_prepared_without_labels_says_so_and_still_serves_the_rest(prepared, tmp_path):
+    import pyarrow.parquet as pq
+
+    from idinpaint.data import training_photos, with_labels, with_landmarks
+
+    old = tmp_path / "old"
+    shutil.copytree(prepared, old, ignore=shutil.ignore_patterns(".cache"))
+    for path in old.glob("data/*.parquet"):
+        pq.write_table(pq.read_table(path).drop_columns(["parsing"]).replace_schema_metadata(), path)
+    entries = training_photos(old, "none")
+    assert len(with_landmarks(entries, old)[0]) == len(entries) == 9
+    with pytest.raises(InputError, match="prepared without parsing labels"):
+        with_labels(entries)
 
 
 def test_annotated_parts_become_labels(world, tmp_path):

@@ -95,7 +95,7 @@ def _begin(source: PhotoSource, out: Path, image_format: str, shard_size: int) -
         photos += 1
     manifest = WeightStore().manifest
     settings = {
-        "format": 1, "image_format": image_format, "shard_size": shard_size, "photos": photos,
+        "format": 2, "image_format": image_format, "shard_size": shard_size, "photos": photos,
         "list_sha256": digest.hexdigest(), "networks": {name: manifest[name]["sha256"] for name in NETWORKS},
     }  # fmt: skip
     path = out / MARKER
