@@ -13,8 +13,8 @@ from idinpaint.faces.alignment import scale_of, warp_to_crop
 from idinpaint.faces.analyzer import head, loose_hole
 from idinpaint.types import CROP_SIZE, Decision, FaceAnalysis
 
-# A loose part through which no circle of this width fits is a scratch, or the fringe of a face's own hole: px, and share
-# of the photo's shorter side. It hides no eye of a face that could be restored.
+# A loose part through which no circle of this width fits is a scratch, or the fringe of a face's own hole, and hides no
+# eye of a face that could be restored: px, and share of the photo's shorter side.
 LEAST_PX, LEAST_SHARE = 6, 0.012
 SOME_PERSON = 0.12  # share of skin and hair round a part under which no window over it can reach SHARE
 PERSON = (1, 2, 3, 4, 5, 6, 7, 8)  # parsing classes: skin, the features and hair
