@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -28,7 +29,7 @@ from idinpaint.photo import Photo, load_photo
 from idinpaint.progress import Progress
 from idinpaint.sidecar import write_files
 from idinpaint.staging import refuse_loops
-from idinpaint.types import Decision, FaceAnalysis, InputError
+from idinpaint.types import Decision, FaceAnalysis, InputError, Restoration
 from idinpaint.verify import summary_lines, to_plain
 from idinpaint.weights import user_folder
 
@@ -166,8 +167,19 @@ def _write_summary(path: Path, rows: list[dict[str, Any]]) -> None:
     write_atomic(path, lambda file: file.write(data))
 
 
-def restore_one(job: Job, args: argparse.Namespace, models: Models, progress: Progress) -> dict[str, Any]:
-    """Restores one photo and writes its files, all or none. Returns its row of the summary."""
+@dataclass(frozen=True)
+class Done:
+    """One restored photo, its files written. mask: bool [H, W], as it was used."""
+
+    photo: Photo
+    mask: np.ndarray
+    restoration: Restoration
+    report: dict[str, Any]
+    notices: list[str]
+
+
+def restore_job(job: Job, args: argparse.Namespace, models: Models, progress: Callable[[str], None]) -> Done:
+    """Restores one photo and writes its files, all or none. args: those of `restore`, with `credentials`."""
     start = time.monotonic()
     progress("reading the photo")
     if args.credentials is not None:
@@ -193,10 +205,16 @@ def restore_one(job: Job, args: argparse.Namespace, models: Models, progress: Pr
         )
     )
     progress("writing")
-    decision = restoration.decision
     notices += restoration.report.get("notices", [])
     report = write_files(job, photo, mask, restoration, notices, args, start)
-    warn(notices, progress)
+    return Done(photo, mask, restoration, report, notices)
+
+
+def restore_one(job: Job, args: argparse.Namespace, models: Models, progress: Progress) -> dict[str, Any]:
+    """`restore_job`, told on the terminal. Returns its row of the summary."""
+    done = restore_job(job, args, models, progress)
+    restoration, report, decision = done.restoration, done.report, done.restoration.decision
+    warn(done.notices, progress)
     status = "abstained" if restoration.abstained else "restored"
     left = "only given a smooth tone" if decision.strategy == "colorize" else "left marked"
     what = "restored" if status == "restored" else f"abstained, the hole is {left}"

@@ -28,7 +28,7 @@ def add_detect(parser: argparse.ArgumentParser, file_path: Any, whole_number: An
         type=file_path,
         required=True,
         metavar="MASK.png",
-        help="white = damage; PNG, TIFF, BMP or WebP",
+        help="white = damage; PNG, TIFF or BMP",
     )
     parser.add_argument("--grow", type=whole_number(0, 64), default=0, metavar="PX", help="widen what is found (0)")
     parser.add_argument("--json", action="store_true", help="print JSON")
