@@ -19,7 +19,7 @@ from idinpaint.synthetic_damage import log_uniform
 from idinpaint.tensors import to_tensor
 
 PHOTO = 512  # px, side at which the photos are kept; smaller ones come out soft, as large scans are
-CROP = 256  # px, of the training
+CROP = 160  # px, of the training
 
 
 @dataclass
@@ -36,7 +36,7 @@ class DamageConfig(LoopConfig):
 
 def crop(rng: np.random.Generator, photo: np.ndarray) -> np.ndarray:
     """A part of the photo [512, 512, 3] at a random scale, flipped and turned: uint8 [CROP, CROP, 3]."""
-    side = int(log_uniform(rng, 200, PHOTO))
+    side = int(log_uniform(rng, CROP * 0.75, CROP * 2.5))
     y, x = (int(v) for v in rng.integers(0, PHOTO - side + 1, 2))
     how = cv2.INTER_AREA if side > CROP else cv2.INTER_CUBIC
     part = cv2.resize(photo[y : y + side, x : x + side], (CROP, CROP), interpolation=how)
@@ -47,15 +47,14 @@ def crop(rng: np.random.Generator, photo: np.ndarray) -> np.ndarray:
 def detection_loss(
     logits: torch.Tensor, mask: torch.Tensor, certain: torch.Tensor, dice_weight: float
 ) -> tuple[torch.Tensor, Terms]:
-    """Cross-entropy over the certain pixels, and soft Dice (Milletari et al. 2016) over those of each damaged photo.
+    """Cross-entropy and soft Dice (Milletari et al. 2016) over the certain pixels of all photos together.
 
     logits, mask, certain: [B, 1, H, W], the last two in {0, 1}.
     """
     logits = logits.float()
     entropy = (F.binary_cross_entropy_with_logits(logits, mask, reduction="none") * certain).sum() / certain.sum()
     share = torch.sigmoid(logits) * certain
-    both, either = (share * mask).sum((1, 2, 3)), (share + mask * certain).sum((1, 2, 3))
-    dice = (1 - (2 * both + 20) / (either + 20)).mean()  # 20 px: a missed speck, or one too many, costs little
+    dice = 1 - (2 * (share * mask).sum() + 1) / ((share + mask * certain).sum() + 1)
     return entropy + dice_weight * dice, {"entropy": entropy, "dice": dice}
 
 

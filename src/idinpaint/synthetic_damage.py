@@ -140,15 +140,11 @@ def tear(rng: np.random.Generator, size: Size) -> np.ndarray:
 
 
 def corner(rng: np.random.Generator, size: Size) -> np.ndarray:
-    """A missing corner, or a strip along an edge."""
+    """A missing corner."""
     height, width = size
     a, b = rng.uniform(0.06, 0.5, 2) * [width, height]
-    if rng.random() < 0.25:
-        a = width + 8.0
-        shape = np.array([(-8, -8), (a, -8), (a, b * 0.6), (-8, b * rng.uniform(0.3, 1))])
-    else:
-        bulge = np.array([a, b]) * rng.uniform(0.3, 0.7)
-        shape = np.array([(-8, -8), (a, -8), tuple(bulge), (-8, b)])
+    bulge = np.array([a, b]) * rng.uniform(0.3, 0.7)
+    shape = np.array([(-8, -8), (a, -8), tuple(bulge), (-8, b)])
     if rng.random() < 0.5:
         shape = np.array([width, 0]) + shape * [-1, 1]
     if rng.random() < 0.5:
