@@ -17,6 +17,7 @@ from idinpaint import __version__
 from idinpaint.detect import add_detect, mask_argument, run_detect
 from idinpaint.exits import BAD, run_guarded
 from idinpaint.types import InputError
+from idinpaint.web.serve import add_serve, run_serve
 
 IDENTITY_HELP = "of identity: bundled, or insightface:PACK (a pack's name, folder or ONNX file)"
 STRATEGIES = ("auto", "telea", "prior", "gan", "diffusion", "colorize")
@@ -100,6 +101,9 @@ def build_parser() -> Parser:
     detect = commands.add_parser("detect", help="find scratches, cracks, tears, stains and dust; writes the mask")
     add_detect(detect, file_path, whole_number)
     _add_model(detect)
+    serve = commands.add_parser("serve", help="the same as a page in the browser, on this machine (extra web)")
+    add_serve(serve, whole_number)
+    _add_model(serve)
     verify = commands.add_parser("verify", help="do two photos show the same person?")
     verify.add_argument("photo_a", type=file_path, metavar="PHOTO_A")
     verify.add_argument("photo_b", type=file_path, metavar="PHOTO_B")
@@ -268,8 +272,8 @@ def _run(args: argparse.Namespace) -> int:
         return run_doctor(args)
     if args.command == "download":
         return run_download(args)
-    if args.command == "detect":
-        return run_detect(args)
+    if args.command in ("detect", "serve"):
+        return run_detect(args) if args.command == "detect" else run_serve(args)
     if args.command == "prepare":
         from idinpaint.prepare import run_prepare
 
@@ -284,7 +288,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
     args = parser.parse_args(argv)
     if args.command is None:
-        parser.error("a command is needed: restore, analyze, detect, verify, prepare, download or doctor")
+        parser.error("a command is needed: restore, analyze, detect, serve, verify, prepare, download or doctor")
     # Before torch is loaded: threads that wait by spinning made painting five times slower on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     return run_guarded(lambda: _run(args))

@@ -7,6 +7,7 @@ import argparse
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -155,14 +156,8 @@ class Desk:
         output, report = folder / before.job.output.name, folder / before.job.report.name
         job = replace(before.job, output=output, report=report, found=None, mask=before.mask)
         notices = [*done.photo.notices, *restoration.report["notices"]]
-        written = write_files(job, done.photo, done.mask, restoration, notices, before.args, _now())
+        written = write_files(job, done.photo, done.mask, restoration, notices, before.args, time.monotonic())
         return _outcome(job, before.args, replace(done, restoration=restoration, report=written, notices=notices), [])
-
-
-def _now() -> float:
-    import time
-
-    return time.monotonic()
 
 
 def _arguments(
