@@ -135,8 +135,6 @@ class Desk:
         """`idinpaint restore` with these files; mask None: what is found. settings: samples, seed, grow, form."""
         folder = session.room()
         args = _arguments(photo, mask, references, folder, settings)
-        if mask is not None and mask.parent.parent != session.folder:  # an upload; the report names it
-            mask = Path(shutil.copy(mask, folder / f"mask_given{mask.suffix}"))
         job = plan_single(photo, mask, args.output, args.report, None, (*references, *always_read()))
         with self.lock:
             self.models.progress = progress

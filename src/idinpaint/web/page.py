@@ -102,12 +102,12 @@ def build_page(desk: Desk) -> Any:
             raise InputError("nothing is restored yet, so there is no candidate to pick")
         return _shown(desk.choose(session, int(number)))
 
-    def detect(photo: str | None, progress: Any = bar) -> tuple[str, str]:
-        session, path = desk.session(), _need(photo)
+    def detect(session: Session | None, photo: str | None, progress: Any = bar) -> tuple[Any, ...]:
+        session, path = session or desk.session(), _need(photo)
         desk.propose(session, path, None, stages(progress))
         file = session.room() / f"{path.stem}_mask.png"
         save_picture(file, np.where(session.proposed, np.uint8(255), np.uint8(0)))
-        return str(file), f"damage on {100 * float(session.proposed.mean()):.2f} % of the photo"
+        return session, str(file), f"damage on {100 * float(session.proposed.mean()):.2f} % of the photo"
 
     def restore(session, photo, mask, references, samples, seed, grow, form, progress: Any = bar):
         session = session or desk.session()
@@ -154,7 +154,8 @@ def build_page(desk: Desk) -> Any:
                 take = gr.Button("Take it", elem_id="take")
                 files = gr.File(label="Result, report, mask", file_count="multiple", elem_id="files", interactive=False)
         # The same over HTTP, with files only; the page does not show these.
-        api_mask, api_result, api_report = (gr.File(visible=False, interactive=False) for _ in range(3))
+        names = ("mask_used", "result", "report")
+        api_mask, api_result, api_report = (gr.File(label=n, visible=False, interactive=False) for n in names)
         by_api = gr.Button(visible=False)
 
         work = {"concurrency_limit": 1, "concurrency_id": "work"}
@@ -165,7 +166,7 @@ def build_page(desk: Desk) -> Any:
         given = [visit, photo, editor, references, samples, seed, grow, form]
         button.click(told(desk, restored), given, [visit, gallery, *outputs], **hide)
         take.click(told(desk, chosen), [visit, number], outputs, **hide)
-        by_api.click(told(desk, detect), photo, [api_mask, text], api_name="detect", **work)
+        by_api.click(told(desk, detect), [visit, photo], [visit, api_mask, text], api_name="detect", **work)
         given = [visit, photo, mask, references, samples, seed, grow, form]
         answer = [api_result, api_report, api_mask, text]
         by_api.click(told(desk, restore), given, [visit, *answer], api_name="restore", **work)

@@ -59,7 +59,7 @@ def start(args: argparse.Namespace, root: Path) -> Any:
     theme = gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["monospace"])  # no fonts from elsewhere
     page.launch(
         server_name=args.host, server_port=args.port, share=False, quiet=True, prevent_thread_lock=True,
-        max_file_size=f"{args.max_upload}mb", allowed_paths=[str(visits)], state_session_capacity=VISITS,
+        max_file_size=f"{args.max_upload}mb", state_session_capacity=VISITS,
         ssr_mode=False, enable_monitoring=False, pwa=False, mcp_server=False, run_history=False, inbrowser=False,
         footer_links=["api"], theme=theme, show_error=False,
     )  # fmt: skip
