@@ -85,7 +85,9 @@ def build_page(desk: Desk) -> Any:
         value = desk.propose(session, _need(photo), mask and Path(mask), stages(progress))
         share = 100 * float(session.proposed.mean())
         what = "taken from the mask file" if mask else "found as damage; look whether it is right"
-        return session, value, f"{share:.2f} % {what}" if share else "No damage was found: paint over it."
+        size = value["background"].shape[1::-1]  # the canvas is the picture, else its layers are shifted
+        shown = gr.ImageEditor(value=value, canvas_size=size)
+        return session, shown, f"{share:.2f} % {what}" if share else "No damage was found: paint over it."
 
     def restored(session, photo, layers, references, samples, seed, grow, form, progress: Any = bar):
         if session is None:
@@ -172,8 +174,10 @@ def build_page(desk: Desk) -> Any:
         by_api.click(told(desk, restore), given, [visit, *answer], api_name="restore", **work)
         by_api.click(told(desk, choose), [visit, number], [api_result, api_report, text], api_name="choose", **work)
 
-        def picked(event: gr.SelectData) -> int:
+        def picked(event):
             return int(event.index) + 1
+
+        picked.__annotations__ = {"event": gr.SelectData}  # by which Gradio gives it; gradio is no name of the module
 
         gallery.select(picked, None, number, api_visibility="private", queue=False)
     return page
