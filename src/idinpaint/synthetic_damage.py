@@ -142,7 +142,7 @@ def tear(rng: np.random.Generator, size: Size) -> np.ndarray:
 def corner(rng: np.random.Generator, size: Size) -> np.ndarray:
     """A missing corner."""
     height, width = size
-    a, b = rng.uniform(0.06, 0.5, 2) * [width, height]
+    a, b = rng.uniform(0.06, 0.36, 2) * [width, height]
     bulge = np.array([a, b]) * rng.uniform(0.3, 0.7)
     shape = np.array([(-8, -8), (a, -8), tuple(bulge), (-8, b)])
     if rng.random() < 0.5:
@@ -157,7 +157,7 @@ def blotch(rng: np.random.Generator, size: Size) -> np.ndarray:
     ys, xs = np.mgrid[: size[0], : size[1]].astype(np.float32)
     alpha = np.zeros(size, np.float32)
     for _ in range(int(rng.integers(1, 5))):
-        (x, y), radius = _somewhere(rng, size), log_uniform(rng, 3, 60)
+        (x, y), radius = _somewhere(rng, size), log_uniform(rng, 3, 0.2 * max(size))
         stretch, angle = log_uniform(rng, 0.6, 1.7), rng.uniform(0, np.pi)
         u = (np.cos(angle) * (xs - x) + np.sin(angle) * (ys - y)) * stretch
         v = (-np.sin(angle) * (xs - x) + np.cos(angle) * (ys - y)) / stretch
