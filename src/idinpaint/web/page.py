@@ -87,7 +87,7 @@ def build_page(desk: Desk) -> Any:
         what = "taken from the mask file" if mask else "found as damage; look whether it is right"
         size = value["background"].shape[1::-1]  # the canvas is the picture, else its layers are shifted
         shown = gr.ImageEditor(value=value, canvas_size=size)
-        return session, shown, f"{share:.2f} % {what}" if share else "No damage was found: paint over it."
+        return session, shown, f"{share:.2f} % {what}" if share else "no damage was found: paint over it."
 
     def restored(session, photo, layers, references, samples, seed, grow, form, progress: Any = bar):
         if session is None:
