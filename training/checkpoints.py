@@ -55,7 +55,7 @@ def save_state(state: Mapping[str, torch.Tensor], path: str | Path) -> None:
 
 
 def save_folder(model: Any, path: str | Path) -> None:
-    """`save_pretrained` of a network or a pipeline, whole or not at all. Raises InputError when it cannot be written."""
+    """`save_pretrained` of a network or a pipeline, whole or not at all. InputError when it cannot be written."""
     path = Path(path)
     temporary = path.with_name(path.name + ".tmp")
     _remove(temporary)
