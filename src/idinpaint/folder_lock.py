@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from idinpaint.encoders import remove_empty
 from idinpaint.types import InputError
 
 try:
@@ -37,11 +38,7 @@ def locked(folder: str | Path) -> Iterator[None]:
     finally:
         if handle is not None:
             os.close(handle)
-        for path in missing:  # innermost first
-            try:
-                path.rmdir()
-            except OSError:  # it holds something
-                break
+        remove_empty(missing)
 
 
 def _lock(handle: int, folder: Path) -> None:
