@@ -1,6 +1,6 @@
 """Attack the command line with the real networks: odd photos, masks, references, paths, controllers and options.
 
-    python eval/attack.py --tries 400 --seed 0
+    python tests/attack.py --tries 400 --seed 0
 
 Each try draws a portrait, damages some of its files, and runs `idinpaint restore` on one photo or a folder. Counted are
 broken promises: another status than 0, 2, 3; a traceback; an error of more than one line; a file lost, changed or left
