@@ -1,6 +1,7 @@
 """Attack the command line with the real networks: odd photos, masks, references, paths, controllers and options.
 
     python tests/attack.py --tries 400 --seed 0
+    python tests/attack.py --tries 2500 --without-networks     a fill from known pixels stands in
 
 Each try draws a portrait, damages some of its files, and runs `idinpaint restore` on one photo or a folder. Counted are
 broken promises: another status than 0, 2, 3; a traceback; an error of more than one line; a file lost, changed or left
@@ -17,8 +18,8 @@ import resource
 import sys
 import tempfile
 import time
+import types
 from collections import Counter
-from collections.abc import Callable
 from contextlib import redirect_stdout
 from functools import cache
 from io import StringIO
@@ -30,7 +31,7 @@ import skimage.data
 from PIL import Image
 
 from idinpaint.cli import main as run
-from idinpaint.restorer import Restorer
+from idinpaint.controller import load_controller
 
 MODES = {"png": ("1", "L", "LA", "P", "RGB", "RGBA"), "jpg": ("L", "RGB", "CMYK"), "tif": ("L", "RGB", "RGBA", "CMYK")}
 MODES |= {"webp": ("RGB", "RGBA"), "bmp": ("L", "RGB"), "gif": ("L", "P")}
@@ -209,10 +210,23 @@ def promises(case: Try, status: int) -> list[str]:
     return found
 
 
+def stand_in() -> None:
+    """No network: what is tested is the way of files in and out."""
+    from test_fuzz import Filler
+
+    class Quick(Filler):
+        def use_controller(self, path: Path) -> None:
+            """Reads it."""
+            load_controller(path)
+
+    sys.modules["idinpaint.restorer"] = types.SimpleNamespace(Restorer=Quick)
+
+
 def load_once() -> None:
     """Commands share the networks; each gets a Restorer of its own, whose controller it may change."""
-    real: Callable[..., Restorer] = Restorer.from_pretrained
-    loaded = cache(real)
+    from idinpaint.restorer import Restorer
+
+    loaded = cache(Restorer.from_pretrained)
     Restorer.from_pretrained = lambda *words, **settings: copy.copy(loaded(*words, **settings))
 
 
@@ -222,8 +236,9 @@ def main() -> int:
     parser.add_argument("--tries", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=60.0, help="stop after that")
+    parser.add_argument("--without-networks", action="store_true")
     arguments = parser.parse_args()
-    load_once()
+    stand_in() if arguments.without_networks else load_once()
     started, statuses, broken = time.monotonic(), Counter(), []
     for seed in range(arguments.seed, arguments.seed + arguments.tries):
         if time.monotonic() - started > 60 * arguments.minutes:
