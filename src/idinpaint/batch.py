@@ -122,7 +122,8 @@ def run_analyze(args: argparse.Namespace) -> int:
 
 def always_read() -> tuple[Path, ...]:
     """The files of the package and of the user's folder of weights, which any command may read."""
-    return tuple(path for top in (Path(__file__).parent, user_folder()) for path in top.rglob("*") if path.is_file())
+    tops = (top for top in (Path(__file__).parent, user_folder()) if os.access(top, os.R_OK | os.X_OK))
+    return tuple(path for top in tops for path in top.rglob("*") if os.path.isfile(path))
 
 
 def _run(
