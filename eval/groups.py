@@ -19,9 +19,9 @@ from PIL import Image
 
 from idinpaint.data import load_landmarks, read_split
 from idinpaint.faces.alignment import transform_points
+from idinpaint.faces.analyzer import head
 from idinpaint.faces.features import coverage, feature_regions
 from idinpaint.faces.possible import possible_faces
-from idinpaint.faces.analyzer import head
 
 SPLIT = Path(__file__).parents[1] / "configs" / "splits" / "celeba_id256_test.txt"
 TOUCHED = 0.02  # of some feature

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -43,6 +44,13 @@ def order(*candidates: Candidate) -> list[int]:
 
 def test_identity_decides_beyond_a_tie():
     assert order(candidate(1, 0.5), candidate(2, 0.5 + 2 * TIE, step=80, shift=30)) == [2, 1]
+
+
+def test_what_looks_like_nobody_never_wins_by_similarity():
+    smear, person = replace(candidate(1, 0.9), believable=0.4), replace(candidate(2, 0.1), believable=1.2)
+    own_half = replace(candidate(3, 0.9), believable=0.6, own_share=0.9)
+    assert order(smear, person, own_half) == [2, 3, 1]
+    assert "believable only 0.40" in rank([smear, person], FACE, Landmarks())[1].reason
 
 
 def test_the_fit_decides_within_a_tie():

@@ -31,8 +31,8 @@ def moved(photo: np.ndarray, dx: float, dy: float) -> np.ndarray:
 
 
 def bad_fill(kind: str, photo: np.ndarray, hole: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One of KINDS: Telea, blur, mean colour, a smear along a direction, far too coarse, Telea with grain, a feature that
-    is shifted, doubled, half erased or another one."""
+    """One of KINDS: Telea, blur, mean colour, a smear along a direction, far too coarse, Telea with grain, a feature
+    that is shifted, doubled, half erased or another one."""
     soft = float(rng.choice([0.0, 3.0, 6.0]))
     if kind == "telea":
         return telea(photo, hole)
@@ -67,7 +67,9 @@ def bad_fill(kind: str, photo: np.ndarray, hole: np.ndarray, rng: np.random.Gene
         return harmonize(put(photo, hole, other), photo, hole)
     if kind == "doubled":
         share = rng.uniform(0.35, 0.65)
-        return put(photo, hole, photo * share + moved(photo, *(rng.choice([-1, 1], 2) * rng.uniform(6, 14, 2))) * (1 - share))
+        return put(
+            photo, hole, photo * share + moved(photo, *(rng.choice([-1, 1], 2) * rng.uniform(6, 14, 2))) * (1 - share)
+        )
     if kind == "half":
         ys, xs = np.mgrid[:256, :256]
         inside = np.nonzero(hole)
@@ -93,10 +95,15 @@ def feature_hole(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     else:
         for which in rng.choice(6, rng.choice([1, 2, 3], p=(0.6, 0.25, 0.15)), replace=False):
             part = points[list(groups[which])]
-            middle, half = (part.min(0) + part.max(0)) / 2, np.ptp(part, 0) / 2 * rng.uniform(1.0, 1.7, 2) + rng.uniform(4, 12, 2)
+            middle, half = (
+                (part.min(0) + part.max(0)) / 2,
+                np.ptp(part, 0) / 2 * rng.uniform(1.0, 1.7, 2) + rng.uniform(4, 12, 2),
+            )
             middle = np.rint(middle + rng.normal(0, 3, 2)).astype(int)
             if rng.random() < 0.6:
-                cv2.ellipse(hole, tuple(middle.tolist()), tuple(half.astype(int).tolist()), rng.uniform(-20, 20), 0, 360, 1, -1)
+                cv2.ellipse(
+                    hole, tuple(middle.tolist()), tuple(half.astype(int).tolist()), rng.uniform(-20, 20), 0, 360, 1, -1
+                )
             else:
                 low, high = np.rint(middle - half).astype(int), np.rint(middle + half).astype(int)
                 cv2.rectangle(hole, tuple(low.tolist()), tuple(high.tolist()), 1, -1)

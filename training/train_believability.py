@@ -32,12 +32,12 @@ from idinpaint.faces.alignment import umeyama
 from idinpaint.faces.features import coverage, feature_regions
 from idinpaint.models.believability import BelieveNet
 from idinpaint.types import FaceAnalysis
-from idinpaint.weights import WeightStore, sha256_of
+from idinpaint.weights import sha256_of
 
 
 @dataclass
 class BelieveConfig:
-    """Settings of configs/believability.yaml. bundle: a model folder whose weights.json gets the result, "" for none."""
+    """Settings of configs/believability.yaml. bundle: a model folder that gets the result, "" for none."""
 
     data: str = "../shared/data"
     splits: str = "configs/splits"
@@ -76,7 +76,9 @@ class Faces:
         kind = FILLS[rng.integers(len(FILLS))]
         return bad_fill(kind, photo, hole, rng), hole, points, kind
 
-    def transplant(self, photo: np.ndarray, points: np.ndarray, hole: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def transplant(
+        self, photo: np.ndarray, points: np.ndarray, hole: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
         """The hole filled from another photo whose landmarks were laid over these."""
         other = min(rng.integers(len(self.points), size=12), key=lambda i: misfit(self.points[i], points))
         matrix = umeyama(self.points[other], points)

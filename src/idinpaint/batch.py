@@ -29,7 +29,7 @@ from idinpaint.progress import Progress
 from idinpaint.provenance import xmp_packet
 from idinpaint.sidecar import write_json, write_page, write_pictures
 from idinpaint.types import Decision, FaceAnalysis, InputError
-from idinpaint.verify import summary_lines, to_plain
+from idinpaint.verify import headline, summary_lines, to_plain
 
 RESTORED, BAD, ABSTAINED = 0, 2, 3  # exit statuses
 COLUMNS = (
@@ -215,9 +215,7 @@ def restore_one(job: Job, args: argparse.Namespace, models: Models, progress: Pr
         write_page(job.html, report, photo.rgb, mask, restoration)
     warn(notices, progress)
     status = "abstained" if restoration.abstained else "restored"
-    left = "only given a smooth tone" if decision.strategy == "colorize" else "left marked"
-    what = "restored" if status == "restored" else f"abstained, the hole is {left}"
-    print(f"{job.output}: {what} ({decision.strategy}): {decision.reason} [{seconds:.1f} s]", flush=True)
+    print(f"{job.output}: {headline(report)} ({decision.strategy}): {decision.reason} [{seconds:.1f} s]", flush=True)
     if not args.image.is_dir():
         print("".join(f"  {line}\n" for line in summary_lines(report)), end="", flush=True)
     best = [face[0].identity_similarity for face in restoration.candidates if face]

@@ -156,3 +156,24 @@ class Believer:
 def probability(weights: Sequence[float], signs: np.ndarray) -> float:
     """Of the logistic model: weights [1 + len(SIGNS)], the intercept first."""
     return float(1 / (1 + np.exp(-np.clip(weights[0] + np.dot(weights[1:], signs), -30, 30))))
+
+
+def load_believer(bundle: Any) -> Believer | None:
+    """With the network of the model's folder, else of the package's own; None where neither has one, or the face
+    networks are missing."""
+    from idinpaint.models.believability import BelieveNet
+    from idinpaint.weights import BUNDLED, WeightStore
+
+    store, networks = (
+        getattr(bundle, "store", None),
+        (getattr(bundle, "landmarker", None), getattr(bundle, "parser", None)),
+    )
+    if None in networks or store is None:
+        return None
+    for place in (store, WeightStore(BUNDLED)):
+        if FILE in getattr(place, "manifest", {}):
+            config, state = place.load(FILE)
+            net = BelieveNet(config["kinds"], tuple(config["widths"]))
+            net.load_state_dict(state)
+            return Believer(net, *networks, {name: config[name] for name in ("weights", "limits")})
+    return None

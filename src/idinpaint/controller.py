@@ -151,7 +151,11 @@ def _limited(decision: Decision, limit: float) -> Decision:
         decision = replace(decision, strategy="abstain", rule="max-coverage", reason=reason, unless_verified=None)
     elif share <= limit and decision.strategy in ("abstain", "colorize") and not decision.rule.startswith("both-eyes"):
         reason = f"painted below the limit of {words}, against the rule {decision.rule}: {decision.reason}"
-        decision = replace(decision, strategy="diffusion", rule="max-coverage", reason=reason)
+        decision = replace(decision, strategy="diffusion", rule="max-coverage", reason=reason, unless_verified=None)
+    elif share <= limit and decision.unless_verified is not None and not decision.rule.startswith("both-eyes"):
+        # With references no more is held back than without: the user's limit delivers, the verdict says the rest.
+        reason = f"painted below the limit of {words}, with the help of the reference photos"
+        decision = replace(decision, rule="max-coverage", reason=reason, unless_verified=None)
     return replace(decision, numbers=numbers)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ class Painter:
     landmarker: Any
     verifier: Verifier
     reference_pixels: bool = True
+    believer: Any = None
 
     def __call__(
         self, face: FaceAnalysis, decision: Decision, refs: References, num_samples: int, steps: int | None, seed: int
@@ -41,9 +42,15 @@ class Painter:
         for index, predicted in enumerate(inpainter.fill(FillRequest(face, embed, num_samples, steps, seed))):
             crop = harmonize(predicted, face.crop, face.crop_mask)
             made.append(Candidate(crop, seed + index, self._likeness(face, crop, embed)))
-        made = rank(made, face, self.landmarker)
+        made = rank(self._looked_at(made, face), face, self.landmarker)
         more = self._photographed(made[0], face, refs, embed) if decision.strategy in TAKES_PIXELS else []
-        return rank([*made, *more], face, self.landmarker) if more else made
+        return rank([*made, *self._looked_at(more, face)], face, self.landmarker) if more else made
+
+    def _looked_at(self, made: list[Candidate], face: FaceAnalysis) -> list[Candidate]:
+        """The candidates, each with how believable it is."""
+        if self.believer is None:
+            return made
+        return [replace(c, believable=self.believer(c.image, face).worst) for c in made]
 
     def _photographed(
         self, best: Candidate, face: FaceAnalysis, refs: References, embed: np.ndarray | None

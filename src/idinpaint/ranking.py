@@ -73,7 +73,13 @@ def rank(candidates: Sequence[Candidate], face: FaceAnalysis, landmarker: Any) -
         best = min(tied, key=_misfit)
         ranked.append(replace(best, reason=_reason(best, leader, len(tied))))
         left = [c for c in left if c is not best]
-    return sorted(ranked, key=lambda c: not _own(c))
+    # What looks like nobody comes after everything that does, whatever it is like.
+    return sorted(ranked, key=lambda c: (_unbelievable(c), not _own(c)))
+
+
+def _unbelievable(candidate: Candidate) -> float:
+    """0 for a believable candidate, else the more the less it is one."""
+    return 0.0 if candidate.believable is None or candidate.believable >= 1 else 2.0 - candidate.believable
 
 
 def _own(candidate: Candidate) -> bool:
@@ -90,6 +96,8 @@ def _misfit(candidate: Candidate) -> float:
 
 def _reason(best: Candidate, leader: Candidate, tied: int) -> str:
     fit = f"seam {best.seam:.2f} x its surroundings, landmarks shifted {best.landmark_shift:.1f} %"
+    if _unbelievable(best):
+        fit += f"; believable only {best.believable:.2f} of what is needed, so it comes after those that are"
     if _own(best):
         return f"{100 * best.own_share:.0f} % of the hole taken from the face's own other half; {fit}"
     if best.identity_similarity is None:

@@ -83,7 +83,7 @@ class Candidate:
     seam: step across the hole's edge over that of its surroundings; landmark_shift: per cent of the outer eye
     distance; reason: why it has its rank. See ranking.py. reference: the reference photo whose pixels fill
     reference_share of the hole, None when no reference's pixels were taken; own_share: of the hole filled from the
-    face's own other half.
+    face's own other half. believable: the worst of its hidden features over its limit, 1 and more looks like a person.
     """
 
     image: np.ndarray
@@ -95,6 +95,7 @@ class Candidate:
     reference: str | None = None
     reference_share: float | None = None
     own_share: float | None = None
+    believable: float | None = None
 
 
 @dataclass(frozen=True)

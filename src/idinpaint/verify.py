@@ -45,14 +45,17 @@ def similarity(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.clip(a @ b / norm, -1.0, 1.0))
 
 
-def verdict_for(similarity: float, threshold: float, margin: float = UNCERTAIN_MARGIN) -> Verdict:
-    """same at or above threshold + margin, different below threshold - margin, else uncertain."""
+def verdict_for(
+    similarity: float, threshold: float, margin: float = UNCERTAIN_MARGIN, below: float | None = None
+) -> Verdict:
+    """same at or above threshold + margin, different below threshold - below (margin by default), else uncertain."""
+    below = margin if below is None else below
     if not math.isfinite(similarity):
         raise ValueError(f"verdict_for: similarity is {similarity}")
     relation = f"similarity {similarity:.2f}, threshold {threshold:.2f}"
     if similarity >= threshold + margin:
         name, words = "same", "the same person"
-    elif similarity < threshold - margin:
+    elif similarity < threshold - below:
         name, words = "different", "different persons"
     else:
         name, words = "uncertain", "too close to call"
@@ -96,6 +99,7 @@ def face_report(
 
 def _candidate_row(candidate: Candidate) -> dict[str, Any]:
     names = (
+        "believable",
         "seed",
         "identity_similarity",
         "seam",
@@ -148,6 +152,22 @@ def versions() -> dict[str, str]:
     return found
 
 
+def headline(report: Mapping[str, Any]) -> str:
+    """What became of the photo: restored; 2 of 3 faces restored; not restored."""
+    faces = report["faces"]
+    hidden = len(report.get("possible_faces", []))
+    left = sum(face["decision"]["strategy"] in ("abstain", "colorize") for face in faces if face["decision"])
+    more = f", and {hidden} place{'s' * (hidden > 1)} left marked that may hide a face" if hidden else ""
+    if len(faces) > 1:
+        return f"{len(faces) - left} of {len(faces)} faces restored{more}"
+    if faces and left:
+        tone = faces[0]["decision"]["strategy"] == "colorize"
+        return f"abstained, the hole is {'only given a smooth tone' if tone else 'left marked'}{more}"
+    if report["status"] == "abstained" and not faces:
+        return "abstained, the hole is left marked"
+    return f"restored{more}"
+
+
 def summary_lines(report: Mapping[str, Any]) -> list[str]:
     """The report in words, a line a fact, for the terminal."""
     lines = []
@@ -155,7 +175,8 @@ def summary_lines(report: Mapping[str, Any]) -> list[str]:
         hidden = [f"{n.replace('_', ' ')} {100 * s:.0f} %" for n, s in face["coverage"].items() if s >= 0.005]
         low, high = face["face_coverage_interval"] or (face["face_coverage"],) * 2
         share = f"{100 * face['face_coverage']:.1f} % (by landmark error {100 * low:.1f} to {100 * high:.1f})"
-        lines.append(f"face {number}: {share} of the features hidden: {', '.join(hidden) or 'none'}")
+        where = f" ({face['place']})" if face.get("place") and len(report["faces"]) > 1 else ""
+        lines.append(f"face {number}{where}: {share} of the features hidden: {', '.join(hidden) or 'none'}")
         if face["invented"]["features"]:
             names = ", ".join(name.replace("_", " ") for name in face["invented"]["features"])
             spread = face["invented"]["disagreement_mean"]
