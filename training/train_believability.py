@@ -1,6 +1,6 @@
 """Train and calibrate the believability network on training people, and write it into a model folder.
 
-    python training/train_believability.py --config configs/believability.yaml [--set bundle=FOLDER]
+    python training/train_believability.py --config configs/believability.yaml [--set data=FOLDER] [--set bundle=FOLDER]
 
 Real features under random masks against bad_fills.py and the bundled prior's fills; the logistic model over all signs
 and its limits are fitted on validation people. Writes output_dir/believability.safetensors and .json; with `bundle`
@@ -9,8 +9,10 @@ set, into that model folder and its weights.json.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,23 +25,24 @@ import torch
 import torch.nn.functional as F
 from bad_fills import KINDS as FILLS
 from bad_fills import bad_fill, feature_hole
-from engine import run_script
 
 from idinpaint.believability import FILE, HAIR_PX, JUDGED, KINDS, SIGNS, Believer, as_input, hidden_features, window
 from idinpaint.compositing import harmonize
+from idinpaint.config import load_config
 from idinpaint.data import list_identity_folders, list_photos, load_landmarks, load_photos, read_split
 from idinpaint.faces.alignment import umeyama
 from idinpaint.faces.features import coverage, feature_regions
 from idinpaint.models.believability import BelieveNet
-from idinpaint.types import FaceAnalysis
+from idinpaint.types import FaceAnalysis, InputError
 from idinpaint.weights import sha256_of
 
 
 @dataclass
 class BelieveConfig:
-    """Settings of configs/believability.yaml. bundle: a model folder that gets the result, "" for none."""
+    """Settings of configs/believability.yaml. bundle: a model folder that gets the result, "" for none.
+    data: the raw data sets, "" for IDINPAINT_DATA."""
 
-    data: str = "../shared/data"
+    data: str = ""
     splits: str = "configs/splits"
     output_dir: str = "runs/believability"
     bundle: str = ""
@@ -267,5 +270,22 @@ def main(config: BelieveConfig) -> None:
     print(f"limits {limits}; {time.monotonic() - start:.0f} s")
 
 
+def run() -> None:
+    """Reads --config and --set; one clear line and status 2 for bad input."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", required=True)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
+    args = parser.parse_args()
+    try:
+        config = load_config(BelieveConfig, args.config, args.overrides)
+        config.data = config.data or os.environ.get("IDINPAINT_DATA", "")
+        if not config.data:
+            raise InputError("data: set IDINPAINT_DATA, or --set data=FOLDER, to the folder of the data sets")
+        main(config)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
 if __name__ == "__main__":
-    run_script(main, BelieveConfig)
+    run()
