@@ -1,4 +1,4 @@
-"""Must-show of believability: smears of a wholly hidden feature on test faces, and untouched photos under the same holes.
+"""Believability: smears of a wholly hidden feature on test faces, and the true pixels under the same holes.
 
     python eval/believability.py --data DATA --output runs/believability.jsonl --photos 200 --minutes 8
 
