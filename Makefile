@@ -9,7 +9,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.idinpaint-setup
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
 
-.PHONY: help setup demo test lint clean
+MINUTES ?= 9
+DATA ?= runs/faces.facepack
+OUT ?= runs/painters
+TRAIN_PYTHON ?= $(BIN)/python
+
+.PHONY: help setup demo test lint clean bundle-on-gpu
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -17,6 +22,7 @@ help:
 	@echo "make demo    restore a damaged portrait into out/demo (sets itself up first)"
 	@echo "make test    run the tests (sets itself up first)"
 	@echo "make lint    check style with ruff"
+	@echo "make bundle-on-gpu MINUTES=9 DATA=faces.facepack OUT=folder    train the painters (training/README.md)"
 	@echo "make setup   only the virtual environment, in $(VENV)"
 	@echo "make clean   remove out/ and caches; $(VENV) and runs/ stay"
 
@@ -32,6 +38,14 @@ test: $(STAMP)
 lint: $(STAMP)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+
+# Reads DATA and the folder `teachers` beside it (training/pack_data.py writes both); TRAIN_PYTHON: an interpreter that
+# has torch already, on a machine where nothing can be installed.
+bundle-on-gpu: $(if $(filter $(BIN)/python,$(TRAIN_PYTHON)),$(STAMP))
+	@test -f runs/bundle/prior.safetensors || $(TRAIN_PYTHON) training/import_bundle.py --output runs/bundle
+	@PYTHONPATH=src $(TRAIN_PYTHON) training/train_painters.py --config configs/bundle.yaml \
+	    --set max_train_minutes=$(MINUTES) --set train_data_dir=$(DATA) --set teachers=$(dir $(DATA))teachers \
+	    --set output_dir=$(OUT) $(ARGS)
 
 clean:
 	@rm -rf out build dist src/*.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -1,6 +1,6 @@
 """One factor at a time: the benchmark run once for each value, in one table.
 
-    python eval/ablate.py steps=1,2,4,8 --method diffusion --data ../shared/data --output runs/ablate-steps
+    python eval/ablate.py steps=1,2,4,8 --method diffusion --data DATA --output runs/ablate-steps
     python eval/ablate.py references=0,1,2,5 ...    also: hole=00-10,10-20,...  num_samples=1,4,16  guidance=1,1.5,3
     python eval/ablate.py model=runs/a/pipeline,runs/b/pipeline ...             any two models
     python eval/ablate.py losses=all=runs/all/pipeline,no-identity=runs/b/pipeline ...   the same training less a loss
@@ -22,6 +22,7 @@ from urllib.parse import quote
 import yaml
 from benchmark import run_benchmark
 from cases import BenchmarkConfig
+from data_folder import add_data
 from summary import heading
 
 from idinpaint.config import load_config
@@ -91,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("factor", metavar="FACTOR=VALUE,VALUE")
     parser.add_argument("--method", default="diffusion")
     parser.add_argument("--config", type=Path, help="YAML of the keys of BenchmarkConfig: everything else")
-    parser.add_argument("--data", type=Path, required=True)
+    add_data(parser)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--metric-weights", type=Path)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")

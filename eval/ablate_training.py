@@ -1,6 +1,6 @@
 """Scores what training/ablate_diffusion.py trained: one step, one sample, on unseen people, by share of hole.
 
-    python eval/ablate_training.py RUNS --data ../shared/data [--images 20] [--metric-weights DIR]
+    python eval/ablate_training.py RUNS --data DATA [--images 20] [--metric-weights DIR]
 
 RUNS holds VARIANT-SEED/pipeline folders. Writes RUNS/bench-VARIANT-SEED (which resume) and RUNS/table.md. A variant
 that was trained without identity is scored without.
@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from benchmark import run_benchmark
 from cases import BenchmarkConfig
+from data_folder import add_data
 from summary import heading
 
 from idinpaint.encoders import write_atomic
@@ -74,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
     """Score every training, write and print the table. Returns 0, or 2 for bad input."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, metavar="RUNS")
-    parser.add_argument("--data", type=Path, required=True)
+    add_data(parser)
     parser.add_argument("--images", type=int, default=20, help="test cases a bin of hole")
     parser.add_argument("--metric-weights", type=Path)
     args = parser.parse_args(argv)

@@ -1,6 +1,6 @@
 """On test people: do the stated probabilities hold, what does adapting bring, what does abstaining save.
 
-    python eval/adaptive.py --data ../shared/data --output runs/adaptive --metric-weights DIR [--set images=240]
+    python eval/adaptive.py --data DATA --output runs/adaptive --metric-weights DIR [--set images=240]
     python eval/adaptive.py ... --part 1/2 & python eval/adaptive.py ... --part 2/2 & wait   # then the first line
 
 The thresholds and curves are those of --calibration (the shipped one by default), fitted on other people. Writes
@@ -22,6 +22,7 @@ import numpy as np
 from calibrate import part_of, prepare
 from calibration_fit import calibration_error, column, side_of
 from calibration_rows import CalibrationConfig, Row, Workplace, plan_cases, run_rows
+from data_folder import add_data
 from estimates import estimate, resample_weights
 
 from idinpaint.calibration import Calibration, load_calibration
@@ -236,7 +237,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | None:
 def main(argv: list[str] | None = None) -> int:
     """Parse, run, print the tables. Returns 0, or 2 for bad input."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
+    add_data(parser)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--metric-weights", type=Path, help="folder with SFace; default: metric_weights/ by the data")
     parser.add_argument("--calibration", type=Path, help="calibration.json; default: the one that ships")

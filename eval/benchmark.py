@@ -1,7 +1,7 @@
 """Score inpainting methods on people and masks that no training saw. PROTOCOL.md says how and why.
 
-    python eval/benchmark.py --config configs/benchmark.yaml --data ../shared/data --output runs/bench [--set key=value]
-    accelerate launch --num_processes 2 eval/benchmark.py ...      the work is split, the numbers are the same
+    python eval/benchmark.py --config configs/benchmark.yaml --data DATA --output runs/bench [--set key=value]
+    accelerate launch -q --num_processes 2 eval/benchmark.py ...      the work is split, the numbers are the same
     python eval/benchmark.py ... --export DIR                      only write the cases for an outside method
     python eval/benchmark.py ... --predictions NAME=DIR            score its pictures DIR/CASE.png
     python eval/benchmark.py ... --gan NAME=DIR                    a generator's folder as one more method
@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 from cases import BenchmarkConfig, Item, plan_items, read_rgb
 from cost import measured
+from data_folder import add_data
 from methods import Fill, export_cases, fingerprint, method_factory, parse_predictions
 from metrics import MetricSuite, identity_similarity, landmark_error, load_metrics
 from run_store import ORIGINALS, Features, RunFolder
@@ -241,9 +242,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, help="YAML of the keys of BenchmarkConfig")
-    parser.add_argument(
-        "--data", type=Path, required=True, help="folder with celeba_id256/ and nvidia_irregular_masks/"
-    )
+    add_data(parser, "folder with celeba_id256/ and nvidia_irregular_masks/")
     parser.add_argument("--output", type=Path, help="the run's folder")
     parser.add_argument("--metric-weights", type=Path, help="default: metric_weights/ beside the data, else the cache")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")

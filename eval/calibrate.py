@@ -1,6 +1,6 @@
 """How far identity survives damage, by strategy; thresholds and probabilities that the product then quotes.
 
-    python eval/calibrate.py --data ../shared/data --output runs/calibration [--set key=value] [--install]
+    python eval/calibrate.py --data DATA --output runs/calibration [--set key=value] [--install]
     python eval/calibrate.py ... --part 1/2 & python eval/calibrate.py ... --part 2/2 & wait   # then the first line
 
 Writes OUTPUT/rows*.csv (a line an image and method; the same command resumes), calibration.json, calibration.md and
@@ -30,6 +30,7 @@ from calibration_fit import (
 )
 from calibration_plots import write_plots
 from calibration_rows import CalibrationConfig, Case, Row, Workplace, plan_cases, run_rows, unit_mean
+from data_folder import add_data
 from identity_vectors import measure
 from metrics import SFACE_FILE, find_weight, weight_folders
 from reference_trials import fit_both
@@ -147,7 +148,7 @@ def main(argv: list[str] | None = None) -> int:
     """Parse, run, say what follows. Returns 0, or 2 for bad input."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", type=Path, help="YAML of the keys of CalibrationConfig")
-    parser.add_argument("--data", type=Path, required=True)
+    add_data(parser)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument(
         "--metric-weights", type=Path, help="folder with SFace; default: metric_weights/ beside the data"

@@ -1,11 +1,12 @@
 """Do reference photos work? The right person's against a stranger's and against none, by the whole Restorer.
 
-    python eval/conditioning.py --data ../shared/data --output runs/conditioning [--count 80] [--references 1,3,5]
+    python eval/conditioning.py --data DATA --output runs/conditioning [--count 80] [--references 1,3,5]
 
 Photos of unseen people with whole features hidden, 20-40 % of the face's features, painted as `idinpaint restore
 --force --strategy diffusion` does: without references, with some of the person, and with as many of another person
 (the last number of --references); nothing else differs, the noise included. The Restorer takes pixels only from photos
-that the face's visible part agrees with; `unchecked` is another person's photos believed.
+that the face's visible part agrees with; `unchecked` is another person's photos believed; with --tokens also both
+sides without any pixel of a photo (`restore --no-reference-pixels`): what the identity vector alone does.
 Scored by SFace, which neither conditions nor ranks: similarity to the original and to photos of the person that the
 painter did not see. Writes rows.csv and conditioning.md; 95 % bootstrap over people. --pictures DIR keeps every result.
 """
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 from cases import SPLITS, read_rgb
+from data_folder import add_data
 from estimates import compare, estimate
 from methods import given_face_box
 from metrics import identity_similarity, load_metrics
@@ -33,6 +35,7 @@ from idinpaint.types import InputError
 
 LOW, HIGH = 0.20, 0.40
 UNCHECKED = "wrong, unchecked,"
+TOKENS = ", no pixels"
 OTHERS = 3  # photos of the person that only the scoring sees
 SCORES = {"identity_original": 3, "identity_other": 3, "lpips_hole": 3}  # and their decimals
 
@@ -63,11 +66,23 @@ def damaged_photo(restorer, photo: np.ndarray, rng: np.random.Generator) -> tupl
     return None
 
 
-def arms_of(own: Sequence[Path], strange: Sequence[Path], counts: Sequence[int]) -> dict[str, Sequence[Path]]:
+def arms_of(
+    own: Sequence[Path], strange: Sequence[Path], counts: Sequence[int], tokens: bool = False
+) -> dict[str, Sequence[Path]]:
     """Name -> reference photos."""
-    right = {f"right {n}": own[:n] for n in counts}
-    strange = strange[: counts[-1]]
-    return {"none": (), **right, f"wrong {counts[-1]}": strange, f"{UNCHECKED} {counts[-1]}": strange}
+    most = counts[-1]
+    right, strange = {f"right {n}": own[:n] for n in counts}, strange[:most]
+    arms = {"none": (), **right, f"wrong {most}": strange, f"{UNCHECKED} {most}": strange}
+    return arms | ({f"{kind} {most}{TOKENS}": arms[f"{kind} {most}"] for kind in ("right", "wrong")} if tokens else {})
+
+
+def differences_of(arms: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs of arms of which the table has the first minus the second."""
+    best = [arm for arm in arms if arm.startswith("right") and TOKENS not in arm][-1]
+    wrong = best.replace("right", "wrong")
+    pairs = [(best, wrong), (best, best.replace("right", UNCHECKED)), (best, "none"), (wrong, "none")]
+    tokens = (best + TOKENS, wrong + TOKENS)
+    return pairs + ([tokens, (tokens[1], "none")] if tokens[0] in arms else [])
 
 
 @contextmanager
@@ -104,9 +119,10 @@ class Trial:
                 continue
             base = {"case": number, "person": name, "photo": paths[0].name, "stranger": stranger}
             try:
-                for arm, references in arms_of(paths[1:last], strange, self.args.references).items():
+                arms = arms_of(paths[1:last], strange, self.args.references, self.args.tokens)
+                for arm, references in arms.items():
                     with believed(self.restorer.verifier, arm.startswith(UNCHECKED)):
-                        scores = self.score(f"{number:03d}-{arm}", photo, *made, references, others)
+                        scores = self.score(f"{number:03d}-{arm}", photo, *made, references, others, TOKENS not in arm)
                     rows.append({**base, "arm": arm, **scores})
             except InputError as error:
                 print(f"{number + 1}/{self.args.count} left out: {error}", flush=True)
@@ -124,13 +140,14 @@ class Trial:
         share: float,
         references: Sequence[Path],
         others: list[np.ndarray],
+        pixels: bool = True,
     ) -> dict[str, object]:
-        """Paint and score one arm; picture: the name under which it is kept."""
+        """Paint and score one arm; picture: the name under which it is kept; pixels: the photos' may be used."""
         known = np.where(mask[..., None], 0, photo).astype(np.uint8)
         photos = [read_rgb(path) for path in references]
         result = self.restorer(
             known, mask, references=photos, strategy="diffusion", num_samples=self.args.samples, force=True,
-            steps=self.args.steps, face_box=given_face_box(),
+            steps=self.args.steps, face_box=given_face_box(), reference_pixels=pixels,
         )  # fmt: skip
         vector = self.judge.embed(result.image)
         if self.args.pictures:
@@ -144,7 +161,7 @@ class Trial:
             "identity_original": round(identity_similarity(vector, self.judge.embed(photo)), 6),
             "identity_other": round(float(np.mean([identity_similarity(vector, e) for e in others])), 6),
             "lpips_hole": round(self.lpips.distance(result.image, photo, mask)[1], 6),
-            "taken_from": face["candidates"][0]["reference"] or "",
+            "taken_from": ", ".join(face["candidates"][0]["shown"]),
             "verdict": face["verification"]["verdict"],
         }
 
@@ -172,8 +189,7 @@ def table(rows: list[dict[str, object]], bootstrap: int) -> str:
         shares = [np.mean([bool(r["taken_from"]) for r in own]), np.mean([r["verdict"] == "verified" for r in own])]
         words = [f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]" for e in cells] + [f"{100 * v:.0f} %" for v in shares]
         lines.append(f"| {arm} | {' | '.join(words)} |")
-    best = arms[-3]
-    for arm in (*arms[-2:], "none"):
+    for best, arm in differences_of(arms):
         cells = [compare(values[best, s], values[arm, s], people, bootstrap, "difference") for s in SCORES]
         words = [f"{e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]" for e in cells]
         lines.append(f"| {best} - {arm} | {' | '.join(words)} | | |")
@@ -183,13 +199,14 @@ def table(rows: list[dict[str, object]], bootstrap: int) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Measure and print the table. Returns 0, or 2 for bad input."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
+    add_data(parser)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--metric-weights", type=Path)
     parser.add_argument("--model", default="default")
     parser.add_argument("--split", default="test", choices=("val", "test"))
     parser.add_argument("--count", type=int, default=80)
     parser.add_argument("--references", default="1,3,5", type=lambda text: sorted(int(v) for v in text.split(",")))
+    parser.add_argument("--tokens", action="store_true", help="also right and wrong references without their pixels")
     parser.add_argument("--samples", type=int, default=2)
     parser.add_argument("--pictures", type=Path)
     parser.add_argument("--steps", type=int)

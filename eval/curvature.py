@@ -1,6 +1,6 @@
 """How curved a training loss is at a checkpoint: the Hessian's largest eigenvalue and its trace.
 
-    python eval/curvature.py --data ../shared/data diffusion prior gan:pdgan-face [gan:runs/x/generator] [--photos 4]
+    python eval/curvature.py --data DATA diffusion prior gan:pdgan-face [gan:runs/x/generator] [--photos 4]
 
 By Hessian-vector products (Pearlmutter 1994): power iteration for the eigenvalue, Hutchinson's estimate with signs for
 the trace (Yao 2020, PyHessian). The loss is the reconstruction part of each training on the same test cases, squared
@@ -14,10 +14,10 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 from cases import BenchmarkConfig, Item, plan_items
+from data_folder import add_data
 from torch import Tensor, nn
 
 from idinpaint.types import InputError
@@ -94,13 +94,13 @@ def hole_error(predicted: Tensor, image: Tensor, mask: Tensor) -> Tensor:
 
 def diffusion_loss(pipeline, image: Tensor, masked_image: Tensor, mask: Tensor) -> Callable[[], Tensor]:
     """Velocity error in touched cells, at TIMESTEPS with fixed noise; no landmarks and no identity given."""
-    from idinpaint.models.conditioning import build_conditions
 
     with torch.no_grad():
-        conditions = build_conditions(pipeline.autoencoder, pipeline.prior, masked_image, mask)
+        conditions = pipeline._conditions(masked_image, mask, masked_image.new_zeros(len(mask), pipeline.id_dim), None)
         std = torch.tensor(pipeline.config.residual_std).view(1, -1, 1, 1)
         clean = (pipeline.autoencoder.encode(image) - conditions.prior_latents) / std * conditions.touched
-        tokens = pipeline.id_tokens(torch.zeros(len(image), pipeline.id_dim))
+        nobody = torch.zeros(len(image), pipeline.id_dim)
+        tokens = pipeline.id_tokens(nobody)
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
     maps = torch.cat([conditions.channels, torch.zeros(len(image), 68, *clean.shape[-2:])], 1)
     alphas = pipeline.scheduler.alphas_cumprod
@@ -110,7 +110,7 @@ def diffusion_loss(pipeline, image: Tensor, masked_image: Tensor, mask: Tensor) 
         for step in TIMESTEPS:
             a = alphas[step]
             noisy, target = a.sqrt() * clean + (1 - a).sqrt() * noise, a.sqrt() * noise - (1 - a).sqrt() * clean
-            velocity = pipeline.unet(torch.cat([noisy, maps], 1), torch.tensor(step), tokens).sample
+            velocity = pipeline._predict(noisy, maps, tokens, torch.tensor(step), None, nobody, conditions.added)
             error = (velocity - target).square() * conditions.touched
             total = total + error.sum() / (clean.shape[1] * conditions.touched.sum())
         return total / len(TIMESTEPS)
@@ -131,7 +131,7 @@ def network_of(name: str, pipeline, items: Sequence[Item]) -> tuple[nn.Module, C
     from idinpaint.models.gan import GanInputs, generate, needs_landmarks, needs_prior
     from idinpaint.weights import BUNDLED
 
-    gan = load_gan(find_gan(BUNDLED, name.partition(":")[2]), pipeline.prior)
+    gan = load_gan(find_gan(BUNDLED, name.partition(":")[2]), pipeline)
     inputs = GanInputs(masked_image, mask)
     if needs_landmarks(gan.system):
         raise InputError(f"{name}: {gan.system} paints under landmarks, which this script does not give")
@@ -161,7 +161,7 @@ def main(argv: list[str] | None = None) -> int:
     """Parse, print one JSON line a network. Returns 0, or 2 for bad input."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="+", help="diffusion, prior, gan:NAME or gan:FOLDER")
-    parser.add_argument("--data", type=Path, required=True)
+    add_data(parser)
     parser.add_argument("--model", default="default", help="model or pipeline folder: the checkpoint")
     parser.add_argument("--photos", type=int, default=4, help="test cases of 20-30 %% holes in the loss")
     parser.add_argument("--steps", type=int, default=30, help="of the power iteration, at most")

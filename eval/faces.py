@@ -1,6 +1,6 @@
 """Score the face networks on held-out people and photos: hidden landmarks, identity encoder, skin parsing.
 
-    python eval/faces.py --data ../shared/data --output runs/faces.json [--only landmarks identity parsing]
+    python eval/faces.py --data DATA --output runs/faces.json [--only landmarks identity parsing]
     python eval/faces.py ... --identity full=runs/identity-full/identity.safetensors --identity teacher=FILE.pt
 
 Without checkpoints the bundled networks are scored, as the Restorer runs them. PROTOCOL.md defines the numbers.
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from cases import SPLITS, BenchmarkConfig, plan_items, read_mask
+from data_folder import add_data
 from estimates import Estimate, estimate
 from PIL import Image
 
@@ -252,7 +253,7 @@ def run(args: argparse.Namespace) -> dict[str, object]:
 def main(argv: list[str] | None = None) -> int:
     """Parse, score, print the JSON and write it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
+    add_data(parser)
     parser.add_argument("--output", type=Path, help="JSON file")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--images", type=int, default=200, help="photos of the landmark score")

@@ -1,9 +1,9 @@
 """What the GAN family's parts do: hard maps, diversity of samples, checkerboard of upsampling, speed.
 
     python eval/gan_study.py maps --output maps.png
-    python eval/gan_study.py diversity --data ../shared/data --gan runs/pdgan/generator runs/pdgan-face/generator
-    python eval/gan_study.py checkerboard --data ../shared/data --gan runs/pdgan/generator runs/pdgan-face/generator
-    python eval/gan_study.py speed --data ../shared/data --gan pdgan-face
+    python eval/gan_study.py diversity --data DATA --gan runs/pdgan/generator runs/pdgan-face/generator
+    python eval/gan_study.py checkerboard --data DATA --gan runs/pdgan/generator runs/pdgan-face/generator
+    python eval/gan_study.py speed --data DATA --gan pdgan-face
 
 Prints one JSON line a generator. Pictures of photos go where --output says, never into the repository.
 """
@@ -21,6 +21,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from cases import BenchmarkConfig, Item, plan_items
+from data_folder import add_data
 from metrics import BACKBONE_FILES, LPIPS, find_weight, weight_folders
 
 from idinpaint.bundle import load_pipeline
@@ -156,7 +157,7 @@ def run(args: argparse.Namespace) -> None:
         lpips = LPIPS("alex", backbone)
     pipeline = load_pipeline(BUNDLED / "pipeline")
     for name in args.gan:
-        gan = load_gan(find_gan(BUNDLED, name), pipeline.prior.eval())
+        gan = load_gan(find_gan(BUNDLED, name), pipeline)
         found = speed(gan, pipeline, items) if args.kind == "speed" else study(args.kind, gan, items, lpips)
         print(json.dumps({"gan": name, **found}), flush=True)
 
@@ -165,14 +166,17 @@ def main(argv: list[str] | None = None) -> int:
     """Parse and run. Returns 0, or 2 for bad input."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=("maps", "diversity", "checkerboard", "speed"))
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    add_data(parser, needed=False)
     parser.add_argument("--gan", nargs="+", default=["pdgan-face"], help="names or generator folders")
     parser.add_argument("--photos", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("maps.png"))
     parser.add_argument("--metric-weights", type=Path)
+    args = parser.parse_args(argv)
+    if args.kind != "maps" and args.data is None:
+        parser.error("--data DATA (or IDINPAINT_DATA) is needed for all but maps")
     try:
-        run(parser.parse_args(argv))
+        run(args)
     except InputError as error:
         print(f"gan_study: {error}", file=sys.stderr)
         return 2

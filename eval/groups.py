@@ -1,6 +1,6 @@
 """Faces lost and false alarms in group pictures pasted from test people, with random sizes and holes.
 
-    python eval/groups.py --data ../shared/data --output runs/groups --pictures 100 --minutes 8
+    python eval/groups.py --data DATA --output runs/groups --pictures 100 --minutes 8
 
 Resumable: a picture is a line of rows.jsonl; call it again until all are done. Lost: a face whose features the hole
 touches that is neither found nor left marked. False alarm: a hole in the background that is marked or taken for a face.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,6 +54,19 @@ def given_face_box() -> tuple[float, float, float, float]:
     return (float(-offset[0]), float(-offset[1]), side, side)
 
 
+def readable(restorer, paths: Sequence[Path], count: int) -> list[Path]:
+    """The first `count` of the aligned photos in which the package finds a face: the others are no references."""
+    found: list[Path] = []
+    for path in paths:
+        if len(found) < count:
+            try:
+                restorer.references.read_one(str(path), read_rgb(path))  # and kept there: it is not read twice
+            except InputError:
+                continue
+            found.append(path)
+    return found
+
+
 def restorer_method(name: str, config: BenchmarkConfig, restorer) -> Method:
     """A strategy of the Restorer, forced; `diffusion+ref2` gives it two other photos of the person. A generator's name,
     `NAME` or `gan:NAME`, is the strategy gan with it (which the restorer holds)."""
@@ -69,7 +82,7 @@ def restorer_method(name: str, config: BenchmarkConfig, restorer) -> Method:
         result = restorer(
             masked_photo(item),
             item.mask,
-            references=item.references[: int(extra or 0)],
+            references=readable(restorer, item.references, int(extra or 0)),
             strategy=strategy,
             num_samples=config.num_samples,
             steps=config.steps,
@@ -215,7 +228,7 @@ def method_factory(config: BenchmarkConfig, predictions: Mapping[str, Path]) -> 
         model = load_model()
         if folder is None:
             return model
-        gan = load_gan(folder, getattr(model.bundle.pipeline, "prior", None), model.device)
+        gan = load_gan(folder, model.bundle.pipeline, model.device)
         return idinpaint.Restorer(model.bundle, model.analyzer, {**model.inpainters, "gan": gan}, model.device)
 
     def make(name: str) -> Method:

@@ -21,6 +21,7 @@ from pixel_metrics import ms_ssim, psnr, seam_error, ssim
 from torch import Tensor, nn
 
 from idinpaint.types import InputError
+from idinpaint.weights import user_folder
 
 SFACE_FILE = "face_recognition_sface_2021dec.onnx"
 YUNET_FILE = "face_detection_yunet_2023mar.onnx"
@@ -211,9 +212,9 @@ class MetricSuite:
 
 
 def weight_folders(data: Path, given: Path | None) -> list[Path]:
-    """Where metric weights are looked for: the given folder, else beside the data, else the user's cache."""
+    """Where metric weights are looked for: the given one, else beside the data, else where the user keeps weights."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "idinpaint" / "metric_weights"
-    return [given] if given else [data.resolve().parent / "metric_weights", cache]
+    return [given] if given else [data.resolve().parent / "metric_weights", user_folder(), cache]
 
 
 def find_weight(name: str, folders: list[Path]) -> Path | None:
@@ -231,10 +232,9 @@ def load_metrics(data: Path, given: Path | None = None) -> MetricSuite:
     }
     for name in (SFACE_FILE, YUNET_FILE, BACKBONE_FILES["alex"]):
         if found[name] is None:
-            tool = data.parent / "tools" / "fetch_metric_weights.py"
             raise InputError(
                 f"metric weights: {name} is not in {' or '.join(map(str, folders))}; "
-                f"run `python {tool} DIR` and pass --metric-weights DIR"
+                "run `python eval/fetch_metric_weights.py DIR` and pass --metric-weights DIR"
             )
     vgg, inception = found[BACKBONE_FILES["vgg"]], found[INCEPTION_FILE]
     return MetricSuite(

@@ -1,6 +1,6 @@
 """A hundred odd inputs: what the product does with each, as a typed result. Nothing may end in a traceback.
 
-    python eval/odd_inputs.py --data ../shared/data --output runs/odd [--count 100] [--portrait PHOTO]
+    python eval/odd_inputs.py --data DATA --output runs/odd [--count 100] [--portrait PHOTO]
 
 Faces come from the validation people (or from --portrait alone, without data); the oddness is made by augmentation.
 Writes OUTPUT/odd_inputs.csv and odd_inputs.md. Exit status 1 when anything was raised that is not an InputError.

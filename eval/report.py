@@ -1,6 +1,6 @@
 """One page of a finished benchmark: curves, frontier, slices, examples, configuration; opens offline.
 
-    python eval/report.py runs/bench [--data ../shared/data] [--output report] [--labels labels.csv]
+    python eval/report.py runs/bench [--data DATA] [--output report] [--labels labels.csv]
 
 Writes OUTPUT.html (self-contained) and OUTPUT.md (tables); OUTPUT is RUN/report unless given. With --data the page
 shows examples: the methods fill those cases again. Never commit a report with photos of people.

@@ -1,10 +1,13 @@
 """A blind study: people choose between two restorations of a photo, and a model of their choices ranks the methods.
 
-    python eval/study.py make --config configs/benchmark.yaml --data ../shared/data --output study --pairs 60
+    python eval/study.py make --config configs/benchmark.yaml --data DATA --output study --pairs 60
+    python eval/study.py make --pictures runs/sheets/pictures/faces --output study   folders of pictures (below)
     python eval/study.py score study votes-*.json
 
 `make` writes OUTPUT/index.html (self-contained, opens offline; votes are kept in the browser and saved as a file) and
 OUTPUT/key.json, which says what was left and right: do not give it to the voters. Never commit either.
+--pictures DIR: DIR/masked/CASE.png and DIR/METHOD/CASE.png, as `eval/realism.py --sheet` writes them; the untouched
+photos in DIR/original are a method like any other.
 """
 
 from __future__ import annotations
@@ -19,7 +22,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from cases import BenchmarkConfig, plan_items
+from cases import BenchmarkConfig, plan_items, read_rgb
+from data_folder import add_data
 from methods import masked_photo, method_factory, parse_predictions
 from PIL import Image
 
@@ -55,19 +59,56 @@ def png_uri(pixels: np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
+class Folders:
+    """Cases whose pictures are there: FOLDER/masked/CASE.png and FOLDER/METHOD/CASE.png."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises InputError for a folder without them, or with a method that lacks a case."""
+        self.folder, self.cases = folder, sorted(path.name for path in (folder / "masked").glob("*.png"))
+        if not self.cases:
+            raise InputError(f"{folder}/masked: no PNG files there; `eval/realism.py --sheet` writes such a folder")
+        self.methods = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name != "masked")
+        for path in (folder / method / case for method in self.methods for case in self.cases):
+            if not path.is_file():
+                raise InputError(f"{path}: no such picture; every method needs every case of {folder}/masked")
+
+    def trial(self, case: int, left: str, right: str) -> tuple[list[np.ndarray], dict[str, str]]:
+        """([masked, left, right], what the key says of the case)."""
+        name = self.cases[case]
+        return [read_rgb(self.folder / kind / name) for kind in ("masked", left, right)], {"case": Path(name).stem}
+
+
+class Benchmark:
+    """The benchmark's cases, restored as they are asked for."""
+
+    def __init__(self, config: BenchmarkConfig, data: Path, predictions: Mapping[str, Path]) -> None:
+        self.cases, self.methods = plan_items(config, data), [*config.methods, *predictions]
+        self.method_of = method_factory(config, predictions)
+
+    def trial(self, case: int, left: str, right: str) -> tuple[list[np.ndarray], dict[str, str]]:
+        """([masked, left, right], what the key says of the case)."""
+        item = self.cases[case]()
+        pictures = [masked_photo(item), *(self.method_of(name)(item).image for name in (left, right))]
+        return pictures, {"case": item.id, "person": item.entry.person}
+
+
 def make(args: argparse.Namespace) -> None:
     """The page and its key."""
     config = load_config(BenchmarkConfig, args.config, args.overrides)
-    predictions = parse_predictions(args.predictions, config.methods)
-    loaders = plan_items(config, args.data)
-    plan = plan_pairs((*config.methods, *predictions), len(loaders), args.pairs, config.seed)
-    method_of, trials, key = method_factory(config, predictions), [], {}
+    if args.pictures is None and args.data is None:
+        raise InputError(
+            "make: --data or --pictures is missing; name the data sets' folder, or one of finished pictures"
+        )
+    if args.pictures:
+        source: Folders | Benchmark = Folders(args.pictures)
+    else:
+        source = Benchmark(config, args.data, parse_predictions(args.predictions, config.methods))
+    plan = plan_pairs(source.methods, len(source.cases), args.pairs, config.seed)
+    trials, key = [], {}
     for number, (case, left, right) in enumerate(plan):
-        item = loaders[case]()
-        pictures = {"left": method_of(left)(item).image, "right": method_of(right)(item).image}
-        trials.append({"id": str(number), "input": png_uri(masked_photo(item))})
-        trials[-1] |= {side: png_uri(pixels) for side, pixels in pictures.items()}
-        key[str(number)] = {"left": left, "right": right, "case": item.id, "person": item.entry.person}
+        pictures, said = source.trial(case, left, right)
+        trials.append({"id": str(number), **dict(zip(("input", "left", "right"), map(png_uri, pictures), strict=True))})
+        key[str(number)] = {"left": left, "right": right, **said}
     study = f"{config.seed}-{np.random.default_rng().integers(2**40):x}"
     text = json.dumps({"id": study, "trials": trials}).replace("<", "\\u003c")
     page = PAGE.read_text(encoding="utf-8").replace("/*TRIALS*/", text)
@@ -154,7 +195,8 @@ def main(argv: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     maker = commands.add_parser("make")
     maker.add_argument("--config", type=Path, help="YAML of the keys of BenchmarkConfig")
-    maker.add_argument("--data", type=Path, required=True)
+    add_data(maker, needed=False)
+    maker.add_argument("--pictures", type=Path, metavar="DIR", help="finished pictures, in place of restoring any")
     maker.add_argument("--output", type=Path, required=True)
     maker.add_argument("--pairs", type=int, default=60)
     maker.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")

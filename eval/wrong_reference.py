@@ -1,6 +1,6 @@
 """How surely a reference photo of another person is noticed: fitted on validation people, measured on test people.
 
-    python eval/wrong_reference.py --data ../shared/data --output runs/wrong-reference --metric-weights DIR
+    python eval/wrong_reference.py --data DATA --output runs/wrong-reference --metric-weights DIR
 
 Writes OUTPUT/wrong_reference.json, .md and .png. The vectors (eval/identity_vectors.py) are kept in OUTPUT; the same
 command resumes. PROTOCOL.md says how the numbers are made. Half a second of CPU a damaged photo.
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from data_folder import add_data
 from identity_vectors import measure
 from metrics import SFACE_FILE, find_weight, weight_folders
 from reference_trials import FALSE_ALARMS, Trials, draw_trials, fit_both, log_odds, outliers, photos_of, rates
@@ -134,7 +135,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> int:
     """Parse, run, print the tables. Returns 0, or 2 for bad input."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
+    add_data(parser)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--metric-weights", type=Path, help="folder with SFace; default: metric_weights/ by the data")
     parser.add_argument("--masks", type=int, default=2, help="damages a validation photo")

@@ -17,10 +17,10 @@ sys.path[:0] = [str(REPO / "training"), str(REPO / "eval")]
 import ablate_diffusion  # noqa: E402
 import ablate_training  # noqa: E402
 import conditioning  # noqa: E402
+from recipes import load_phases  # noqa: E402
 from sampling import Draw  # noqa: E402
 from train_diffusion import DiffusionConfig, draw_batch  # noqa: E402
 
-from idinpaint.config import load_config  # noqa: E402
 from idinpaint.types import InputError  # noqa: E402
 
 
@@ -36,7 +36,7 @@ class Pool:
 
 
 def test_each_variant_lacks_what_its_name_says():
-    base = load_config(DiffusionConfig, REPO / "configs" / "ablation-diffusion.yaml", [])
+    base = load_phases(DiffusionConfig, REPO / "configs" / "ablation-diffusion.yaml")[0].config
     assert min(base.skin_weight, base.heatmap_weight, base.identity_weight) > 0 and base.drop_identity < 1
     lacking = {}
     for name, changes in ablate_diffusion.VARIANTS.items():
@@ -100,3 +100,12 @@ def test_arms_and_table_of_the_reference_trial():
     text = conditioning.table(rows, 50)
     assert "| right 3 - wrong 3 | +0.100 [+0.100, +0.100]" in text and "| right 3 - none | +0.100" in text
     assert "| right 3 - wrong, unchecked, 3 | +0.150" in text and "| 100 % | 100 % |" in text
+    assert "| wrong 3 - none | +0.000" in text and "no pixels" not in text
+
+
+def test_references_without_their_pixels_are_compared_with_each_other():
+    arms = conditioning.arms_of([Path("own")], [Path("strange")], (1,), tokens=True)
+    assert arms["right 1, no pixels"] == arms["right 1"] and arms["wrong 1, no pixels"] == [Path("strange")]
+    pairs = conditioning.differences_of(list(arms))
+    assert ("right 1, no pixels", "wrong 1, no pixels") in pairs and ("right 1", "wrong, unchecked, 1") in pairs
+    assert all(name in arms for pair in pairs for name in pair)

@@ -105,7 +105,7 @@ def test_broken_files(folder, capsys, kind, role):
 
 
 def test_unreadable_file(folder, capsys, monkeypatch):
-    def refuse(path):
+    def refuse(path, **_):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(photo.Image, "open", refuse)  # the tests may run as root, who may read anything

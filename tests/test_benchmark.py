@@ -36,6 +36,17 @@ class StubIdentity:
         return vector / np.linalg.norm(vector), np.array([[90, 100], [160, 100], [128, 140], [100, 180], [150, 180.0]])
 
 
+def test_photos_without_a_readable_face_are_no_references(restorer, tmp_path):
+    from skimage.data import astronaut
+
+    paths = [tmp_path / f"{name}.png" for name in ("grey", "face", "again")]
+    face = Image.fromarray(astronaut()[:300, 80:380]).resize((256, 256))
+    for path, picture in zip(paths, (Image.new("RGB", (256, 256), "grey"), face, face), strict=True):
+        picture.save(path)
+    assert methods.readable(restorer, paths, 1) == [paths[1]]
+    assert methods.readable(restorer, paths, 5) == paths[1:] and methods.readable(restorer, paths, 0) == []
+
+
 @pytest.fixture
 def data(tmp_path, monkeypatch) -> Path:
     """A data folder with two made-up photos of three test people and the test masks of one bin."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 import json
 from pathlib import Path
 
@@ -126,3 +127,48 @@ def test_what_cannot_be_signed_is_refused_in_one_line(chain, tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     with pytest.raises(InputError, match="cannot be signed"):
         other.seal((tmp_path / "a.png").read_bytes(), Path("b.png"), tmp_path / "a.png", FACTS)
+
+
+@pytest.mark.parametrize("suffix, kind", [("jpg", "image/jpeg"), ("png", "image/png"), ("webp", "image/webp")])
+@pytest.mark.parametrize("thumbnail", [True, False])
+def test_a_thumbnail_in_the_originals_manifest_stays_behind(chain, tmp_path, suffix, kind, thumbnail):
+    """The camera's manifest shows the face under the mask; its chain is kept when it shows nothing."""
+    import c2pa
+
+    signer = Credentials(*chain)
+    plain, source = io.BytesIO(), tmp_path / f"a.{suffix}"
+    Image.fromarray(skimage.data.astronaut()).save(plain, {"jpg": "JPEG"}.get(suffix, suffix.upper()))
+    settings = c2pa.Context.from_dict({"builder": {"thumbnail": {"enabled": False}}})
+    definition = {**manifest(FACTS), "assertions": [manifest(FACTS)["assertions"][1]]}
+    if thumbnail:
+        definition["thumbnail"] = {"format": "image/jpeg", "identifier": "thumb.jpg"}
+    builder, secret = c2pa.Builder(definition, settings), b"\xff\xd8 the hidden face \xff\xd9"
+    builder.set_intent(c2pa.C2paBuilderIntent.CREATE, c2pa.C2paDigitalSourceType.DIGITAL_CAPTURE)
+    if thumbnail:
+        builder.add_resource("thumb.jpg", io.BytesIO(secret))
+    info = c2pa.C2paSignerInfo(signer.algorithm, signer.chain, signer.key, None)
+    with source.open("w+b") as file:
+        builder.sign(c2pa.Signer.from_info(info), kind, io.BytesIO(plain.getvalue()), file)
+    assert (secret in source.read_bytes()) == thumbnail
+    blank = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(blank, "PNG")
+    sealed = signer.seal(blank.getvalue(), Path("o.png"), source, FACTS)
+    assert b"hidden face" not in sealed
+    found = json.loads(c2pa.Reader("image/png", io.BytesIO(sealed)).json())
+    assert found["validation_state"] == "Valid"
+    named = found["manifests"][found["active_manifest"]]["ingredients"][0]
+    assert named["title"] == source.name and ("active_manifest" in named) != thumbnail
+
+
+def test_a_damaged_manifest_of_the_original_is_named(chain, tmp_path):
+    import c2pa  # noqa: F401
+
+    signer = Credentials(*chain)
+    source = tmp_path / "a.png"
+    Image.new("RGB", (8, 8)).save(source)
+    signed = signer.seal(source.read_bytes(), source, source, FACTS)
+    cut = signed.index(b"caBX") + 60
+    source.write_bytes(signed[:cut] + bytes(200) + signed[cut + 200 :])
+    with pytest.raises(InputError) as caught:
+        signer.seal(signed, Path("o.png"), source, FACTS)
+    assert "a.png" in str(caught.value) and "cert.pem" not in str(caught.value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +13,7 @@ from idinpaint.controller import LADDER, RUNGS, ControllerConfig, decide, load_c
 from idinpaint.types import InputError
 
 WITHOUT_GAN = ("telea", "diffusion", "colorize", "abstain")
-ARTICLE = load_controller("configs/controller-article.yaml")
+ARTICLE = load_controller(Path(__file__).parents[1] / "configs" / "controller-article.yaml")
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,7 @@ def test_wrong_files_and_lost_processes_are_said_in_a_line(tmp_path):
     assert any("asked for 2 processes and started one" in line and "torchrun" in line for line in lines)
     assert "Traceback" not in done.stderr and done.returncode != 0
     for setting, said in (
-        ({"report_to": "wandb"}, "tensorboard, none"),
+        ({"report_to": "nonesuch"}, "tensorboard, wandb, comet_ml, none"),
         ({"gradient_checkpointing": True}, "set it to false"),
         ({"chosen_samples": 3, "gradient_accumulation_steps": 2}, "multiple of 2"),
         ({"train_batch_size": 0}, "less than 1"),

@@ -13,7 +13,6 @@ from safetensors.torch import load_file
 from test_training import REPO, launch, small_data, vgg_like
 
 from idinpaint import Restorer
-from idinpaint.config import load_config
 from idinpaint.inpainters.gan import find_gan, load_gan, system_of
 from idinpaint.models.encdec import EncoderDecoder
 from idinpaint.models.gan import SYSTEMS
@@ -31,24 +30,24 @@ def test_a_resumed_gan_run_equals_an_uninterrupted_one_and_restores(shared, tmp_
     root = small_data(shared, tmp_path)
     common = (*QUICK, f"alex={shared}/models/alexnet_features_torchvision.pth", "max_train_steps=4")
     common += ("widths=[16, 16, 16]", "modulation_width=8", "lr_warmup_steps=1", "learning_rate=0.01", "init_from=null")
-    whole = launch("train_gan.py", "pdgan-face.yaml", root, *common, f"output_dir={tmp_path}/whole")
+    whole = launch("train_gan.py", "pdgan-face.yaml", root, *common, f"output_dir={tmp_path}/whole", phase="face")
     assert whole.returncode == 0, whole.stderr[-2000:]
-    again = tmp_path / "again"
-    again.mkdir()
-    (tmp_path / "whole" / "checkpoint-2").rename(again / "checkpoint-2")
-    resumed = launch("train_gan.py", "pdgan-face.yaml", root, *common, f"output_dir={again}")
+    again = tmp_path / "again" / "face"
+    again.mkdir(parents=True)
+    (tmp_path / "whole" / "face" / "checkpoint-2").rename(again / "checkpoint-2")
+    resumed = launch("train_gan.py", "pdgan-face.yaml", root, *common, f"output_dir={again.parent}", phase="face")
     assert resumed.returncode == 0, resumed.stderr[-2000:]
-    first, second = (load_file(tmp_path / n / "generator.safetensors") for n in ("whole", "again"))
+    first, second = (load_file(tmp_path / n / "face" / "generator.safetensors") for n in ("whole", "again"))
     assert all(torch.allclose(first[k], second[k], atol=1e-5) for k in first)
-    rows = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (tmp_path / "whole" / "face" / "log.jsonl").read_text().splitlines()]
     looks = [r for r in rows if "val_hole_psnr" in r]
     assert [r["step"] for r in looks] == [0, 2, 4]
     assert looks[0]["val_hole_psnr"] == pytest.approx(looks[0]["prior_hole_psnr"], abs=0.01)  # it starts as the prior
     assert looks[-1]["val_hole_psnr"] != pytest.approx(looks[0]["val_hole_psnr"], abs=1e-6)
     terms = {"l1", "perceptual", "adversarial", "matching", "diversity", "skin", "heatmap", "discriminator"}
     assert all(terms <= set(r) and all(np.isfinite(r[t]) for t in terms) for r in rows if "l1" in r)
-    assert len(list((tmp_path / "whole" / "validation").glob("step-*.png"))) == 3
-    restores_with(tmp_path / "whole" / "generator", samples=2)
+    assert len(list((tmp_path / "whole" / "face" / "validation").glob("step-*.png"))) == 3
+    restores_with(tmp_path / "whole" / "face" / "generator", samples=2)
 
 
 def restores_with(folder: Path, samples: int) -> None:
@@ -59,13 +58,13 @@ def restores_with(folder: Path, samples: int) -> None:
     results = [restorer(portrait, mask, strategy="gan", num_samples=samples, seed=5, face_box=FACE_BOX) for _ in "ab"]
     assert np.array_equal(results[0].image, results[1].image)
     assert np.array_equal(results[0].image[~mask], portrait[~mask]) and not results[0].abstained
-    own = [c for c in results[0].candidates[0] if c.own_share is None]  # the rest comes from the face's other half
+    own = [c for c in results[0].candidates[0]]
     assert results[0].decision.strategy == "gan" and len(own) == samples
     if samples > 1:
         made = {c.seed: c.image for c in own}
         assert set(made) == {5, 6} and not np.array_equal(made[5], made[6])
         alone = restorer(portrait, mask, strategy="gan", num_samples=1, seed=6, face_box=FACE_BOX)
-        (single,) = (c for c in alone.candidates[0] if c.own_share is None)
+        (single,) = (c for c in alone.candidates[0])
         difference = made[6].astype(int) - single.image
         assert np.abs(difference).max() <= 1  # a sample depends on its own seed only
 
@@ -126,13 +125,12 @@ def test_a_generator_knows_its_system():
 def test_wrong_recipes_are_named(monkeypatch):
     monkeypatch.syspath_prepend(str(REPO / "training"))
     from gan_examples import GanConfig
-    from gan_trainer import GanTrainer
     from train_gan import build_generator
 
     with pytest.raises(InputError, match="system pdgn: use one of pconv, pdgan"):
         build_generator(GanConfig(system="pdgn"))
     with pytest.raises(InputError, match="the GAN loop has no"):
-        GanTrainer(GanConfig(use_ema=False), lambda: None)
+        GanConfig(use_ema=False).prepare()
 
 
 RECIPES = [p for p in sorted((REPO / "configs").glob("*.yaml")) if "\nsystem: " in p.read_text(encoding="utf-8")]
@@ -142,9 +140,10 @@ RECIPES = [p for p in sorted((REPO / "configs").glob("*.yaml")) if "\nsystem: " 
 def test_gan_recipes_build_what_they_name(monkeypatch, path):
     monkeypatch.syspath_prepend(str(REPO / "training"))
     from gan_examples import GanConfig
+    from recipes import load_phases
     from train_gan import build_generator
 
-    config = load_config(GanConfig, path)
-    with torch.device("meta"):
-        net = build_generator(config)
-    assert isinstance(net, SYSTEMS[config.system])
+    for phase in load_phases(GanConfig, path):
+        with torch.device("meta"):
+            net = build_generator(phase.config)
+        assert isinstance(net, SYSTEMS[phase.config.system])

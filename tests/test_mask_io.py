@@ -42,7 +42,7 @@ def test_invert(tmp_path):
 @given(st.integers(0, 2**32 - 1))
 @settings(max_examples=20, deadline=None)
 def test_inverting_twice_is_the_same(tmp_path_factory, seed):
-    values = np.random.default_rng(seed).integers(0, 256, (30, 40))
+    values = 255 * np.random.default_rng(seed).integers(0, 2, (30, 40))
     path = save(tmp_path_factory.mktemp("mask"), values)
     assert np.array_equal(load_mask(path, SIZE)[0], ~load_mask(path, SIZE, invert=True)[0])
     assert np.array_equal(load_mask(path, SIZE)[0], values >= 128)
@@ -82,11 +82,21 @@ def test_a_hole_drawn_in_dark_grey_is_refused_with_the_value(tmp_path):
         load_mask(save(tmp_path, HOLE * 127), SIZE)
 
 
-def test_soft_masks_are_cut_at_half_and_said(tmp_path):
+@pytest.mark.parametrize("invert", [False, True])
+def test_all_that_a_soft_rim_touches_is_hole_and_said(tmp_path, invert):
     values = HOLE * 255
-    values[5, 8:20], values[14, 8:20] = 127, 128
-    mask, notices = load_mask(save(tmp_path, values), SIZE)
-    assert not mask[5].any() and mask[14, 8:20].all() and "grey" in notices[0]
+    values[5, 8:20], values[14, 8:20] = 40, 128
+    values[25, 30] = 100  # grey that touches no hole
+    values = 255 - values if invert else values
+    mask, notices = load_mask(save(tmp_path, values), SIZE, invert=invert)
+    assert np.array_equal(mask, HOLE) and "grey" in notices[0]
+
+
+def test_the_rings_of_a_jpeg_are_no_rim(tmp_path):
+    hole = np.zeros((60, 80), bool)
+    hole[21:41, 19:50] = True
+    Image.fromarray((hole * 255).astype(np.uint8)).save(tmp_path / "m.jpg", quality=75)
+    assert np.mean(load_mask(tmp_path / "m.jpg", (80, 60))[0] != hole) < 0.01
 
 
 def test_a_mask_lost_by_shrinking_is_refused(tmp_path):
@@ -127,3 +137,63 @@ def test_exif_orientation_of_a_mask_is_applied(tmp_path):
     exif[0x0112] = 6
     Image.fromarray(np.rot90(HOLE * 255).astype(np.uint8)).save(tmp_path / "m.png", exif=exif)
     assert np.array_equal(load_mask(tmp_path / "m.png", SIZE)[0], HOLE)
+
+
+# what people paint ------------------------------------------------------------------------------------------------
+
+COLOURS = {"red": (255, 0, 0), "black": (0, 0, 0), "yellow": (255, 255, 0), "grey": (128, 128, 128), "blue": (0, 0, 90)}
+
+
+def portrait(size=SIZE):
+    """A colourful picture without flat parts."""
+    y, x = np.mgrid[: size[1], : size[0]]
+    noise = np.random.default_rng(0).normal(0, 15, (size[1], size[0], 3))
+    return np.clip(np.stack([40 + 4 * x, 200 - 5 * y, 90 + 2 * (x + y)], -1) + noise, 0, 230).astype(np.uint8)
+
+
+@pytest.mark.parametrize("opacity", [255, 100])
+@pytest.mark.parametrize("colour", COLOURS)
+def test_strokes_on_a_transparent_layer_whatever_their_colour(tmp_path, colour, opacity):
+    rgba = np.zeros((30, 40, 4), np.uint8)
+    rgba[HOLE] = (*COLOURS[colour], opacity)
+    mask, notices = load_mask(save(tmp_path, rgba), SIZE)
+    assert np.array_equal(mask, HOLE) and "transparen" in notices[0]
+
+
+@pytest.mark.parametrize("ground", [0, 255])
+@pytest.mark.parametrize("colour", ["red", "yellow", "blue"])
+def test_coloured_strokes_on_a_plain_ground(tmp_path, colour, ground):
+    rgb = np.full((30, 40, 3), ground, np.uint8)
+    rgb[HOLE] = COLOURS[colour]
+    for mode in (None, "P"):
+        mask, notices = load_mask(save(tmp_path, rgb, mode=mode), SIZE)
+        assert np.array_equal(mask, HOLE) and "colour" in notices[0]
+
+
+def test_masks_of_zero_and_one(tmp_path):
+    mask, notices = load_mask(save(tmp_path, HOLE), SIZE)
+    assert np.array_equal(mask, HOLE) and "0 and 1" in notices[0]
+    assert np.array_equal(load_mask(save(tmp_path, HOLE), SIZE, invert=True)[0], ~HOLE)
+
+
+@pytest.mark.parametrize("colour", ["red", "black", "blue"])
+@pytest.mark.parametrize("name", ["m.png", "m.jpg"])
+def test_a_marked_copy_of_the_photo_is_the_mask_of_its_marks(tmp_path, colour, name):
+    photo = np.kron(portrait(), np.ones((4, 4, 1))).astype(np.uint8)
+    hole = np.kron(HOLE, np.ones((4, 4), bool))
+    marked = photo.copy()
+    marked[hole] = COLOURS[colour]
+    Image.fromarray(marked).save(tmp_path / name, **({} if name.endswith("png") else {"quality": 92}))
+    mask, notices = load_mask(tmp_path / name, (160, 120), photo=photo)
+    wrong = mask != hole
+    assert wrong.sum() == 0 if name == "m.png" else wrong.mean() < 0.02
+    assert any("marked copy" in notice for notice in notices)
+
+
+def test_a_photo_is_no_mask(tmp_path):
+    photo = portrait()
+    with pytest.raises(InputError, match="without marks"):
+        load_mask(save(tmp_path, photo), SIZE, photo=photo)
+    for other in (None, photo[::-1].copy()):
+        with pytest.raises(InputError, match="looks like a photo"):
+            load_mask(save(tmp_path, photo), SIZE, photo=other)

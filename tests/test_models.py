@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from idinpaint.models.autoencoder import FaceAutoencoder
-from idinpaint.models.conditioning import build_conditions
+from idinpaint.models.conditioning import build_conditions, stage_one
 from idinpaint.models.face_maps import FaceMaps, expected_points
 from idinpaint.models.id_encoder import IdentityNet
 from idinpaint.models.id_tokens import IdentityTokens
@@ -110,8 +110,9 @@ def test_conditions_do_not_read_the_hole():
     mask[..., 10:30, 20:50] = 1
     image = smooth_faces(1)
     with torch.no_grad():
-        a = build_conditions(autoencoder, prior, image, mask)
-        b = build_conditions(autoencoder, prior, torch.where(mask.bool(), torch.randn_like(image), image), mask)
+        a = build_conditions(autoencoder, stage_one(prior, image, mask), image, mask)
+        other = torch.where(mask.bool(), torch.randn_like(image), image)
+        b = build_conditions(autoencoder, stage_one(prior, other, mask), other, mask)
     assert torch.equal(a.channels, b.channels) and a.channels.shape == (1, 12, 8, 8)
     assert torch.equal(a.touched, F.max_pool2d(mask, 8))
 

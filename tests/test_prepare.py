@@ -253,3 +253,21 @@ def test_a_cut_off_face_is_mirrored_or_dropped(reader, tmp_path, monkeypatch):
     Image.fromarray(skimage.data.astronaut()[:chin]).save(tmp_path / "cut.png")
     (result,) = reader.read([Source("cut.png", "cut.png")])
     assert not isinstance(result, Face) and isinstance(result[1], Drop) and result[1].kind in ("cut off", "no face")
+
+
+def test_a_name_that_is_not_utf8_is_one_photo_among_others(tmp_path, aligned):
+    folder = tmp_path / "photos" / "ann"
+    folder.mkdir(parents=True)
+    for name in (b"1.png", b"\xff.png"):
+        with open(os.path.join(os.fsencode(folder), name), "wb") as file:
+            Image.fromarray(aligned).save(file, "PNG")
+    assert main(["prepare", str(folder.parent), str(tmp_path / "out"), *OPTIONS]) == 0
+    assert sorted(rows_of(tmp_path / "out")) == ["ann/1.png", "ann/\\udcff.png"]
+
+
+@pytest.mark.parametrize("text", ["[]", "5", '{"shards": 5}', '{"shards": [1]}', '{"shards', ""])
+def test_a_list_of_shards_that_is_none(tmp_path, photos, capsys, text):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "prepare.json").write_text(text)
+    assert main(["prepare", str(photos), str(tmp_path / "out"), *OPTIONS]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -48,8 +48,8 @@ def test_identity_decides_beyond_a_tie():
 
 def test_what_looks_like_nobody_never_wins_by_similarity():
     smear, person = replace(candidate(1, 0.9), believable=0.4), replace(candidate(2, 0.1), believable=1.2)
-    own_half = replace(candidate(3, 0.9), believable=0.6, own_share=0.9)
-    assert order(smear, person, own_half) == [2, 3, 1]
+    better = replace(candidate(3, 0.9), believable=0.6)
+    assert order(smear, person, better) == [2, 3, 1]
     assert "believable only 0.40" in rank([smear, person], FACE, Landmarks())[1].reason
 
 

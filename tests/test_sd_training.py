@@ -97,7 +97,7 @@ def test_the_base_chooses_the_recipe(monkeypatch, capsys):
 
     sd = ["--config", str(REPO / "configs" / "diffusion-sd15-inpaint.yaml")]
     assert asked_base(sd) == "sd" and asked_base([*sd, "--set", "base=small"]) == "small"
-    assert asked_base(["--config", str(REPO / "configs" / "diffusion-256.yaml")]) == "small"
+    assert asked_base(["--config", str(REPO / "configs" / "diffusion.yaml")]) == "small"
     monkeypatch.setattr(sys, "argv", ["x", *sd, "--set", "base=tiny"])
     with pytest.raises(SystemExit) as caught:
         run_chosen(lambda config: None, dict)

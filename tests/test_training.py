@@ -21,9 +21,10 @@ REPO = Path(__file__).parents[1]
 SPLITS = REPO / "configs" / "splits"
 
 
-def launch(script: str, config: str, shared: Path, *overrides: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1"]
+def launch(script: str, config: str, shared: Path, *overrides: str, phase: str = "") -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "accelerate.commands.launch", "-q", "--cpu", "--num_processes", "1"]
     command += [f"training/{script}", "--config", f"configs/{config}", "--set", f"train_data_dir={shared / 'data'}"]
+    command += ["--phase", phase] if phase else []
     for item in overrides:
         command += ["--set", item]
     return subprocess.run(command, cwd=REPO, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": "src"})
@@ -63,29 +64,30 @@ def test_a_resumed_run_equals_an_uninterrupted_one(shared, tmp_path):
     common += (f"perceptual_features={shared}/models/alexnet_features_torchvision.pth", "init_from=null")
     common += ("lr_warmup_steps=1", "checkpointing_steps=2", "max_train_steps=4", "feature_masks=0.5")
     common += ("vgg_weight=0.1", f"vgg={vgg_like(tmp_path / 'vgg.pth')}", "vgg_layers=[1, 6]")
-    whole = launch("train_prior.py", "prior-128.yaml", root, *common, f"output_dir={tmp_path}/whole")
+    whole = launch("train_prior.py", "prior.yaml", root, *common, f"output_dir={tmp_path}/whole", phase="128")
     assert whole.returncode == 0, whole.stderr[-2000:]
     # Interrupted after step 2: the newer checkpoint is taken away, and the same command goes on.
-    again = tmp_path / "again"
-    again.mkdir()
-    (tmp_path / "whole" / "checkpoint-2").rename(again / "checkpoint-2")
-    resumed = launch("train_prior.py", "prior-128.yaml", root, *common, f"output_dir={again}")
+    again = tmp_path / "again" / "128"
+    again.mkdir(parents=True)
+    (tmp_path / "whole" / "128" / "checkpoint-2").rename(again / "checkpoint-2")
+    resumed = launch("train_prior.py", "prior.yaml", root, *common, f"output_dir={again.parent}", phase="128")
     assert resumed.returncode == 0, resumed.stderr[-2000:]
-    first, second = (load_file(tmp_path / n / "prior.safetensors") for n in ("whole", "again"))
+    first, second = (load_file(tmp_path / n / "128" / "prior.safetensors") for n in ("whole", "again"))
     assert all(torch.allclose(first[k].float(), second[k].float(), atol=1e-6) for k in first)
-    rows = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (tmp_path / "whole" / "128" / "log.jsonl").read_text().splitlines()]
     assert [r["step"] for r in rows if "l1" in r] == [1, 2, 3, 4] and all(r["loss"] > 0 for r in rows if "loss" in r)
     assert all(r["vgg"] > 0 for r in rows if "l1" in r)
-    assert yaml.safe_load((tmp_path / "whole" / "config.yaml").read_text())["resolution"] == 64
+    assert yaml.safe_load((tmp_path / "whole" / "128" / "config.yaml").read_text())["resolution"] == 64
 
 
 def test_diffusion_training_writes_a_pipeline_that_restores(shared, tmp_path):
     root = small_data(shared, tmp_path)
     bundled = REPO / "src" / "idinpaint" / "weights_bundled"
     parts = {n: bundled / f"{n}.safetensors" for n in ("landmarks", "identity", "parsing")}
+    parts["perceptual_features"] = shared / "models" / "alexnet_features_torchvision.pth"
     parts["identity_teacher"] = shared / "models" / "mobilefacenet_foamliu_arcface.pt"
     weights = "diffusion_pytorch_model.safetensors"
-    parts |= {n: bundled / "pipeline" / n / weights for n in ("prior", "autoencoder")}
+    parts |= {"prior": bundled / "pipeline" / "prior", "autoencoder": bundled / "pipeline" / "autoencoder" / weights}
     options = [f"{k}={v}" for k, v in parts.items()]
     options += [
         "max_train_steps=2",
@@ -93,8 +95,6 @@ def test_diffusion_training_writes_a_pipeline_that_restores(shared, tmp_path):
         "pool_size=16",
         "log_steps=1",
         "init_from=null",
-        "prior_blocks=2",
-        "prior_rank_share=0.5",
         "widths=[32, 32, 64]",
         "token_dim=64",
         "pixel_window=256",
@@ -107,9 +107,9 @@ def test_diffusion_training_writes_a_pipeline_that_restores(shared, tmp_path):
         "vgg_layers=[1, 6]",
         f"residual_std={[0.7] * 16}",  # measuring it takes a minute
     ]
-    run = launch("train_diffusion.py", "diffusion-256.yaml", root, *options, f"output_dir={tmp_path}/run")
+    run = launch("train_diffusion.py", "diffusion.yaml", root, *options, f"output_dir={tmp_path}/run", phase="base")
     assert run.returncode == 0, run.stderr[-2000:]
-    rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (tmp_path / "run" / "base" / "log.jsonl").read_text().splitlines()]
     terms = ("diffusion", "l1", "perceptual", "skin", "heatmap", "identity", "vgg")
     assert [r["step"] for r in rows if "loss" in r] == [1, 2]
     assert all(np.isfinite(r[term]) and r[term] >= 0 for r in rows if "loss" in r for term in terms)
@@ -118,15 +118,15 @@ def test_diffusion_training_writes_a_pipeline_that_restores(shared, tmp_path):
     portrait = skimage.data.astronaut()
     mask = np.zeros((512, 512), bool)
     mask[100:120, 200:230] = True
-    restorer = Restorer.from_pretrained(str(tmp_path / "run" / "pipeline"), device="cpu")
+    restorer = Restorer.from_pretrained(str(tmp_path / "run" / "base" / "pipeline"), device="cpu")
     result = restorer(portrait, mask, strategy="diffusion", num_samples=1, steps=1)
     assert np.array_equal(result.image[~mask], portrait[~mask]) and not result.abstained
 
 
 def test_a_misspelt_key_and_missing_data_are_one_line(tmp_path):
-    wrong = launch("train_prior.py", "prior-128.yaml", tmp_path, "learning_rat=1")
+    wrong = launch("train_prior.py", "prior.yaml", tmp_path, "learning_rat=1")
     assert wrong.returncode != 0 and "did you mean `learning_rate`" in wrong.stderr
-    missing = launch("train_prior.py", "prior-128.yaml", tmp_path, f"output_dir={tmp_path}/run")
+    missing = launch("train_prior.py", "prior.yaml", tmp_path, f"output_dir={tmp_path}/run")
     assert missing.returncode != 0 and "no such folder" in missing.stderr
 
 

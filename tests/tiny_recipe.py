@@ -7,6 +7,7 @@ import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import skimage.data
@@ -27,6 +28,9 @@ from idinpaint.tensors import to_tensor  # noqa: E402
 @dataclass
 class TinyConfig(LoopConfig):
     """Settings of the recipe; the last three make it fail on purpose."""
+
+    SHARED: ClassVar[tuple[str, ...]] = ("chosen_samples",)
+    DATA: ClassVar[bool] = False
 
     batch_norm: bool = False
     chosen_samples: int = 4
@@ -55,6 +59,7 @@ def kill_while_saving(step: int) -> None:
 
 def main(config: TinyConfig) -> None:
     """Train and write tiny.safetensors."""
+    config.prepare()
     photo = skimage.data.astronaut()[:128, 160:288]
     device = training_device()  # asked for before `train`, as the recipes do
     held = to_tensor(photo[None, 32:96, 32:96])

@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from recipes import load_phases
 from safetensors.torch import load_file, save_file
 from train_diffusion import DiffusionConfig, make_pool
 from train_diffusion import main as train_one
 
-from idinpaint.config import load_config
 from idinpaint.types import NUM_LANDMARKS, InputError
 
 VARIANTS: dict[str, dict[str, float]] = {
@@ -57,7 +57,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
     args = parser.parse_args(argv)
     try:
-        base = replace(load_config(DiffusionConfig, args.config, args.overrides), seed=args.seeds[0])
+        base = replace(load_phases(DiffusionConfig, args.config, args.overrides)[0].config, seed=args.seeds[0])
+        base.prepare()
         pool = None
         for name, seed in order(args.seeds):
             folder = args.output / f"{name}-{seed}"

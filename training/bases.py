@@ -15,8 +15,9 @@ BASES = ("small", "sd")
 
 def asked_base(arguments: Sequence[str]) -> str:
     """The `base` of `--config FILE --set base=...`; small when nothing says otherwise or the file cannot be read."""
-    parser = argparse.ArgumentParser(add_help=False)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config")
+    parser.add_argument("--base")
     parser.add_argument("--set", action="append", default=[], dest="overrides")
     known = parser.parse_known_args(arguments)[0]
     base = "small"
@@ -28,7 +29,7 @@ def asked_base(arguments: Sequence[str]) -> str:
     for item in known.overrides:
         key, _, value = item.partition("=")
         base = value.strip() if key.strip() == "base" else base
-    return str(base)
+    return str(known.base or base)
 
 
 def run_chosen(small_main: Callable[[Any], None], small_config: type) -> None:

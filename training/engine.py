@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from checkpoints import save_weights
+from launching import parse, warn_of_missing_processes
 from loop_config import LoopConfig, process_state
+from recipes import check_start, load_phases, note_result
 from sampling import Draw
 from trainer import Batch, LossFunction, Terms, Trainer
 
@@ -70,23 +72,36 @@ def train(
             trainer.log.close()
 
 
-def parse_arguments(config_class: type) -> Any:
-    """`--config FILE [--set key=value]...` -> an instance of the recipe's dataclass."""
-    import argparse
+def run_recipe(main: Callable[[Any], None], config_class: type, words: Sequence[str] | None = None) -> None:
+    """Run the phases of the recipe that the command line names, each that is not done yet, one after the other.
 
-    from idinpaint.config import load_config
-
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--config", required=True)
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
-    arguments = parser.parse_args()
-    return load_config(config_class, arguments.config, arguments.overrides)
+    Every phase is checked before the first begins; --phase NAME runs that one alone, also again.
+    """
+    warn_of_missing_processes()
+    path, wanted, given = parse(config_class, words)
+    phases = load_phases(config_class, path, given)
+    if wanted is not None and wanted not in [phase.name for phase in phases]:
+        raise InputError(f"--phase {wanted}: {path} has {', '.join(p.name for p in phases if p.name) or 'no phases'}")
+    chosen = [phase for phase in phases if wanted in (None, phase.name)]
+    for phase in chosen:
+        phase.config.prepare()
+    for phase in chosen:
+        if wanted is None and phase.done:
+            if main_process():
+                print(f"phase {phase.name}: done already; --phase {phase.name} goes on with it", flush=True)
+            continue
+        if phase.name and main_process():
+            print(f"phase {phase.name}: {phase.config.output_dir}", flush=True)
+        check_start(phase)
+        main(phase.config)
+        if phase.name and main_process():
+            note_result(phase.config)
 
 
 def run_script(main: Callable[[Any], None], config_class: type) -> None:
     """Entry point of a training script: one clear line and status 2 for bad input or a missing file."""
     try:
-        main(parse_arguments(config_class))
+        run_recipe(main, config_class)
     except InputError as error:
         message = str(error)
     except FileNotFoundError as error:

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from accelerate.utils import gather
 from face_conditions import draw_identity, people_of, skin_of
-from identity_terms import align_faces, load_frozen
+from identity_terms import align_faces, load_frozen, load_prior
 from loop_config import process_state
+from run_log import progress
 from sampling import MEASURE, POOL, stream
 from train_prior import jitter
 
@@ -20,10 +21,9 @@ from idinpaint.data import PhotoEntry, load_training_masks
 from idinpaint.faces.parsing import PARSING_CLASSES
 from idinpaint.masks import feature_block, random_mask
 from idinpaint.models.autoencoder import FaceAutoencoder
-from idinpaint.models.conditioning import build_conditions
+from idinpaint.models.conditioning import build_conditions, stage_one
 from idinpaint.models.face_maps import FaceMaps, expected_points
 from idinpaint.models.id_encoder import IdentityNet
-from idinpaint.models.pconv import PConvPrior
 from idinpaint.tensors import to_tensor
 
 if TYPE_CHECKING:
@@ -41,9 +41,8 @@ class ExamplePool:
     ) -> None:
         self.config, self.photos, self.device = config, photos, device
         self.masks = load_training_masks(config.train_data_dir, config.splits_dir)
-        prior = PConvPrior(blocks=config.prior_blocks, rank_share=config.prior_rank_share)
-        self.autoencoder = load_frozen(FaceAutoencoder(), config.autoencoder, device)
-        self.prior = load_frozen(prior, config.prior, device)
+        self.autoencoder = load_frozen(FaceAutoencoder(), config.autoencoder, device, "detail.")
+        self.prior = load_prior(config.prior, device)
         self.landmarker = load_frozen(FaceMaps(68), config.landmarks, device)
         self.identity = load_frozen(IdentityNet(), config.identity, device)
         classes = len(PARSING_CLASSES)
@@ -51,7 +50,8 @@ class ExamplePool:
         self.keys = (*KEYS, "skin") if self.parser is not None else KEYS
         self.same_person = people_of(entries)
         empty = torch.zeros(32, 1, 256, 256)
-        parts = (to_tensor(photos[i : i + 32]) for i in range(0, len(photos), 32))
+        starts = progress(range(0, len(photos), 32), -(-len(photos) // 32), "reading the photos' identities")
+        parts = (to_tensor(photos[i : i + 32]) for i in starts)
         self.embeddings = torch.cat([self._embed(part, empty[: len(part)])[0] for part in parts])
         self.number, self.examples = -1, {}
         if config.residual_std:
@@ -75,7 +75,7 @@ class ExamplePool:
         image = to_tensor(np.stack([jitter(rng, self.photos[i]) for rng, i in pairs])).to(self.device)
         mask = torch.from_numpy(np.stack([self._hole(rng) for rng in generators])[:, None]).float().to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16):
-            made = build_conditions(self.autoencoder, self.prior, image * (1 - mask), mask)
+            made = build_conditions(self.autoencoder, stage_one(self.prior, image * (1 - mask), mask), image, mask)
             target = self.autoencoder.encode(image)
         visible, points = self._embed(image, mask)
         shares = (self.config.reference_share, self.config.drop_identity)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from identity_terms import align_faces, load_frozen
+from run_log import progress
 
 from idinpaint.data import PhotoEntry
 from idinpaint.faces.parsing import PARSING_CLASSES, upsample
@@ -83,7 +84,7 @@ class FaceConditions:
         self.others = people_of(entries)
         whole = torch.zeros(32, 1, 256, 256)
         parts = []
-        for start in range(0, len(photos), 32):
+        for start in progress(range(0, len(photos), 32), -(-len(photos) // 32), "reading the photos' identities"):
             images = to_tensor(photos[start : start + 32])
             parts.append(self._read(images, whole[: len(images)])[1])
         self.embeddings = torch.cat(parts)

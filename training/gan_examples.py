@@ -6,41 +6,54 @@ windows and latents. A pool is a pure function of (seed, number), and so is ever
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from engine import Draw, LoopConfig
-from identity_terms import load_frozen
+from identity_terms import load_frozen, load_prior
+from places import BUNDLE
 from sampling import MEASURE, POOL, stream
 from train_prior import jitter
 
 from idinpaint.bundle import load_pipeline
-from idinpaint.data import list_identity_folders, load_photos, load_training_masks, read_split, training_photos
+from idinpaint.data import load_photos, load_training_masks, training_photos, validation_photos
 from idinpaint.masks import random_mask
 from idinpaint.models.face_maps import FaceMaps, expected_points
-from idinpaint.models.gan import needs_landmarks, needs_prior
+from idinpaint.models.gan import SYSTEMS, needs_landmarks, needs_prior
 from idinpaint.models.lafin import landmark_map
-from idinpaint.models.pconv import PConvPrior
 from idinpaint.tensors import draw_heatmaps, to_tensor, to_uint8
+from idinpaint.types import InputError
 
 Z_DIM = 128
 SKIN = 1  # index of skin among the parser's ten classes
-BUNDLED = "src/idinpaint/weights_bundled"
 
 
 @dataclass
 class GanConfig(LoopConfig):
     """Settings of the GAN recipes; a weight of 0 leaves a term out."""
 
+    FILES: ClassVar[dict[str, Sequence[str]]] = {
+        "alex": (),
+        "prior": ("reads_prior",),
+        "landmarks": ("reads_landmarks",),
+        "parsing": ("skin_weight",),
+        "vgg": ("vgg_weight", "style_weight"),
+        **dict.fromkeys(("identity", "identity_teacher"), ("identity_weight",)),
+        "teacher": ("teacher_weight",),
+    }
+    RESULT: ClassVar[str] = "generator.safetensors"
+
     system: str = "pdgan-face"
-    prior: str = f"{BUNDLED}/pipeline/prior"  # folder of the frozen stage-one prior
-    landmarks: str = f"{BUNDLED}/landmarks.safetensors"
-    parsing: str = f"{BUNDLED}/parsing.safetensors"
-    alex: str = "../shared/models/alexnet_features_torchvision.pth"
-    vgg: str = "runs/metric_weights/vgg16_features_torchvision.pth"
+    prior: str = f"{BUNDLE}/pipeline/prior"  # folder of the frozen stage-one prior
+    landmarks: str = f"{BUNDLE}/landmarks.safetensors"
+    parsing: str = f"{BUNDLE}/parsing.safetensors"
+    alex: str = "alexnet_features_torchvision.pth"
+    vgg: str = "vgg16_features_torchvision.pth"
     vgg_layers: tuple[int, ...] = (1, 6, 11, 20, 29)
     # generator
     widths: tuple[int, ...] | None = None  # None: the network's own
@@ -81,15 +94,29 @@ class GanConfig(LoopConfig):
     heatmap_samples: int = 4  # of each batch, for its cost
     identity_weight: float = 0.0  # 1 - cosine of the faces before and after, over two encoders
     identity_samples: int = 2  # of each batch, for its cost
-    identity: str = f"{BUNDLED}/identity.safetensors"
-    identity_teacher: str = "../shared/models/mobilefacenet_foamliu_arcface.pt"
+    identity: str = f"{BUNDLE}/identity.safetensors"
+    identity_teacher: str = "mobilefacenet_foamliu_arcface.pt"
     teacher_weight: float = 0.0  # hole L1 to the picture that the diffusion makes in one step without noise
-    teacher: str = f"{BUNDLED}/pipeline"
+    teacher: str = f"{BUNDLE}/pipeline"
 
+    @property
+    def reads_prior(self) -> bool:
+        """Whether the system refines the prior's picture."""
+        return needs_prior(self.system)
 
-def frozen_prior(folder: str, device: torch.device) -> PConvPrior:
-    """The stage-one prior of a pipeline folder, in eval mode without gradients."""
-    return PConvPrior.from_pretrained(folder, local_files_only=True).eval().requires_grad_(False).float().to(device)
+    @property
+    def reads_landmarks(self) -> bool:
+        """Whether anything here is told where the landmarks are."""
+        guided = needs_landmarks(self.system) or self.teacher_weight
+        return bool(guided or self.heatmap_weight or self.identity_weight)
+
+    def prepare(self) -> None:
+        """As in every recipe, and what the GAN's loop cannot do."""
+        if self.system not in SYSTEMS:
+            raise InputError(f"system {self.system}: use one of {', '.join(SYSTEMS)}")
+        if self.gradient_accumulation_steps != 1 or self.gradient_checkpointing or not self.use_ema:
+            raise InputError("the GAN loop has no gradient_accumulation_steps, gradient_checkpointing or use_ema=false")
+        super().prepare()
 
 
 class ExamplePool:
@@ -99,8 +126,8 @@ class ExamplePool:
         self.config, self.device = config, device
         self.photos = load_photos(training_photos(config.train_data_dir, config.splits_dir))
         self.masks = load_training_masks(config.train_data_dir, config.splits_dir)
-        self.prior = frozen_prior(config.prior, device) if needs_prior(config.system) else None
-        self.teacher = load_pipeline(Path(config.teacher), device.type) if config.teacher_weight else None
+        self.prior = load_prior(config.prior, device) if needs_prior(config.system) else None
+        self.teacher = load_pipeline(Path(config.teacher), str(device)) if config.teacher_weight else None
         guided = needs_landmarks(config.system) or self.teacher is not None
         self.landmarker = load_frozen(FaceMaps(68), config.landmarks, device) if guided else None
         self.parser = load_frozen(FaceMaps(10), config.parsing, device) if config.skin_weight else None
@@ -180,9 +207,7 @@ class ExamplePool:
 
     def held_out(self, count: int = 32) -> dict[str, torch.Tensor]:
         """Photos of the validation people under fixed holes up to 35 %: the same as the prior's validation."""
-        data, splits = Path(self.config.train_data_dir), Path(self.config.splits_dir)
-        people = set(read_split(splits / "celeba_id256_val.txt"))
-        entries = [e for e in list_identity_folders(data / "celeba_id256") if e.person in people][::3][:count]
+        entries = validation_photos(self.config.train_data_dir, self.config.splits_dir)[::3][:count]
         rng = np.random.default_rng(1)
         holes = np.stack([random_mask(rng, 256, self.masks, max_ratio=0.35) for _ in entries])
         generators = [stream(0, MEASURE, place) for place in range(len(entries))]

@@ -9,7 +9,6 @@ from dataclasses import asdict
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from checkpoints import (
     Checkpoints,
     Ema,
@@ -23,7 +22,7 @@ from engine import Batch, Draw
 from gan_examples import GanConfig, windows
 from gan_losses import GanLosses
 from loop_config import check_loop, learning_rate
-from run_log import RunLog
+from run_log import RunLog, make_accelerator
 from torch import nn
 
 from idinpaint.models.discriminator import Discriminator
@@ -61,13 +60,11 @@ class GanTrainer:
 
     def __init__(self, config: GanConfig, build_generator: Callable[[], nn.Module]) -> None:
         check_loop(config)
-        if config.gradient_accumulation_steps != 1 or config.gradient_checkpointing or not config.use_ema:
-            raise InputError("the GAN loop has no gradient_accumulation_steps, gradient_checkpointing or use_ema=false")
         if config.threads:
             torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
         self.config = config
-        self.accelerator = Accelerator(mixed_precision=config.mixed_precision)
+        self.accelerator = make_accelerator(config)
         self.device = self.accelerator.device
         self.checkpoints = Checkpoints(config.output_dir, config.checkpoints_total_limit)
         path = self.checkpoints.find(config.resume_from_checkpoint)

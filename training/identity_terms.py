@@ -15,22 +15,38 @@ from idinpaint.faces.alignment import arcface_matrix
 from idinpaint.losses import identity_loss
 from idinpaint.models.face_maps import FaceMaps, expected_points
 from idinpaint.models.id_encoder import IdentityNet
+from idinpaint.models.pconv import PConvPrior
 from idinpaint.models.teachers import load_mobilefacenet
+from idinpaint.tensors import constant
 from idinpaint.types import InputError
 
 
-def load_frozen(net: nn.Module, path: str | Path, device: torch.device) -> nn.Module:
+def load_frozen(net: nn.Module, path: str | Path, device: torch.device, leave_out: str = "\0") -> nn.Module:
     """The network with the weights of a safetensors file, in eval mode, without gradients of its own.
 
+    leave_out: start of the names of weights that are passed over, of a part that the network is built without.
     Raises InputError when the file is missing or holds another network.
     """
     try:
         state = {key: value.float() if value.is_floating_point() else value for key, value in load_file(path).items()}
-        net.load_state_dict(state)
+        net.load_state_dict({key: value for key, value in state.items() if not key.startswith(leave_out)})
     except (OSError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: not weights of {type(net).__name__} ({reason}); check the recipe's paths") from error
     return net.eval().requires_grad_(False).to(device)
+
+
+def load_prior(path: str | Path, device: torch.device) -> PConvPrior:
+    """The stage-one prior of a folder in diffusers' layout, in eval mode without gradients, float32.
+
+    Raises InputError when there is none.
+    """
+    try:
+        prior = PConvPrior.from_pretrained(path, local_files_only=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: not the folder of a stage-one prior ({reason}); check the recipe's paths") from error
+    return prior.eval().requires_grad_(False).float().to(device)
 
 
 def align_faces(image: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
@@ -47,7 +63,7 @@ def align_faces(image: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
 
 def luma(image: torch.Tensor) -> torch.Tensor:
     """[B, 3, H, W] -> the same shape, its brightness (ITU-R BT.601) in all three channels."""
-    weights = torch.tensor([0.299, 0.587, 0.114], device=image.device).view(1, 3, 1, 1)
+    weights = constant((0.299, 0.587, 0.114), image.device).view(1, 3, 1, 1)
     return (image * weights).sum(1, keepdim=True).expand_as(image)
 
 

@@ -8,16 +8,23 @@ Writes landmarks, parsing, identity, prior, autoencoder, denoiser and each gener
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file, save_file
 
 from idinpaint.weights import BUNDLED
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 DENOISER = ("unet", "id_tokens", "autoencoder")  # one module while they are trained, see train_diffusion.Denoiser
+
+
+def prefixed(parts: dict[str, dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """One state dict of several, each under its name."""
+    return {f"{name}.{key}": value for name, part in parts.items() for key, value in part.items()}
 
 
 def main() -> None:
@@ -34,8 +41,17 @@ def main() -> None:
     for name, source in sources.items():
         shutil.copyfile(source, temporary)
         os.replace(temporary, arguments.output / f"{name}.safetensors")
-    parts = {name: load_file(arguments.model / "pipeline" / name / WEIGHTS) for name in DENOISER}
-    save_file({f"{name}.{key}": value for name, part in parts.items() for key, value in part.items()}, temporary)
+    pipeline = arguments.model / "pipeline"
+    denoiser = prefixed({name: load_file(pipeline / name / WEIGHTS) for name in DENOISER})
+    if (pipeline / "reference_encoder" / WEIGHTS).is_file():  # of train_painters.py, whose layout this is
+        encoder = load_file(pipeline / "reference_encoder" / WEIGHTS)
+        both = {"prior": load_file(pipeline / "prior" / WEIGHTS), "reference_encoder": encoder}
+        save_file(prefixed(both), temporary)
+        os.replace(temporary, arguments.output / "prior.safetensors")
+        heads = {key: value for key, value in encoder.items() if key.startswith(("to_input", "to_blocks"))}
+        index = json.loads((pipeline / "model_index.json").read_text(encoding="utf-8"))
+        denoiser |= {**prefixed({"reference_heads": heads}), "residual_std": torch.tensor(index["residual_std"])}
+    save_file(denoiser, temporary)
     os.replace(temporary, arguments.output / "denoiser.safetensors")
     print(f"{arguments.output}: {', '.join(sorted([*sources, 'denoiser']))}")
 

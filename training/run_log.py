@@ -8,7 +8,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import yaml
 from accelerate import Accelerator
+from accelerate.utils import GradientAccumulationPlugin, ProjectConfiguration
 from PIL import Image
 
 from idinpaint.tensors import to_uint8
@@ -72,6 +73,32 @@ def describe(accelerator: Accelerator) -> dict[str, Any]:
     }
 
 
+def make_accelerator(config: Any) -> Accelerator:
+    """The accelerator of a run: the recipe's precision and its trackers."""
+    # The loop itself accumulates; a number in accelerate's own config must not divide the loss a second time.
+    plugin = GradientAccumulationPlugin(num_steps=1)
+    return Accelerator(
+        mixed_precision=config.mixed_precision,
+        gradient_accumulation_plugin=plugin,
+        log_with=None if config.report_to == "none" else config.report_to,
+        project_config=ProjectConfiguration(project_dir=config.output_dir, logging_dir=config.output_dir),
+    )
+
+
+def progress(items: Iterable[Any], total: int, what: str) -> Iterator[Any]:
+    """The items again, under a bar on a terminal; elsewhere one line says what takes its time. First process only."""
+    if int(os.environ.get("RANK", "0")):
+        yield from items
+        return
+    if sys.stderr.isatty():
+        from tqdm import tqdm
+
+        yield from tqdm(items, total=total, desc=what, dynamic_ncols=True)
+        return
+    print(f"{what}: {total} batches", file=sys.stderr, flush=True)
+    yield from items
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a small file through a temporary one."""
     temporary = path.with_name(path.name + ".tmp")
@@ -97,7 +124,8 @@ class RunLog:
         write_text(self.folder / "config.yaml", yaml.safe_dump(plain, sort_keys=False))
         self._describe(plain, accelerator)
         self._drop_later_rows()
-        self.writer = self._tensorboard() if config.report_to == "tensorboard" else None
+        self.accelerator = accelerator
+        self._start_trackers(config)
         self.bar = None
         if sys.stderr.isatty():
             from tqdm import tqdm
@@ -122,12 +150,20 @@ class RunLog:
                 continue  # the line that the kill cut off
         write_text(path, "".join(f"{line}\n" for line in kept))
 
-    def _tensorboard(self) -> Any:
+    def _start_trackers(self, config: Any) -> None:
+        """Open what report_to names. Raises InputError when it cannot be (no key, no network)."""
+        if config.report_to == "none":
+            return
+        project = config.tracker_project_name
+        options: dict[str, Any] = {"wandb": {"dir": str(self.folder), "name": self.folder.name}}
+        if config.report_to == "tensorboard":  # into the run's own folder
+            project = "tensorboard"
+            options = {"tensorboard": {"purge_step": self.start + 1 if self.start else None}}
         try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise InputError("report_to: tensorboard is not installed; pip install tensorboard, or set none") from error
-        return SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.start + 1 if self.start else None)
+            self.accelerator.init_trackers(project, init_kwargs=options)
+        except Exception as error:  # each service has kinds of its own
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"report_to: {config.report_to} does not start ({reason}); or report_to=none") from error
 
     def advance(self, step: int, loss: float) -> None:
         """One step is done."""
@@ -150,10 +186,7 @@ class RunLog:
             self.bar.write(json.dumps(row))
         with open(self.folder / "log.jsonl", "a", encoding="utf-8") as handle:
             handle.write(json.dumps(row) + "\n")
-        if self.writer is not None:
-            numbers = {key: value for key, value in row.items() if key not in ("step", "eta")}
-            for key, value in numbers.items():
-                self.writer.add_scalar(key, value, step)
+        self.accelerator.log({key: value for key, value in row.items() if key not in ("step", "eta")}, step=step)
 
     def picture(self, step: int, pixels: np.ndarray) -> None:
         """Keep a validation grid [H, W, 3] uint8 as validation/step-N.png, and show it in TensorBoard."""
@@ -162,12 +195,15 @@ class RunLog:
         temporary = path.with_suffix(".tmp")
         Image.fromarray(pixels).save(temporary, format="PNG")
         os.replace(temporary, path)
-        if self.writer is not None:
-            self.writer.add_image("validation", pixels, step, dataformats="HWC")
+        for tracker in self.accelerator.trackers:
+            if tracker.name == "tensorboard":
+                tracker.log_images({"validation": pixels[None]}, step=step, dataformats="NHWC")
+            elif hasattr(tracker, "log_images"):
+                tracker.log_images({"validation": [Image.fromarray(pixels)]}, step=step)
 
     def close(self) -> None:
-        """Flush TensorBoard and end the progress bar."""
-        if self.writer is not None:
-            self.writer.close()
+        """Close the trackers and end the progress bar."""
+        for tracker in self.accelerator.trackers:  # end_training() would wait for the other processes
+            tracker.finish()
         if self.bar is not None:
             self.bar.close()

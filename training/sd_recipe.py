@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -18,6 +20,7 @@ from engine import Batch, Draw, LoopConfig, Terms, main_process, save_weights, t
 from face_conditions import FaceConditions
 from identity_terms import IdentityTerm
 from model_card import push, write_model_card
+from places import BUNDLE
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from train_prior import jitter
@@ -37,12 +40,16 @@ from idinpaint.sd_pipeline import NEUTRAL_PROMPT, IdentitySDInpaintPipeline
 from idinpaint.tensors import draw_heatmaps, to_tensor
 from idinpaint.types import InputError
 
-BUNDLED = "src/idinpaint/weights_bundled"
-
 
 @dataclass
 class SDConfig(LoopConfig):
     """Settings of the Stable Diffusion recipe."""
+
+    FILES: ClassVar[dict[str, Sequence[str]]] = {
+        **dict.fromkeys(("landmarks", "parsing", "identity"), ()),
+        "identity_teacher": ("identity_weight", "heatmap_weight"),
+    }
+    RESULT: ClassVar[str] = ""  # a pipeline is its result
 
     base: str = "sd"
     pretrained_model_name_or_path: str = "stable-diffusion-v1-5/stable-diffusion-inpainting"  # hub id or folder
@@ -67,12 +74,20 @@ class SDConfig(LoopConfig):
     skin_l1_weight: float = 0.1
     heatmap_weight: float = 0.01
     identity_weight: float = 0.1
-    landmarks: str = f"{BUNDLED}/landmarks.safetensors"
-    parsing: str = f"{BUNDLED}/parsing.safetensors"
-    identity: str = f"{BUNDLED}/identity.safetensors"
-    identity_teacher: str | None = "../shared/models/mobilefacenet_foamliu_arcface.pt"
+    landmarks: str = f"{BUNDLE}/landmarks.safetensors"
+    parsing: str = f"{BUNDLE}/parsing.safetensors"
+    identity: str = f"{BUNDLE}/identity.safetensors"
+    identity_teacher: str | None = "mobilefacenet_foamliu_arcface.pt"
     push_to_hub: bool = False
     hub_model_id: str | None = None
+
+    def prepare(self) -> None:
+        """As in every recipe, and what Stable Diffusion asks for."""
+        if self.push_to_hub and not self.hub_model_id:
+            raise InputError("push_to_hub: name the repository in hub_model_id (user/name)")
+        if self.resolution % 64:
+            raise InputError(f"resolution {self.resolution}: a multiple of 64 is needed")
+        super().prepare()
 
 
 class SDDenoiser(nn.Module):
@@ -225,7 +240,7 @@ def save_result(config: SDConfig, pipeline: IdentitySDInpaintPipeline, unet: Ide
     pipeline.save_pretrained(temporary)
     described = output / "run.json"
     run = json.loads(described.read_text()) if described.is_file() else {"config": asdict(config), "commit": ""}
-    run["command"] = "accelerate launch training/train_diffusion.py"
+    run["command"] = "accelerate launch -q training/train_diffusion.py"
     where = config.hub_model_id or f"{output.name}/pipeline"
     losses = last_losses(output / "log.jsonl")
     write_model_card(temporary, run, config.pretrained_model_name_or_path, where, losses)
@@ -256,10 +271,7 @@ def last_losses(log: Path) -> dict[str, float]:
 
 def main(config: SDConfig) -> None:
     """Load, train, write the pipeline folder, push it when asked to."""
-    if config.push_to_hub and not config.hub_model_id:
-        raise InputError("push_to_hub: name the repository in hub_model_id (user/name)")
-    if config.resolution % 64:
-        raise InputError(f"resolution {config.resolution}: a multiple of 64 is needed")
+    config.prepare()
     torch.set_num_threads(max(1, config.threads))
     device = training_device()
     batches = SDBatches(config, device)

@@ -1,6 +1,6 @@
 """Time of a training step beside diffusers' own loop, around the same UNet on the same latents, in one run.
 
-    python training/throughput.py --config configs/diffusion-256-id3.yaml [--set key=value]... [--set rounds=20]
+    python training/throughput.py --config configs/diffusion.yaml --phase id3 [--rounds=20] [--key=value]...
 
 Three loops take turns, a step each, so that a busy machine slows all alike: the loop of diffusers' text-to-image
 example (noise, UNet, MSE, backward, clipping, AdamW, learning-rate schedule, EMA), ours with the losses in pixels off,
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +35,8 @@ from idinpaint.losses import AlexFeatures
 @dataclass
 class ThroughputConfig(DiffusionConfig):
     """The recipe's settings, and how often each loop takes its turn."""
+
+    RESULT: ClassVar[str] = ""  # it only measures
 
     rounds: int = 20
     photos: int = 64  # read for the examples
@@ -90,6 +93,7 @@ def our_step(config: ThroughputConfig, pool: ExamplePool, features: AlexFeatures
 
 def main(config: ThroughputConfig) -> None:
     """Take turns, print JSON."""
+    config.prepare()
     torch.set_num_threads(max(1, config.threads))
     device = training_device()
     entries = training_photos(config.train_data_dir, config.splits_dir)[: config.photos]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -12,7 +14,7 @@ from run_log import picture_grid
 from sampling import standard_normal
 from train_prior import hole_psnr, jitter
 
-from idinpaint.data import list_identity_folders, load_photos, load_training_masks, read_split, training_photos
+from idinpaint.data import load_photos, load_training_masks, training_photos, validation_photos
 from idinpaint.losses import AlexFeatures, perceptual_loss
 from idinpaint.masks import random_mask
 from idinpaint.models.autoencoder import PATCH, FaceAutoencoder
@@ -23,20 +25,23 @@ from idinpaint.tensors import to_tensor
 class AutoencoderConfig(LoopConfig):
     """Settings of the autoencoder's recipe."""
 
+    FILES: ClassVar[dict[str, Sequence[str]]] = {"perceptual_features": ()}
+    RESULT: ClassVar[str] = "autoencoder.safetensors"
+
     latent_channels: int = 16
     crop: int = 128  # px; the decoder is convolutional
     max_latent_noise: float = 0.4  # std added to the latents of the hole, as a generator's errors will be
     unmasked_share: float = 0.25
     perceptual_weight: float = 0.1
-    perceptual_features: str = "../shared/models/alexnet_features_torchvision.pth"
+    perceptual_features: str = "alexnet_features_torchvision.pth"
 
 
 def main(config: AutoencoderConfig) -> None:
     """Load, fit, train, write autoencoder.safetensors."""
+    config.prepare()
     photos = load_photos(training_photos(config.train_data_dir, config.splits_dir))
     masks = load_training_masks(config.train_data_dir, config.splits_dir)
-    people = set(read_split(f"{config.splits_dir}/celeba_id256_val.txt"))
-    held = [e for e in list_identity_folders(f"{config.train_data_dir}/celeba_id256") if e.person in people][::3][:32]
+    held = validation_photos(config.train_data_dir, config.splits_dir)[::3][:32]
     held_images = to_tensor(load_photos(held))
     features = AlexFeatures(config.perceptual_features)
 

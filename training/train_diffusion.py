@@ -1,6 +1,6 @@
 """Train the diffusion refiner on residual latents, with landmarks by channel and identity by tokens.
 
-See configs/diffusion-256.yaml. Conditions are those of inference: the frozen prior's fill, landmarks predicted
+See configs/diffusion.yaml. Conditions are those of inference: the frozen prior's fill, landmarks predicted
 from the masked photo, identity from other photos of the person, from the visible part of the face, or none. They
 cost more than a step of this small UNet, so a pool of examples is computed from (seed, pool number) and used for
 several passes.
@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -20,13 +22,14 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from engine import Batch, Draw, LoopConfig, Terms, main_process, save_weights, train, training_device
 from example_pool import ExamplePool
 from pixel_loss import PixelLoss
+from places import BUNDLE
 from run_log import picture_grid
 from sampling import standard_normal
 from torch import nn
 from train_prior import hole_psnr
 from trainer import LossFunction
 
-from idinpaint.data import list_identity_folders, load_photos, read_split, training_photos
+from idinpaint.data import load_photos, training_photos, validation_photos
 from idinpaint.diffusion_pipeline import IdentityInpaintPipeline
 from idinpaint.losses import AlexFeatures, min_snr_weight, perceptual_loss
 from idinpaint.losses_diffusion import weighted_mse
@@ -39,13 +42,18 @@ from idinpaint.tensors import draw_heatmaps, to_tensor
 class DiffusionConfig(LoopConfig):
     """Settings of the diffusion recipe."""
 
+    FILES: ClassVar[dict[str, Sequence[str]]] = {
+        **dict.fromkeys(("prior", "autoencoder", "landmarks", "identity", "perceptual_features"), ()),
+        "parsing": ("skin_weight",), "identity_teacher": ("identity_weight",), "vgg": ("vgg_weight",),
+    }  # fmt: skip
+    SHARED: ClassVar[tuple[str, ...]] = ("pixel_samples",)
+    RESULT: ClassVar[str] = "denoiser.safetensors"
+
     base: str = "small"  # sd: the recipe of sd_recipe.py
-    prior: str = "runs/prior-256-id/prior.safetensors"
-    prior_blocks: int = 2
-    prior_rank_share: float = 0.0  # rank_share of the prior
-    autoencoder: str = "runs/autoencoder/autoencoder.safetensors"
-    landmarks: str = "runs/landmarks/landmarks.safetensors"
-    identity: str = "runs/identity-masked/identity.safetensors"
+    prior: str = f"{BUNDLE}/pipeline/prior"  # folder in diffusers' layout
+    autoencoder: str = f"{BUNDLE}/pipeline/autoencoder/diffusion_pytorch_model.safetensors"
+    landmarks: str = f"{BUNDLE}/landmarks.safetensors"
+    identity: str = f"{BUNDLE}/identity.safetensors"
     widths: tuple[int, ...] = (64, 128, 192)
     layers_per_block: int = 1
     token_dim: int = 192
@@ -66,13 +74,13 @@ class DiffusionConfig(LoopConfig):
     few_step_timesteps: tuple[int, ...] = ()  # where the decoded samples are noised to; empty: anywhere
     skin_weight: float = 0.0  # L1 on the hidden skin of the decoded picture
     heatmap_weight: float = 0.0  # landmark heatmaps of the decoded picture; needs pixel_window 256
-    parsing: str = "runs/parsing-3/parsing.safetensors"
+    parsing: str = f"{BUNDLE}/parsing.safetensors"
     identity_weight: float = 0.0  # 1 - cosine on the decoded picture; needs pixel_window 256
-    identity_teacher: str = "../shared/models/mobilefacenet_foamliu_arcface.pt"
+    identity_teacher: str = "mobilefacenet_foamliu_arcface.pt"
     perceptual_weight: float = 0.1
-    perceptual_features: str = "../shared/models/alexnet_features_torchvision.pth"
+    perceptual_features: str = "alexnet_features_torchvision.pth"
     vgg_weight: float = 0.0  # L1 between features of VGG; see train_prior.py
-    vgg: str = "runs/metric_weights/vgg16_features_torchvision.pth"
+    vgg: str = "vgg16_features_torchvision.pth"
     vgg_layers: tuple[int, ...] = (4, 9, 16)
     vgg_samples: int = 4  # of a process's decoded windows, for their cost
 
@@ -229,9 +237,7 @@ class Validation:
     """Held-out people under fixed masks and noise, restored in one step as the default of inference does."""
 
     def __init__(self, config: DiffusionConfig, pool: ExamplePool, features: AlexFeatures, count: int = 8) -> None:
-        people = set(read_split(f"{config.splits_dir}/celeba_id256_val.txt"))
-        entries = list_identity_folders(f"{config.train_data_dir}/celeba_id256")
-        held = [e for e in entries if e.person in people][::6][:count]
+        held = validation_photos(config.train_data_dir, config.splits_dir)[::6][:count]
         self.pool, self.features = pool, features.to(pool.device)
         self.examples = pool.held_examples(to_tensor(load_photos(held)))
 
@@ -266,6 +272,7 @@ def make_pool(config: DiffusionConfig) -> ExamplePool:
 
 def main(config: DiffusionConfig, pool: ExamplePool | None = None) -> None:
     """Load, train, write the pipeline folder. pool: examples made before, where several runs share them."""
+    config.prepare()
     torch.set_num_threads(max(1, config.threads))
     device = training_device()
     features = AlexFeatures(config.perceptual_features)

@@ -11,23 +11,26 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from engine import Batch, Draw, LoopConfig, Terms, main_process, run_script, save_weights, train
-from PIL import Image
 from run_log import picture_grid
 
 from idinpaint.data import (
-    PhotoEntry,
     list_identity_folders,
     list_photos,
-    load_landmarks,
     load_photos,
     load_training_masks,
     read_split,
+    training_photos,
+    validation_photos,
+    with_labels,
+    with_landmarks,
 )
-from idinpaint.faces.parsing import PARSING_CLASSES, upsample
+from idinpaint.faces.parsing import PARSING_CLASSES, read_parts, upsample
 from idinpaint.losses import heatmap_cross_entropy
 from idinpaint.masks import random_mask
 from idinpaint.models.face_maps import FaceMaps, expected_points
+from idinpaint.prepared import prepared_folders
 from idinpaint.tensors import to_tensor
+from idinpaint.types import InputError
 
 # iBUG-68 index of each point in the mirrored picture.
 FLIP68 = (
@@ -35,14 +38,6 @@ FLIP68 = (
     45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,
     *range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), *range(67, 64, -1),
 )  # fmt: skip
-# CelebAMask-HQ parts -> class, in the data set's own order of composition (its g_mask.py): hair lies over skin.
-# Its l_ and r_ are the person's sides, so l_eye is the picture's right.
-PART_CLASS = {
-    "skin": "skin", "nose": "nose", "eye_g": "neck_cloth_other", "l_eye": "right_eye", "r_eye": "left_eye",
-    "l_brow": "right_brow", "r_brow": "left_brow", "l_ear": "skin", "r_ear": "skin", "mouth": "mouth",
-    "u_lip": "mouth", "l_lip": "mouth", "hair": "hair", "hat": "neck_cloth_other", "ear_r": "neck_cloth_other",
-    "neck_l": "neck_cloth_other", "neck": "neck_cloth_other", "cloth": "neck_cloth_other",
-}  # fmt: skip
 
 
 @dataclass
@@ -56,18 +51,15 @@ class FaceMapsConfig(LoopConfig):
     max_shift: float = 0.12
     masked_share: float = 0.75
 
+    def result_file(self) -> str:
+        """By the task."""
+        return f"{self.task}.safetensors"
 
-def read_parsing(root: Path, number: int) -> np.ndarray:
-    """Labels [256, 256] uint8 of one CelebAMask-HQ photo, from its part files."""
-    labels = np.zeros((256, 256), np.uint8)
-    folder = root / "CelebAMask-HQ-mask-anno" / str(number // 2000)
-    for part, name in PART_CLASS.items():
-        path = folder / f"{number:05d}_{part}.png"
-        if path.exists():
-            with Image.open(path) as image:
-                inside = np.asarray(image.convert("L").resize((256, 256), Image.Resampling.NEAREST)) > 127
-            labels[inside] = PARSING_CLASSES.index(name)
-    return labels
+    def prepare(self) -> None:
+        """As in every recipe, and the task."""
+        if self.task not in ("landmarks", "parsing"):
+            raise InputError(f"task {self.task}: use landmarks or parsing")
+        super().prepare()
 
 
 def augment(
@@ -100,23 +92,27 @@ def augment(
 def load_examples(config: FaceMapsConfig, held_out: bool) -> tuple[np.ndarray, list[np.ndarray]]:
     """Photos [N, 256, 256, 3] and their targets; `held_out` takes the validation people and photos instead."""
     data, splits = Path(config.train_data_dir), Path(config.splits_dir)
+    if prepared_folders(data):
+        entries = validation_photos(data, splits) if held_out else training_photos(data, splits)
+        entries, targets = with_labels(entries) if config.task == "parsing" else with_landmarks(entries, data)
+        return load_photos(entries), targets
     root = data / "CelebAMask-HQ"
     test_photos = read_split(splits / "celebamask_test.txt")
     annotated = [e for e in list_photos(root / "CelebA-HQ-img", test_photos)]
     validation = {e.key for e in annotated[::18]}
-    entries: list[PhotoEntry] = [e for e in annotated if (e.key in validation) == held_out]
+    entries = [e for e in annotated if (e.key in validation) == held_out]
     if config.task == "parsing":
-        return load_photos(entries), [read_parsing(root, int(e.path.stem)) for e in entries]
+        return load_photos(entries), [read_parts(root, int(e.path.stem)) for e in entries]
     held_people = set(read_split(splits / "celeba_id256_val.txt"))
     people = list_identity_folders(data / "celeba_id256", read_split(splits / "celeba_id256_test.txt"))
     entries += [e for e in people if (e.person in held_people) == held_out]
-    points = load_landmarks(data)
-    entries = [e for e in entries if e.key in points]
-    return load_photos(entries), [points[e.key] for e in entries]
+    entries, points = with_landmarks(entries, data)
+    return load_photos(entries), points
 
 
 def main(config: FaceMapsConfig) -> None:
     """Load, train, write landmarks.safetensors or parsing.safetensors into the run folder."""
+    config.prepare()
     photos, targets = load_examples(config, held_out=False)
     masks = load_training_masks(config.train_data_dir, config.splits_dir)
     held_photos, held_targets = load_examples(config, held_out=True)

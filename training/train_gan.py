@@ -10,6 +10,7 @@ from engine import run_script, save_weights
 from gan_examples import ExamplePool, GanConfig
 from gan_losses import GanLosses
 from gan_trainer import GanTrainer, paint
+from places import find_file
 from run_log import picture_grid
 from torch import nn
 from train_prior import hole_psnr
@@ -29,7 +30,7 @@ def build_generator(config: GanConfig) -> nn.Module:
         names = ("modulation_width", "modulation_kernel", "pyramid", "residual", "latent_levels", "skips", "rank_share")
         options |= {name: getattr(config, name) for name in names}
         if config.prior_features:
-            widths = PConvPrior.load_config(config.prior, local_files_only=True)["widths"]
+            widths = PConvPrior.load_config(find_file("prior", config.prior), local_files_only=True)["widths"]
             options["prior_features"] = tuple(widths[-2::-1])[-len(config.widths or widths) :]
     elif config.blocks is not None:
         options["blocks"] = config.blocks
@@ -64,6 +65,7 @@ class Validation:
 
 def main(config: GanConfig) -> None:
     """Train, write the generator's average as a diffusers folder (`generator/`) and as generator.safetensors."""
+    config.prepare()
     trainer = GanTrainer(config, lambda: build_generator(config))
     losses = GanLosses(config, trainer.device)
     pool = ExamplePool(config, trainer.device)

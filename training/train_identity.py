@@ -1,34 +1,40 @@
 """Distil the bundled identity encoder from a published ArcFace MobileFaceNet, on masked faces.
 
-See configs/identity-*.yaml. The student sees a face with random occlusion and must give what the teacher gives
+See configs/identity.yaml. The student sees a face with random occlusion and must give what the teacher gives
 for the whole face (embed(masked) ~ embed(full)); an ArcFace margin on the training people may be added.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from engine import Batch, Draw, LoopConfig, Terms, main_process, run_script, save_weights, train
+from run_log import progress
 
 from idinpaint.data import (
     list_identity_folders,
     list_photos,
-    load_landmarks,
     load_photos,
     load_training_masks,
     read_split,
+    training_photos,
+    validation_photos,
+    with_landmarks,
 )
 from idinpaint.faces.alignment import arcface_matrix
 from idinpaint.losses import identity_loss
 from idinpaint.masks import random_mask
 from idinpaint.models.id_encoder import IdentityNet
 from idinpaint.models.teachers import load_mobilefacenet
+from idinpaint.prepared import prepared_folders
 from idinpaint.tensors import to_tensor
 
 
@@ -36,7 +42,10 @@ from idinpaint.tensors import to_tensor
 class IdentityConfig(LoopConfig):
     """Settings of the identity recipe."""
 
-    teacher: str = "../shared/models/mobilefacenet_foamliu_arcface.pt"
+    FILES: ClassVar[dict[str, Sequence[str]]] = {"teacher": ()}
+    RESULT: ClassVar[str] = "identity.safetensors"
+
+    teacher: str = "mobilefacenet_foamliu_arcface.pt"
     masked_share: float = 0.6
     max_ratio: float = 0.5
     cache: str = "runs/cache/identity.npz"
@@ -52,15 +61,17 @@ def align_faces(photos: np.ndarray, points: list[np.ndarray]) -> np.ndarray:
 def load_faces(config: IdentityConfig) -> np.ndarray:
     """Every aligned training face, [N, 112, 112, 3] uint8; no test or validation person among them."""
     data, splits = Path(config.train_data_dir), Path(config.splits_dir)
+    if prepared_folders(data):
+        entries, points = with_landmarks(training_photos(data, splits), data)
+        return align_faces(load_photos(entries), points)
     faces = [
         load_photos(list_identity_folders(data / "celeba_id112", read_split(splits / "celeba_id112_test.txt")), 112)
     ]
     held = read_split(splits / "celeba_id256_test.txt") + read_split(splits / "celeba_id256_val.txt")
     entries = list_identity_folders(data / "celeba_id256", held)
     entries += list_photos(data / "CelebAMask-HQ" / "CelebA-HQ-img", read_split(splits / "celebamask_test.txt"))
-    points = load_landmarks(data)
-    entries = [e for e in entries if e.key in points]
-    faces.append(align_faces(load_photos(entries), [points[e.key] for e in entries]))
+    entries, points = with_landmarks(entries, data)
+    faces.append(align_faces(load_photos(entries), points))
     return np.concatenate(faces)
 
 
@@ -76,7 +87,7 @@ def teacher_embeddings(faces: np.ndarray, config: IdentityConfig) -> torch.Tenso
     torch.set_num_threads(max(1, config.threads))
     teacher = load_mobilefacenet(config.teacher)
     out = []
-    for start in range(0, len(faces), 64):
+    for start in progress(range(0, len(faces), 64), -(-len(faces) // 64), "what the teacher says of the photos"):
         batch = to_tensor(faces[start : start + 64]).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
             out.append(F.normalize(teacher(batch).float() + teacher(batch.flip(-1)).float(), dim=-1))
@@ -104,6 +115,7 @@ def augment_face(rng: np.random.Generator, face: np.ndarray) -> np.ndarray:
 
 def main(config: IdentityConfig) -> None:
     """Load, distil, write identity.safetensors."""
+    config.prepare()
     faces = load_faces(config)
     targets = teacher_embeddings(faces, config)
     masks = load_training_masks(config.train_data_dir, config.splits_dir, size=128)
@@ -123,11 +135,9 @@ def main(config: IdentityConfig) -> None:
     def loss_function(model: torch.nn.Module, batch: Batch, step: int) -> tuple[torch.Tensor, Terms]:
         return identity_loss(model(batch["image"]), batch["target"]), {}
 
-    held = list_identity_folders(f"{config.train_data_dir}/celeba_id256")
-    people = set(read_split(f"{config.splits_dir}/celeba_id256_val.txt"))
-    points = load_landmarks(config.train_data_dir)
-    held = [e for e in held if e.person in people and e.key in points]
-    held_faces = align_faces(load_photos(held), [points[e.key] for e in held])
+    held = validation_photos(config.train_data_dir, config.splits_dir)
+    held, points = with_landmarks(held, config.train_data_dir)
+    held_faces = align_faces(load_photos(held), points)
     rng = np.random.default_rng(3)
     held_known = torch.from_numpy(np.stack([~random_mask(rng, 112, masks, 0.4) for _ in held])[:, None]).float()
     person = np.array([e.person for e in held])
@@ -140,10 +150,10 @@ def main(config: IdentityConfig) -> None:
         cosine = (full @ full.T).cpu().numpy()
         same = person[:, None] == person[None]
         genuine, impostor = cosine[same & ~np.eye(len(same), dtype=bool)], np.sort(cosine[~same])
-        return {
-            "val_auc": float((np.searchsorted(impostor, genuine) / len(impostor)).mean()),
-            "val_masked_cosine": float((full * masked).sum(1).mean()),
-        }
+        figures = {"val_masked_cosine": float((full * masked).sum(1).mean())}
+        if len(genuine) and len(impostor):  # several photos of each of several people
+            figures["val_auc"] = float((np.searchsorted(impostor, genuine) / len(impostor)).mean())
+        return figures
 
     ema = train(config, IdentityNet, make_batch, loss_function, validate)
     if main_process():

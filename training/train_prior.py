@@ -1,16 +1,19 @@
-"""Train the stage-one prior (PConv U-Net over a push-pull fill). See configs/prior-*.yaml for commands."""
+"""Train the stage-one prior (PConv U-Net over a push-pull fill). See configs/prior.yaml."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
 from engine import Batch, Draw, LoopConfig, Terms, main_process, run_script, save_weights, train, training_device
 from identity_terms import IdentityTerm
+from places import BUNDLE
 from run_log import picture_grid
 
-from idinpaint.data import list_identity_folders, load_photos, load_training_masks, read_split, training_photos
+from idinpaint.data import load_photos, load_training_masks, training_photos, validation_photos
 from idinpaint.losses import AlexFeatures, hole_l1, perceptual_loss
 from idinpaint.losses_gan import VGGFeatures, vgg_l1
 from idinpaint.masks import feature_block, random_mask
@@ -22,21 +25,29 @@ from idinpaint.tensors import to_tensor
 class PriorConfig(LoopConfig):
     """Settings of the prior's recipe."""
 
+    FILES: ClassVar[dict[str, Sequence[str]]] = {
+        "perceptual_features": (),
+        "vgg": ("vgg_weight",),
+        **dict.fromkeys(("landmarks", "identity", "identity_teacher"), ("identity_weight",)),
+    }
+    SHARED: ClassVar[tuple[str, ...]] = ("identity_samples",)
+    RESULT: ClassVar[str] = "prior.safetensors"
+
     resolution: int = 256
     perceptual_weight: float = 0.1
     perceptual_crop: int = 128  # the window of both feature losses, px
     vgg_weight: float = 0.0  # L1 between features of VGG, which has no stride: AlexNet's 4 px leave a faint grid
-    vgg: str = "runs/metric_weights/vgg16_features_torchvision.pth"
+    vgg: str = "vgg16_features_torchvision.pth"
     vgg_layers: tuple[int, ...] = (4, 9, 16)
     feature_masks: float = 0.0  # share of masks that hide a whole feature, beside those among the random ones
     blocks: int = 0  # residual blocks a level; see PConvPrior
     rank_share: float = 0.0  # see lower_rank
     identity_weight: float = 0.0  # 1 - cosine between the faces of the filled and the true photo
     identity_samples: int = 4  # of the whole batch, for its cost
-    landmarks: str = "runs/landmarks/landmarks.safetensors"
-    identity: str = "runs/identity-masked-2/identity.safetensors"
-    identity_teacher: str = "../shared/models/mobilefacenet_foamliu_arcface.pt"
-    perceptual_features: str = "../shared/models/alexnet_features_torchvision.pth"
+    landmarks: str = f"{BUNDLE}/landmarks.safetensors"
+    identity: str = f"{BUNDLE}/identity.safetensors"
+    identity_teacher: str = "mobilefacenet_foamliu_arcface.pt"
+    perceptual_features: str = "alexnet_features_torchvision.pth"
 
 
 def jitter(rng: np.random.Generator, photo: np.ndarray, max_crop: float = 0.12) -> np.ndarray:
@@ -60,11 +71,11 @@ def hole_psnr(predicted: torch.Tensor, target: torch.Tensor, mask: torch.Tensor)
 
 
 def main(config: PriorConfig) -> None:
-    """Load the data, train, write prior.safetensors (fp32 EMA) into the run folder."""
+    """Load the data, train, write prior.safetensors and the folder prior/ (fp32 EMA) into the run folder."""
+    config.prepare()
     photos = load_photos(training_photos(config.train_data_dir, config.splits_dir), config.resolution)
     masks = load_training_masks(config.train_data_dir, config.splits_dir, size=256)
-    people = set(read_split(f"{config.splits_dir}/celeba_id256_val.txt"))
-    held = [e for e in list_identity_folders(f"{config.train_data_dir}/celeba_id256") if e.person in people][::3][:32]
+    held = validation_photos(config.train_data_dir, config.splits_dir)[::3][:32]
     held_images = to_tensor(load_photos(held, config.resolution))
     rng = np.random.default_rng(1)
     held_masks = [random_mask(rng, config.resolution, masks, max_ratio=0.35) for _ in held]
@@ -132,6 +143,7 @@ def main(config: PriorConfig) -> None:
 
     ema = train(config, build, make_batch, loss_function, validate, picture, batch_means=("mask",))
     if main_process():
+        ema.save_pretrained(f"{config.output_dir}/prior")  # with its config, as the diffusion's recipe reads it
         save_weights(ema, f"{config.output_dir}/prior.safetensors")
 
 

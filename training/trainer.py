@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -14,8 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.utils import GradientAccumulationPlugin
 from checkpoints import (
     Checkpoints,
     Ema,
@@ -26,7 +23,7 @@ from checkpoints import (
     scatter_optimizer,
 )
 from loop_config import LoopConfig, check_loop, learning_rate
-from run_log import RunLog
+from run_log import RunLog, make_accelerator
 from sampling import Draw
 
 from idinpaint.types import InputError
@@ -45,23 +42,6 @@ def checkpoint_gradients(model: torch.nn.Module) -> None:
         part.enable_gradient_checkpointing()
 
 
-def missing_processes() -> int:
-    """How many processes `accelerate launch --num_processes N` was asked for, when it started just one; else 0.
-
-    With `--cpu` it starts one whatever N says, and tells nobody.
-    """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        return 0
-    import psutil  # a dependency of accelerate
-
-    try:
-        words = " ".join(psutil.Process(os.getppid()).cmdline()).replace("=", " ").replace("-", "_").split()
-    except psutil.Error:
-        return 0
-    asked = [b for a, b in zip(words, words[1:], strict=False) if a == "__num_processes"]
-    return int(asked[0]) if asked and asked[0].isdigit() and int(asked[0]) > 1 and "accelerate" in str(words) else 0
-
-
 class Trainer:
     """Model, average, optimizer and log of one run; `run` goes through the steps."""
 
@@ -71,15 +51,7 @@ class Trainer:
             torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
         self.config = config
-        # The loop itself accumulates; a number in accelerate's own config must not divide the loss a second time.
-        plugin = GradientAccumulationPlugin(num_steps=1)
-        self.accelerator = Accelerator(mixed_precision=config.mixed_precision, gradient_accumulation_plugin=plugin)
-        if asked := missing_processes():
-            print(
-                f"warning: accelerate launch was asked for {asked} processes and started one (with --cpu it always "
-                f"does); for {asked}: ACCELERATE_USE_CPU=true torchrun --nproc_per_node {asked} {sys.argv[0]} ...",
-                file=sys.stderr,
-            )
+        self.accelerator = make_accelerator(config)
         self.device = self.accelerator.device
         self.parts = self.accelerator.num_processes * config.gradient_accumulation_steps
         self.batch_size = self.parts * config.train_batch_size
@@ -116,7 +88,15 @@ class Trainer:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{path}: not a checkpoint of this model ({reason}); choose another output_dir") from error
         free = {"output_dir", "train_data_dir", "splits_dir", "resume_from_checkpoint", "log_steps", "threads"}
-        free |= {"report_to", "checkpointing_steps", "checkpoints_total_limit", "validation_steps"}
+        free |= {
+            "tracker_project_name",
+            "init_sha256",
+            *self.config.FILES,
+            "report_to",
+            "checkpointing_steps",
+            "checkpoints_total_limit",
+            "validation_steps",
+        }
         now = {**asdict(self.config), "whole batch": self.batch_size}
         changed = [
             f"{key} {old} -> {now[key]}"

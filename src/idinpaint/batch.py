@@ -12,24 +12,26 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from idinpaint.containers import check_fits
 from idinpaint.content_credentials import find_credentials
 from idinpaint.controller import load_controller
 from idinpaint.encoders import write_atomic
-from idinpaint.jobs import SUMMARY, Job, plan_folder, plan_single
+from idinpaint.jobs import SUMMARY, Job, model_files, plan_folder, plan_single
+from idinpaint.mask_grow import fit_mask
 from idinpaint.mask_io import load_mask
-from idinpaint.photo import Photo, load_photo, save_photo
+from idinpaint.photo import Photo, load_photo
 from idinpaint.progress import Progress
-from idinpaint.provenance import xmp_packet
-from idinpaint.sidecar import write_json, write_page, write_pictures
+from idinpaint.sidecar import write_files
+from idinpaint.staging import refuse_loops
 from idinpaint.types import Decision, FaceAnalysis, InputError
 from idinpaint.verify import headline, summary_lines, to_plain
+from idinpaint.weights import user_folder
 
 RESTORED, BAD, ABSTAINED = 0, 2, 3  # exit statuses
 COLUMNS = (
@@ -41,12 +43,12 @@ COLUMNS = (
 class Models:
     """Loads the Restorer at its first use, so that bad input is told before torch is imported."""
 
-    def __init__(
-        self, model: str, device: str, progress: Progress, controller: Path | None = None, gan: str | None = None
-    ) -> None:
-        self.model, self.device, self.progress, self.controller, self.gan = model, device, progress, controller, gan
-        if controller is not None:
-            load_controller(controller)  # told now, not after the loading of the models
+    def __init__(self, args: argparse.Namespace, progress: Progress) -> None:
+        names = ("device", "dtype", "gan", "landmarks", "identity", "judge")
+        self.model, self.settings = args.model, {name: getattr(args, name) for name in names if hasattr(args, name)}
+        self.progress, self.controller = progress, getattr(args, "controller", None)
+        if self.controller is not None:
+            load_controller(self.controller)  # told now, not after the loading of the models
         self._restorer: Any = None
 
     def restorer(self) -> Any:
@@ -59,7 +61,7 @@ class Models:
                     warnings.simplefilter("ignore")  # of the libraries, to their developers
                     from idinpaint.restorer import Restorer
 
-                    self._restorer = Restorer.from_pretrained(self.model, device=self.device, gan=self.gan)
+                    self._restorer = Restorer.from_pretrained(self.model, **self.settings)
                 if self.controller is not None:
                     self._restorer.use_controller(self.controller)
             except ImportError as error:
@@ -89,14 +91,15 @@ def one_line(error: BaseException) -> str:
 def read_inputs(job: Job, args: argparse.Namespace) -> tuple[Photo, np.ndarray, list[str]]:
     """(photo, mask, notices). InputError for all that can be wrong with the files and the face box."""
     photo = load_photo(job.image)
-    mask, notices = load_mask(job.mask, photo.size, args.invert_mask)
+    mask, notices = load_mask(job.mask, photo.size, args.invert_mask, photo.rgb)
+    mask, grown = fit_mask(photo.rgb, mask, args.grow)
     for x, y, w, h in args.face_box or ():
         if x >= photo.size[0] or y >= photo.size[1] or x + w <= 0 or y + h <= 0:
             width, height = photo.size
             raise InputError(
                 f"{job.image}: --face-box {x:g},{y:g},{w:g},{h:g} is outside of the {width}x{height} photo"
             )
-    return photo, mask, photo.notices + notices
+    return photo, mask, photo.notices + notices + grown
 
 
 def run_restore(args: argparse.Namespace) -> int:
@@ -106,12 +109,20 @@ def run_restore(args: argparse.Namespace) -> int:
         load_photo(path)  # told now, not after minutes of work
     args.credentials = find_credentials(args.c2pa_cert, args.c2pa_key)
     sides = {"html": args.report_html, "invented": args.invented}
-    return _run(args, restore_one, args.output, args.report, args.comparison, references, sides)
+    refuse_loops(args.output, args.report, args.comparison, *sides.values())
+    inputs = (*references, *filter(None, (args.c2pa_cert, args.c2pa_key)), *always_read())
+    return _run(args, restore_one, args.output, args.report, args.comparison, inputs, sides)
 
 
 def run_analyze(args: argparse.Namespace) -> int:
     """`idinpaint analyze`; returns the exit status."""
-    return _run(args, analyze_one, None, None, args.overlay)
+    refuse_loops(args.overlay)
+    return _run(args, analyze_one, None, None, args.overlay, always_read())
+
+
+def always_read() -> tuple[Path, ...]:
+    """The files of the package and of the user's folder of weights, which any command may read."""
+    return tuple(path for top in (Path(__file__).parent, user_folder()) for path in top.rglob("*") if path.is_file())
 
 
 def _run(
@@ -125,18 +136,20 @@ def _run(
 ) -> int:
     """Plans the jobs and does them. One photo: its error is raised. A folder: errors are counted."""
     as_json = getattr(args, "json", False)
+    given = (args.model, args.controller, getattr(args, "gan", None))
+    inputs = (*inputs, *model_files(*(Path(path) for path in given if path)))
     if not args.image.is_dir():
         job = plan_single(args.image, args.mask, output, report, picture, inputs, **sides)
         progress = Progress(plain=work is restore_one)
-        models = Models(args.model, args.device, progress, args.controller, getattr(args, "gan", None))
+        models = Models(args, progress)
         row = work(job, args, models, progress)
         if as_json:
             print(json.dumps(to_plain(row), indent=2))
         return ABSTAINED if row["status"] == "abstained" else RESTORED
-    jobs, notices = plan_folder(args.image, args.mask, output, report, picture, **sides)
+    jobs, notices = plan_folder(args.image, args.mask, output, report, picture, inputs=inputs, **sides)
     progress = Progress(len(jobs), plain=work is restore_one)
     warn(notices, progress)
-    models = Models(args.model, args.device, progress, args.controller, getattr(args, "gan", None))
+    models = Models(args, progress)
     rows: list[dict[str, Any]] = []
     try:
         for number, job in enumerate(jobs, 1):
@@ -176,16 +189,18 @@ def _write_summary(path: Path, rows: list[dict[str, Any]]) -> None:
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(to_plain(rows))
-    write_atomic(path, lambda file: file.write(text.getvalue().encode()))
+    data = text.getvalue().encode(errors="surrogateescape")  # file names need not be UTF-8
+    write_atomic(path, lambda file: file.write(data))
 
 
 def restore_one(job: Job, args: argparse.Namespace, models: Models, progress: Progress) -> dict[str, Any]:
-    """Restores one photo and writes its files, the photo itself last. Returns its row of the summary."""
+    """Restores one photo and writes its files, all or none. Returns its row of the summary."""
     start = time.monotonic()
     progress("reading the photo")
-    if (signer := args.credentials) is not None:
-        signer.check(job.image, job.output)
+    if args.credentials is not None:
+        args.credentials.check(job.image, job.output)
     photo, mask, notices = read_inputs(job, args)
+    check_fits(photo.size, job.output, job.invented)
     restoration = models.restorer()(
         photo.rgb,
         mask,
@@ -201,21 +216,13 @@ def restore_one(job: Job, args: argparse.Namespace, models: Models, progress: Pr
         progress=progress,
     )
     progress("writing")
-    decision, report = restoration.decision, dict(restoration.report)
-    notices += report.get("notices", [])
-    write_pictures(job, photo.rgb, mask, restoration)
-    save = partial(save_photo, photo, restoration.image, mask, xmp=xmp_packet(report))
-    notices += save(job.output) if signer is None else signer.save(save, job.output, job.image, report)
-    seconds = time.monotonic() - start
-    files = {"image": job.image, "mask": job.mask, "output": job.output, "references": list(args.reference)}
-    report = to_plain({**report, "files": files, "notices": notices, "seconds_total": seconds})
-    if job.report:
-        write_json(job.report, report)
-    if job.html:
-        write_page(job.html, report, photo.rgb, mask, restoration)
+    decision = restoration.decision
+    notices += restoration.report.get("notices", [])
+    report = write_files(job, photo, mask, restoration, notices, args, start)
     warn(notices, progress)
     status = "abstained" if restoration.abstained else "restored"
-    print(f"{job.output}: {headline(report)} ({decision.strategy}): {decision.reason} [{seconds:.1f} s]", flush=True)
+    what = f"{headline(report)} ({decision.strategy}): {decision.reason}"
+    print(f"{job.output}: {what} [{report['seconds_total']:.1f} s]", flush=True)
     if not args.image.is_dir():
         print("".join(f"  {line}\n" for line in summary_lines(report)), end="", flush=True)
     best = [face[0].identity_similarity for face in restoration.candidates if face]
@@ -224,7 +231,7 @@ def restore_one(job: Job, args: argparse.Namespace, models: Models, progress: Pr
         "status": status,
         "verdict": report["verdict"],
         "identity_similarity": min((value for value in best if value is not None), default=None),
-        "seconds": seconds,
+        "seconds": report["seconds_total"],
         "message": decision.reason,
     }
 

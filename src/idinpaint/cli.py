@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from idinpaint import __version__
+from idinpaint.exits import BAD, run_guarded
 from idinpaint.types import InputError
 
-BAD = 2
+IDENTITY_HELP = "of identity: bundled, or insightface:PACK (a pack's name, folder or ONNX file)"
 STRATEGIES = ("auto", "telea", "prior", "gan", "diffusion", "colorize")
 
 
@@ -27,16 +28,19 @@ class Parser(argparse.ArgumentParser):
         self.exit(BAD, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
-def whole_number(low: int, high: int) -> Callable[[str], int]:
-    """An argparse type: an integer within [low, high]."""
+def whole_number(low: int, high: int, word: str | None = None) -> Callable[[str], int | str]:
+    """An argparse type: an integer within [low, high], or the word."""
 
-    def parse(text: str) -> int:
+    def parse(text: str) -> int | str:
+        if text == word:
+            return text
         try:
             value = int(text)
         except ValueError:
             value = low - 1
         if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"must be a whole number from {low} to {high}, not {text!r}")
+            allowed = f"from {low} to {high}" + (f" or {word}" if word else "")
+            raise argparse.ArgumentTypeError(f"must be a whole number {allowed}, not {text!r}")
         return value
 
     return parse
@@ -48,8 +52,8 @@ def face_box(text: str) -> tuple[float, float, float, float]:
         values = tuple(float(part) for part in text.split(","))
     except ValueError:
         values = ()
-    if len(values) != 4 or not all(math.isfinite(value) for value in values) or min(values[2:]) <= 0:
-        raise argparse.ArgumentTypeError(f"must be x,y,w,h in photo pixels with w and h above 0, not {text!r}")
+    if len(values) != 4 or not all(abs(value) <= 1e6 for value in values) or min(values[2:]) <= 0:  # NaN is not
+        raise argparse.ArgumentTypeError(f"must be x,y,w,h in photo pixels with w and h above 0, not {text[:60]!r}")
     return values
 
 
@@ -62,6 +66,20 @@ def per_cent(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"must be per cent from 0 to 100, not {text!r}")
     return value
+
+
+def device_name(text: str) -> str:
+    """An argparse type: auto, cpu, cuda, cuda:1, mps, xpu; whether it is there is asked once torch is loaded."""
+    if not re.fullmatch(r"auto|cpu|(cuda|mps|xpu)(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"must be auto, cpu, cuda, cuda:1 (any number) or mps, not {text!r}")
+    return text
+
+
+def encoder_name(text: str) -> str:
+    """An argparse type: auto, bundled, sface or insightface:PACK."""
+    if text not in ("auto", "bundled", "sface") and not text.startswith("insightface"):
+        raise argparse.ArgumentTypeError(f"must be bundled, sface or insightface:PACK, not {text!r}")
+    return text
 
 
 def file_path(text: str) -> Path:
@@ -83,6 +101,9 @@ def build_parser() -> Parser:
     verify.add_argument("photo_b", type=file_path, metavar="PHOTO_B")
     verify.add_argument("--json", action="store_true", help="print JSON")
     _add_model(verify)
+    verify.add_argument("--identity", type=encoder_name, default="bundled", metavar="ENCODER", help=IDENTITY_HELP)
+    download = commands.add_parser("download", help="fetch the optional files, checked by sha256")
+    download.add_argument("names", nargs="*", metavar="NAME", help="yunet, sface, 2dfan; all that are missing")
     _add_prepare(commands.add_parser("prepare", help="a data set of portraits -> Parquet shards for training"))
     commands.add_parser("doctor", help="versions, devices, weights and optional backends")
     return parser
@@ -94,12 +115,16 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
         "--mask", type=file_path, required=True, help="white = to be filled; a file, or a folder paired by file stem"
     )
     parser.add_argument("--invert-mask", action="store_true", help="the mask is black where it is to be filled")
+    parser.add_argument("--grow", type=whole_number(0, 64, "auto"), metavar="PX", help="widen the mask, or auto")
     parser.add_argument(
         "--face-box",
         type=face_box,
         action="append",
         metavar="X,Y,W,H",
         help="a face that is not found; may be repeated",
+    )
+    parser.add_argument(
+        "--landmarks", choices=("bundled", "face-alignment"), default="bundled", help="face-alignment: 2DFAN (extra)"
     )
     _add_model(parser)
 
@@ -108,7 +133,8 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", default="default", metavar="NAME_OR_PATH", help="weights; the bundled ones by default"
     )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--device", type=device_name, default="auto", metavar="D", help="cpu, cuda, cuda:1, mps (auto)")
+    parser.add_argument("--dtype", choices=("auto", "fp32", "bf16", "fp16"), default="auto", help="of the painting")
 
 
 def _add_restore(parser: argparse.ArgumentParser) -> None:
@@ -138,9 +164,7 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--report", type=file_path, metavar="R.json", help="what was decided and why; or a folder")
     parser.add_argument("--report-html", type=file_path, metavar="R.html", help="the report as a page; or a folder")
-    parser.add_argument(
-        "--invented", type=file_path, metavar="MAP.png", help="where the candidates disagree; or a folder"
-    )
+    parser.add_argument("--invented", type=file_path, metavar="MAP.png", help="where candidates disagree; or a folder")
     parser.add_argument("--comparison", type=file_path, metavar="C.png", help="input beside result; or a folder")
     parser.add_argument(
         "--force", action="store_true", help="paint even where restore would abstain; the report says so"
@@ -152,6 +176,10 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
         "--c2pa-cert", type=file_path, metavar="CERT.pem", help="sign the result with Content Credentials (extra c2pa)"
     )
     parser.add_argument("--c2pa-key", type=file_path, metavar="KEY.pem", help="private key of --c2pa-cert")
+    parser.add_argument("--identity", type=encoder_name, default="bundled", metavar="ENCODER", help=IDENTITY_HELP)
+    parser.add_argument(
+        "--judge", type=encoder_name, default="auto", metavar="ENCODER", help="that verifies: sface, insightface:PACK"
+    )
     _add_controller(parser)
 
 
@@ -184,7 +212,7 @@ def _add_prepare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--image-format", choices=("png", "webp", "jpeg"), default="png", help="jpeg loses a little (png)"
     )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--device", type=device_name, default="auto", metavar="D", help="cpu, cuda, cuda:1, mps (auto)")
 
 
 def run_verify(args: argparse.Namespace) -> int:
@@ -196,7 +224,7 @@ def run_verify(args: argparse.Namespace) -> int:
     for path in (args.photo_a, args.photo_b):
         load_photo(path)
     progress = Progress(plain=False)
-    restorer = Models(args.model, args.device, progress).restorer()
+    restorer = Models(args, progress).restorer()
     progress("comparing")
     result = restorer.verify(args.photo_a, args.photo_b)
     progress.clear()
@@ -217,11 +245,22 @@ def run_doctor(_: argparse.Namespace) -> int:
     return 0 if ok else BAD
 
 
+def run_download(args: argparse.Namespace) -> int:
+    """`idinpaint download`; 2 when a file could not be fetched."""
+    from idinpaint import weights
+
+    if unknown := [name for name in args.names if name not in weights.SHORT_NAMES]:
+        raise InputError(f"{unknown[0]}: nothing of that name to fetch; use {', '.join(weights.SHORT_NAMES)}")
+    return weights.run_download(args.names)
+
+
 def _run(args: argparse.Namespace) -> int:
     if args.command == "verify":
         return run_verify(args)
     if args.command == "doctor":
         return run_doctor(args)
+    if args.command == "download":
+        return run_download(args)
     if args.command == "prepare":
         from idinpaint.prepare import run_prepare
 
@@ -236,28 +275,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
     args = parser.parse_args(argv)
     if args.command is None:
-        parser.error("a command is needed: restore, analyze, verify, prepare or doctor")
+        parser.error("a command is needed: restore, analyze, verify, prepare, download or doctor")
     # Before torch is loaded: threads that wait by spinning made painting five times slower on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    try:
-        return _run(args)
-    except KeyboardInterrupt:
-        return _fail("interrupted", 130)
-    except BrokenPipeError:  # the reader of stdout has gone, e.g. `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except InputError as error:
-        return _fail(" ".join(str(error).split()), BAD)
-    except Exception as error:  # no traceback for a person who restores a photo; IDINPAINT_DEBUG=1 shows it
-        from idinpaint.batch import one_line
-
-        return _fail(one_line(error), 1)
-
-
-def _fail(message: str, status: int) -> int:
-    clear = "\r\x1b[K" if sys.stderr.isatty() else ""
-    print(f"{clear}idinpaint: error: {message}", file=sys.stderr)
-    return status
+    return run_guarded(lambda: _run(args))
 
 
 if __name__ == "__main__":

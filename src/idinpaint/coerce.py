@@ -30,15 +30,16 @@ def as_rgb(image: Any) -> np.ndarray:
     return np.ascontiguousarray(array) if array.ndim == 3 else np.repeat(array[..., None], 3, -1)
 
 
-def as_mask(mask: Any, shape: tuple[int, int]) -> np.ndarray:
+def as_mask(mask: Any, shape: tuple[int, int], photo: np.ndarray | None = None) -> np.ndarray:
     """Path, PIL image or array [H, W] (bool, or numbers with their middle as the threshold) -> [H, W] bool, 1 = hole.
 
+    photo: uint8 [H, W, 3]; a file that is a marked copy of it gives its marks.
     Raises InputError for another size, an empty or a full mask.
     """
     if isinstance(mask, str | Path):
         from idinpaint.mask_io import load_mask
 
-        return load_mask(mask, (shape[1], shape[0]))[0]
+        return load_mask(mask, (shape[1], shape[0]), photo=photo)[0]
     array = np.asarray(mask.convert("L") if isinstance(mask, Image.Image) else mask)
     if array.ndim != 2 or array.shape != shape:
         raise InputError(f"mask array is {array.shape}, the image is {shape}; give a mask of the image's size")

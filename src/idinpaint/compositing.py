@@ -34,6 +34,21 @@ def composite(predicted: np.ndarray, known: np.ndarray, mask: np.ndarray) -> np.
     return np.where(mask[..., None], predicted, known)
 
 
+def nearest_known(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """A copy of values [H, W] of any type in which each masked value is that of the nearest known pixel.
+
+    mask: bool [H, W], True where a value is not to be read; at least one pixel is known.
+    """
+    filled = values.copy()
+    if not mask.any():
+        return filled
+    _, labels = cv2.distanceTransformWithLabels(mask.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    known = np.zeros(labels.max() + 1, values.dtype)
+    known[labels[~mask]] = values[~mask]
+    filled[mask] = known[labels[mask]]
+    return filled
+
+
 def hole_boxes(mask: np.ndarray, cell: int = CLUSTER_CELL) -> list[tuple[slice, slice, np.ndarray]]:
     """Groups the holes into clusters and returns (rows, columns, member) for each.
 

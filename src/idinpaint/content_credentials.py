@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from idinpaint.encoders import output_format, write_atomic
 from idinpaint.provenance import account, source_type
 from idinpaint.types import InputError
@@ -23,6 +25,7 @@ SOURCES = {
     ".tif": "image/tiff", ".tiff": "image/tiff", ".webp": "image/webp", ".gif": "image/gif", ".avif": "image/avif",
 }  # fmt: skip
 SETTINGS = {"builder": {"thumbnail": {"enabled": False}}}  # a thumbnail would show what lay under the mask
+EMBEDDED = (b"bidb", b"bfdb", b"c2pa.data", b"thumbnail")  # boxes and labels of files within a manifest (JUMBF)
 LABEL = "invalid.idinpaint.restoration"  # of our own assertion; labels are reverse domains, and we own none
 
 
@@ -59,8 +62,8 @@ class Credentials:
             signer = c2pa.Signer.from_info(c2pa.C2paSignerInfo(self.algorithm, self.chain, self.key, None))
             builder = c2pa.Builder(manifest(report), c2pa.Context.from_dict(SETTINGS))
             ingredient = {"title": source.name, "relationship": "parentOf", "instance_id": "original"}
-            with source.open("rb") as original:
-                builder.add_ingredient(ingredient, SOURCES[source.suffix.lower()], original)
+            kind, original = parent(source)
+            builder.add_ingredient(ingredient, kind, io.BytesIO(original))
             sealed = io.BytesIO()
             builder.sign(signer, CARRIERS[output_format(output)], io.BytesIO(picture), sealed)
         except c2pa.C2paError as error:
@@ -87,6 +90,30 @@ def find_credentials(cert: Path | None, key: Path | None) -> Credentials | None:
     if cert is None or key is None:
         raise InputError("--c2pa-cert and --c2pa-key belong together: give both")
     return Credentials(cert, key)
+
+
+def parent(source: Path) -> tuple[str, bytes]:
+    """(media type, bytes) by which the manifest names the original, without a picture of it.
+
+    A manifest that the original carries is taken over whole, its chain of signatures included. One with embedded
+    files (thumbnails, mostly, of what the mask hides) cannot be cut without breaking its signature: then a blank
+    picture stands for the original, under the original's name. InputError for a damaged manifest.
+    """
+    import c2pa
+
+    kind, data = SOURCES[source.suffix.lower()], source.read_bytes()
+    try:
+        found = c2pa.Reader(kind, io.BytesIO(data)).json()
+    except c2pa.C2paError.ManifestNotFound:
+        return kind, data
+    except c2pa.C2paError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{source}: its Content Credentials are damaged ({reason}); take them out first") from error
+    if not any(mark in data for mark in EMBEDDED) and "thumbnail" not in found and "databox" not in found:
+        return kind, data
+    blank = io.BytesIO()
+    Image.new("L", (1, 1)).save(blank, "PNG")
+    return "image/png", blank.getvalue()
 
 
 def manifest(report: Mapping[str, Any]) -> dict[str, Any]:

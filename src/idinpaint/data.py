@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from idinpaint.prepared import PreparedFaces, PreparedPhotos, prepared_folders
+from idinpaint.prepared import PreparedFaces, PreparedPhotos, has_split, prepared_folders, prepared_rows
 from idinpaint.types import CROP_SIZE, InputError
 
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
@@ -34,13 +34,14 @@ def read_split(path: str | Path) -> list[str]:
 class PhotoEntry:
     """One photo on disk; `person` is empty when the identity is unknown; key is its name in landmark files.
 
-    row: in the train split of the prepared folder `path`; -1 when path is a photo.
+    row: in the `split` of the prepared folder `path`; -1 when path is a photo.
     """
 
     path: Path
     person: str = ""
     key: str = ""
     row: int = -1
+    split: str = "train"
 
 
 def list_identity_folders(root: str | Path, exclude: Iterable[str] = ()) -> list[PhotoEntry]:
@@ -77,11 +78,7 @@ def training_photos(data: str | Path, splits: str | Path) -> list[PhotoEntry]:
     the raw data sets.
     """
     if folders := prepared_folders(data):
-        return [
-            PhotoEntry(folder, f"{folder.name}/{person}" if person else "", name, row)
-            for folder in folders
-            for row, (name, person) in enumerate(PreparedFaces(folder).names())
-        ]
+        return _prepared(folders, "train")
     data, splits = Path(data), Path(splits)
     held_people = read_split(splits / "celeba_id256_test.txt") + read_split(splits / "celeba_id256_val.txt")
     entries = list_identity_folders(data / "celeba_id256", held_people)
@@ -92,13 +89,62 @@ def training_photos(data: str | Path, splits: str | Path) -> list[PhotoEntry]:
     return entries
 
 
+def _prepared(folders: Iterable[Path], split: str) -> list[PhotoEntry]:
+    return [
+        PhotoEntry(folder, f"{folder.name}/{person}" if person else "", name, row, split)
+        for folder in folders
+        for row, (name, person) in enumerate(PreparedFaces(folder, split).names())
+    ]
+
+
+def validation_photos(data: str | Path, splits: str | Path) -> list[PhotoEntry]:
+    """Portraits of the validation people, for figures and pictures during a training.
+
+    Of prepared data its validation split, else its test split; where it has neither (few people: a hash decides), every
+    eighth training photo, which says nothing about other people.
+    """
+    if folders := prepared_folders(data):
+        for split in ("validation", "test"):
+            if held := [folder for folder in folders if has_split(folder, split)]:
+                return _prepared(held, split)
+        return _prepared(folders, "train")[::8]
+    people = set(read_split(Path(splits) / "celeba_id256_val.txt"))
+    return [entry for entry in list_identity_folders(Path(data) / "celeba_id256") if entry.person in people]
+
+
+def with_landmarks(entries: Sequence[PhotoEntry], data: str | Path) -> tuple[list[PhotoEntry], list[np.ndarray]]:
+    """(those of the entries whose landmarks are known, their points [68, 2] in px of the 256 px photo)."""
+    if all(entry.row >= 0 for entry in entries):
+        return list(entries), [row.landmarks for row in prepared_rows(_where(entries))]
+    points = load_landmarks(data)
+    known = [entry for entry in entries if entry.key in points]
+    return known, [points[entry.key] for entry in known]
+
+
+def with_labels(entries: Sequence[PhotoEntry]) -> tuple[list[PhotoEntry], list[np.ndarray]]:
+    """(prepared entries, their parsing labels [256, 256] uint8): the annotated ones where there are any, else all, with
+    the labels that the bundled network predicted. Raises InputError for data prepared without labels."""
+    rows = list(prepared_rows(_where(entries)))
+    if any(row.labels is None for row in rows):
+        raise InputError(
+            f"{entries[0].path}: was prepared without parsing labels; run `idinpaint prepare` into a new folder"
+        )
+    annotated = any(row.annotated for row in rows)
+    pairs = [(entry, row.labels) for entry, row in zip(entries, rows, strict=True) if row.annotated or not annotated]
+    return [entry for entry, _ in pairs], [labels for _, labels in pairs]
+
+
+def _where(entries: Sequence[PhotoEntry]) -> list[tuple[Path, str, int]]:
+    return [(entry.path, entry.split, entry.row) for entry in entries]
+
+
 def load_photos(entries: Sequence[PhotoEntry], size: int = CROP_SIZE) -> np.ndarray | PreparedPhotos:
     """Read photos as [N, size, size, 3] uint8 RGB; prepared ones stay on disk and are decoded when indexed.
 
     Raises InputError that names an unreadable file.
     """
     if entries and all(entry.row >= 0 for entry in entries):
-        return PreparedPhotos([(entry.path, entry.row) for entry in entries], size=size)
+        return PreparedPhotos(_where(entries), size)
 
     def read(entry: PhotoEntry) -> np.ndarray:
         try:

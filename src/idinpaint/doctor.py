@@ -20,16 +20,12 @@ REQUIRED = {
 }
 # What it brings, the module that shows it is there, how to get it.
 OPTIONAL = {
-    "insightface": ("a stronger identity encoder", "insightface", "pip install insightface onnxruntime"),
-    "face-alignment": ("2DFAN landmarks", "face_alignment", "pip install face-alignment"),
-    "c2pa-python": ("signed Content Credentials", "c2pa", "pip install c2pa-python"),
-    "xformers": ("faster attention on a GPU", "xformers", "pip install xformers"),
+    "insightface": ("a stronger identity encoder", "insightface", "pip install 'idinpaint[insightface]'"),
+    "face-alignment": ("2DFAN landmarks", "face_alignment", "pip install 'idinpaint[face-alignment]'"),
+    "c2pa-python": ("signed Content Credentials", "c2pa", "pip install 'idinpaint[c2pa]'"),
 }
-# What it brings, the file that the weight store looks for.
-FILES = {
-    "yunet": ("a better face detector", "face_detection_yunet_2023mar.onnx"),
-    "sface": ("an independent judge of identity", "face_recognition_sface_2021dec.onnx"),
-}
+# What it brings; the file is weights.SHORT_NAMES'.
+FILES = {"yunet": "a better face detector", "sface": "an independent judge of identity"}
 
 
 def report() -> tuple[list[str], bool]:
@@ -92,23 +88,40 @@ def _weights() -> tuple[list[str], bool]:
 
 
 def _backends() -> tuple[list[str], bool]:
-    """Optional backends never make the verdict bad."""
+    """Optional backends never make the verdict bad. A package without its weights is not there yet."""
     lines = ["optional backends"]
     for name, (what, module, how) in OPTIONAL.items():
         there = importlib.util.find_spec(module) is not None
-        state = f"there, {_version(name) or 'unknown version'}" if there else f"not there: {how}"
+        state = f"there, {_version(name) or 'unknown version'}{_weights_of(name)}" if there else f"not there: {how}"
         lines.append(f"  {name:24} {what}; {state}")
-    return [*lines, *(_file(name, *entry) for name, entry in FILES.items())], True
+    return [*lines, *(_file(name, what) for name, what in FILES.items())], True
 
 
-def _file(name: str, what: str, file: str) -> str:
+def _weights_of(package: str) -> str:
+    """What an installed package still lacks, or where its networks lie."""
+    from idinpaint.faces import identity
+    from idinpaint.weights import FAN_FILE, download_path, is_published
+
+    if package == "insightface":
+        packs = sorted(path.name for path in identity.PACKS.glob("*") if any(path.rglob("*.onnx")))
+        found = f"packs {', '.join(packs)} in {identity.PACKS}"
+        return f"; {found}" if packs else "; WEIGHTS not there: insightface-cli model.download buffalo_l"
+    if package == "face-alignment":
+        path = download_path(FAN_FILE)
+        if not path.is_file():
+            return "; WEIGHTS not there: idinpaint download 2dfan"
+        return f"; weights {path}" if is_published(path) else f"; WEIGHTS BAD: {path}, idinpaint download 2dfan"
+    return ""
+
+
+def _file(name: str, what: str) -> str:
     from idinpaint import weights
 
-    start = f"  {name:24} {what}; "
+    start, file = f"  {name:24} {what}; ", weights.SHORT_NAMES[name]
     try:
         path = weights.WeightStore().find(file)
     except InputError as error:
         return f"{start}{error}"
     if path is not None:
         return f"{start}there, {path}"
-    return f"{start}not there: put {file} from {weights.DOWNLOADS[file][0]} into {weights.user_folder()}"
+    return f"{start}not there: idinpaint download {name}, or put {file} into {weights.user_folder()}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import struct
+import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -44,6 +45,8 @@ def check_writable(path: str | Path) -> None:
     try:
         if path.is_dir():
             raise InputError(f"{path}: is a folder, a file name is needed")
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path}: is no regular file (a device, pipe or socket), name a file")
         folder = path.parent
         while not folder.exists() and folder != folder.parent:
             folder = folder.parent
@@ -63,20 +66,48 @@ def check_output(path: str | Path) -> None:
 def write_atomic(path: str | Path, write: Callable[[BinaryIO], None]) -> None:
     """Calls `write` with a binary file in the target's folder and moves it over `path`: all or nothing.
 
-    Missing folders are made. InputError when the system refuses (no permission, disk full).
+    Missing folders are made; a link is written through; an existing file keeps its mode. InputError when the
+    system refuses (no permission, disk full) or the target is no regular file.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}.tmp")
+    path, target = Path(path), Path(os.path.realpath(path))
+    check_writable(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=target.parent)  # O_EXCL, follows no link
+        temporary = Path(name)
         try:
-            with open(temporary, "wb") as file:
+            with os.fdopen(handle, "wb") as file:
                 write(file)
-            os.replace(temporary, path)
+                file.flush()
+                os.fchmod(file.fileno(), target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+            _sync_folder(target.parent)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def _umask() -> int:
+    """The process's mask of modes, which can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename in `folder` last through a power cut; file systems that cannot sync a folder are left alone."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # a folder that may be written but not listed
+        return
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass
+    finally:
+        os.close(handle)
 
 
 def write_png16(
@@ -148,23 +179,28 @@ def write_tiff(
     file.write(data.data)
 
 
-# Tags that describe how a file stores its samples: they belong to the file read, not to the photo.
-_STRUCTURE = frozenset(
-    {254, 255, 256, 257, 258, 259, 262, 263, 266, 273, 277, 278, 279, 280, 281, 284, 290, 291, 292, 293, 301, 317}
-    | {318, 319, 320, 322, 323, 324, 325, 330, 332, 334, 336, 338, 339, 340, 341, 347, 512, 513, 514, 515, 517, 518}
-    | {519, 520, 521, 529, 530, 531, 532, 34675}
+# The only tags that an output keeps: description, camera, orientation, resolution, software, dates, artist and
+# copyright; of EXIF exposure, dates, lens and size; of GPS everything but its two free-form texts. Whatever else a
+# file carries (maker notes, comments, layers, private tags) may hold the undamaged picture.
+_KEPT_TAGS = frozenset({0x010E, 0x010F, 0x0110, 0x0112, 0x011A, 0x011B, 0x0128, 0x0131, 0x0132, 0x013B, 0x8298})
+_KEPT_EXIF = frozenset(
+    {0x829A, 0x829D, 0x8822, 0x8827, 0x8830, 0x8831, 0x8832, 0x9000, 0x9003, 0x9004, 0x9010, 0x9011, 0x9012}
+    | {*range(0x9201, 0x920B), 0x9290, 0x9291, 0x9292, 0xA001, 0xA002, 0xA003, 0xA20E, 0xA20F, 0xA210, 0xA215}
+    | {0xA217, *range(0xA401, 0xA40B), 0xA40C, 0xA431, 0xA432, 0xA433, 0xA434, 0xA435}
 )
+_KEPT_GPS = frozenset(range(0, 32)) - {27, 28}
+_LONGEST_VALUE = 1000  # bytes or characters; no picture fits, a copyright notice does
 _SUB_DIRECTORIES = (0x8769, 0x8825)  # EXIF, GPS
 
 
 def photo_tags(exif: Image.Exif, rotated: bool) -> Image.Exif:
-    """A copy without the tags of file structure and with orientation 1; `rotated`: width and height swapped."""
+    """A copy of the kept tags (see _KEPT_TAGS) with orientation 1; `rotated`: width and height swapped."""
     clean = Image.Exif()
     for tag, value in exif.items():
-        if tag not in _STRUCTURE and tag not in _SUB_DIRECTORIES and tag != 0xA005:
+        if tag in _KEPT_TAGS and _short(value):
             clean[tag] = value
-    for tag in _SUB_DIRECTORIES:
-        values = dict(exif.get_ifd(tag))
+    for tag, kept in zip(_SUB_DIRECTORIES, (_KEPT_EXIF, _KEPT_GPS), strict=True):
+        values = {key: value for key, value in exif.get_ifd(tag).items() if key in kept and _short(value)}
         if values:
             clean.get_ifd(tag).update(values)
     if 0x0112 in clean:
@@ -175,6 +211,13 @@ def photo_tags(exif: Image.Exif, rotated: bool) -> Image.Exif:
     reloaded = Image.Exif()  # only then does it list its sub-directories among its tags
     reloaded.load(clean.tobytes())
     return reloaded
+
+
+def _short(value: object) -> bool:
+    """Whether a tag's value is too small to hold a picture."""
+    if isinstance(value, str | bytes):
+        return len(value) <= _LONGEST_VALUE
+    return not isinstance(value, dict) and (not isinstance(value, tuple | list) or len(value) <= 16)
 
 
 def tiff_tags(exif: Image.Exif | None) -> dict[int, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from idinpaint.types import InputError
 # Taken from a folder of photos. Others in it (sidecar files, raw formats) are named in a notice.
 READABLE = frozenset(FORMATS) | {".gif", ".jfif", ".jpe", ".jp2", ".mpo", ".ppm", ".pgm", ".tga", ".avif"}
 SUMMARY = "summary.csv"
+MASK_SUFFIX = "_mask"
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ def plan_folder(
     picture: Path | None,
     html: Path | None = None,
     invented: Path | None = None,
+    inputs: tuple[Path, ...] = (),
 ) -> tuple[list[Job], list[str]]:
     """A job for every picture in a folder, sorted by name, and notices. All that is written goes into folders.
 
@@ -78,10 +81,13 @@ def plan_folder(
         if folder.resolve() in (images.resolve(), mask.resolve()):
             raise InputError(f"{folder}: is the folder of the input, name another one for {option}")
         check_writable(folder / SUMMARY)
-    if mask.resolve() == images.resolve():
-        raise InputError(f"{mask}: photos and masks must lie in two folders")
     files = _files(images)
     found = [path for path in files if path.suffix.lower() in READABLE]
+    if mask.resolve() == images.resolve():  # NAME_mask.png beside NAME.jpg
+        stems = {path.stem + MASK_SUFFIX for path in found}
+        found = [path for path in found if path.stem not in stems]
+        if not stems & {path.stem for path in files}:
+            raise InputError(f"{mask}: photos and masks in one folder need masks named NAME{MASK_SUFFIX}.png")
     if not found:
         raise InputError(f"{images}: no pictures in this folder")
     others = [path.name for path in files if path.suffix.lower() not in READABLE]
@@ -108,6 +114,9 @@ def plan_folder(
                 invented=invented / f"{stem}.png" if invented else None,
             )
         )
+    read = [*found, *(job.mask for job in jobs if job.mask), *inputs]
+    written = [path for job in jobs for path in (job.output, job.report, job.picture, job.html, job.invented) if path]
+    _check_distinct(read, [*written, *([output / SUMMARY] if output else [])])
     return jobs, notices
 
 
@@ -120,19 +129,41 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _mask_for(image: Path, folder: Path) -> Path:
-    """The mask with the photo's stem in a folder; InputError when there is none, or more than one."""
-    matches = [path for path in _files(folder) if path.stem == image.stem and path.suffix.lower() in READABLE]
+    """NAME.* or NAME_mask.* in a folder, beside the photo only the latter. InputError: none, or more than one."""
+    pictures = [path for path in _files(folder) if path.suffix.lower() in READABLE]
+    beside = folder.resolve() == image.parent.resolve()  # there the plain stem is the photo's own
+    names = [image.stem + MASK_SUFFIX] if beside else [image.stem, image.stem + MASK_SUFFIX]
+    matches = [path for path in pictures if path.stem in names]
     if not matches:
-        raise InputError(f"{image}: no mask named {image.stem}.* in {folder}")
+        raise InputError(f"{image}: no mask named {' or '.join(f'{name}.*' for name in names)} in {folder}")
     if len(matches) > 1:
         raise InputError(f"{image}: several masks for it in {folder}: {', '.join(path.name for path in matches)}")
     return matches[0]
 
 
 def _check_distinct(inputs: list[Path], outputs: list[Path]) -> None:
-    """InputError when an output would overwrite an input or another output."""
-    taken = {path.resolve(): "it is read" for path in inputs}
+    """InputError when an output would overwrite an input or another output, under whatever name or link."""
+    taken: dict[object, str] = {}
+    for path in inputs:
+        taken |= dict.fromkeys(_names(path), "it is read")
     for path in outputs:
-        if path.resolve() in taken:
-            raise InputError(f"{path}: cannot be written, {taken[path.resolve()]} in the same command")
-        taken[path.resolve()] = "it is written"
+        names = _names(path)
+        for name in names:
+            if name in taken:
+                raise InputError(f"{path}: cannot be written, {taken[name]} in the same command")
+        taken |= dict.fromkeys(names, "it is written")
+
+
+def _names(path: Path) -> list[object]:
+    """What a file is known by: its real path and, when it exists, its inode."""
+    try:
+        status = path.stat()
+    except OSError:
+        return [os.path.realpath(path)]
+    return [os.path.realpath(path), (status.st_dev, status.st_ino)]
+
+
+def model_files(*paths: Path | None) -> tuple[Path, ...]:
+    """The files that a controller or model folder given by the user is read from."""
+    found = [path for path in paths if path is not None]
+    return tuple(file for path in found for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file())

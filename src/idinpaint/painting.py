@@ -1,28 +1,29 @@
-"""The candidates for one face: what the network paints, and what photographs of the person can give."""
+"""The candidates for one face: what the network paints, and which photos of the person it sees meanwhile."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from idinpaint.compositing import harmonize
-from idinpaint.exemplar import exemplars, from_other_half
 from idinpaint.inpainters.base import FillRequest, Inpainter
-from idinpaint.ranking import rank
-from idinpaint.references import References
+from idinpaint.inpainters.diffusion import MOST_PICTURES
+from idinpaint.ranking import believable, rank
+from idinpaint.references import Reference, References
 from idinpaint.types import Candidate, Decision, FaceAnalysis
 from idinpaint.verification import Verifier, aligned_crop
 from idinpaint.verify import similarity
 
-TAKES_PIXELS = ("gan", "diffusion")  # strategies whose candidates may hold pixels of a photo
+SEES_PHOTOS = ("gan", "prior", "diffusion")  # strategies whose network looks at reference photos
 
 
 @dataclass(frozen=True)
 class Painter:
-    """Paints one face by the decided strategy. reference_pixels: False keeps pixels of reference photos out."""
+    """Paints one face by the decided strategy. reference_pixels: False keeps reference photos out of the network;
+    believer: says of each candidate whether its hidden features are there, None for nobody."""
 
     inpainters: Mapping[str, Inpainter]
     landmarker: Any
@@ -33,36 +34,39 @@ class Painter:
     def __call__(
         self, face: FaceAnalysis, decision: Decision, refs: References, num_samples: int, steps: int | None, seed: int
     ) -> list[Candidate]:
-        """Candidates, best first by `ranking.rank`; none where nothing is painted or Telea's fill stays."""
+        """Candidates, best first by `ranking.rank`; none where nothing is painted or Telea's fill stays.
+
+        Where the only reference photo was shown to the network, one more is painted without it, and comes last: it is
+        the one that the photo can be held against. It comes first where it alone is believable.
+        """
         inpainter = self.inpainters.get(decision.strategy)
         if inpainter is None or decision.strategy == "colorize":
             return []
         embed = refs.mean if refs.mean is not None else face.id_embed
-        made = []
-        for index, predicted in enumerate(inpainter.fill(FillRequest(face, embed, num_samples, steps, seed))):
+        shown = self._shown(face, decision, refs)
+        made = self._paint(inpainter, FillRequest(face, embed, num_samples, steps, seed, shown), embed)
+        made = rank(made, face, self.landmarker)
+        if shown and len(shown) == len(refs.used):
+            plain = self._paint(inpainter, FillRequest(face, embed, 1, steps, seed), embed)
+            made = [*made, *plain] if believable(made[0]) or not believable(plain[0]) else [*plain, *made]
+        return made
+
+    def _shown(self, face: FaceAnalysis, decision: Decision, refs: References) -> list[Reference]:
+        """The photos for the network, best first; of several the least good is kept back as a witness."""
+        able = decision.strategy in SEES_PHOTOS and getattr(self.inpainters[decision.strategy], "sees_photos", False)
+        if not (able and self.reference_pixels and self.verifier.agrees(face, refs)):
+            return []
+        best = sorted(refs.used, key=lambda item: -item.weight)
+        return best[: max(1, min(MOST_PICTURES, len(best) - 1))]
+
+    def _paint(self, inpainter: Inpainter, request: FillRequest, embed: np.ndarray | None) -> list[Candidate]:
+        face, made = request.face, []
+        names = tuple(item.name for item in request.references)
+        for index, predicted in enumerate(inpainter.fill(request)):
             crop = harmonize(predicted, face.crop, face.crop_mask)
-            made.append(Candidate(crop, seed + index, self._likeness(face, crop, embed)))
-        made = rank(self._looked_at(made, face), face, self.landmarker)
-        more = self._photographed(made[0], face, refs, embed) if decision.strategy in TAKES_PIXELS else []
-        return rank([*made, *self._looked_at(more, face)], face, self.landmarker) if more else made
-
-    def _looked_at(self, made: list[Candidate], face: FaceAnalysis) -> list[Candidate]:
-        """The candidates, each with how believable it is."""
-        if self.believer is None:
-            return made
-        return [replace(c, believable=self.believer(c.image, face).worst) for c in made]
-
-    def _photographed(
-        self, best: Candidate, face: FaceAnalysis, refs: References, embed: np.ndarray | None
-    ) -> list[Candidate]:
-        """From the face's own other half, and from reference photos that the face agrees with; where they fit."""
-        made, fill, seed = [], best.image, best.seed
-        if (half := from_other_half(face, fill)) is not None:
-            made.append(Candidate(half.image, seed, self._likeness(face, half.image, embed), own_share=half.share))
-        if self.reference_pixels and self.verifier.agrees(face, refs):
-            for own in exemplars(face, fill, refs.used):
-                likeness = self._likeness(face, own.image, embed)
-                made.append(Candidate(own.image, seed, likeness, reference=own.name, reference_share=own.share))
+            looked = None if self.believer is None else self.believer(crop, face).worst
+            likeness = self._likeness(face, crop, embed)
+            made.append(Candidate(crop, request.seed + index, likeness, shown=names, believable=looked))
         return made
 
     def _likeness(self, face: FaceAnalysis, crop: np.ndarray, embed: np.ndarray | None) -> float | None:

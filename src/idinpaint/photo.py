@@ -16,6 +16,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageCms, PngImagePlugin, UnidentifiedImageError
 
+from idinpaint.compositing import nearest_known
+from idinpaint.containers import check_shape, encoding, mend_exif, quiet, resolution, sound_exif
 from idinpaint.encoders import (
     XMP_KEYWORD,
     check_output,
@@ -25,6 +27,7 @@ from idinpaint.encoders import (
     write_png16,
     write_tiff,
 )
+from idinpaint.read_checks import read_formats, refuse_odd_tiff
 from idinpaint.types import InputError
 
 __all__ = ["Photo", "check_output", "load_photo", "open_image", "save_photo"]
@@ -71,14 +74,19 @@ def open_image(path: str | Path) -> Image.Image:
             raise InputError(f"{path}: no such file")
         if path.is_dir():
             raise InputError(f"{path}: is a folder, a picture file is needed")
+        if not path.is_file():
+            raise InputError(f"{path}: is no regular file (a device, pipe or socket)")
         if path.stat().st_size == 0:
             raise InputError(f"{path}: is empty (0 bytes)")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = Image.open(path)
+            image = Image.open(path, formats=read_formats())
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
-            image.load()
+            check_shape(path, image)
+            with quiet():
+                image.load()
+            mend_exif(image)
     except InputError:
         raise
     except Image.DecompressionBombError:
@@ -98,17 +106,17 @@ def open_image(path: str | Path) -> Image.Image:
 
 def load_photo(path: str | Path) -> Photo:
     """Reads a photo; InputError, one line that names the file, when that is not possible."""
-    path = Path(path)
-    image = open_image(path)
+    image = open_image(path := Path(path))
     info, orientation = image.info, image.getexif().get(0x0112, 1)
-    photo = Photo(np.empty(0), path, icc=info.get("icc_profile") or None, dpi=_dpi(info))
+    photo = Photo(np.empty(0), path, icc=info.get("icc_profile") or None, dpi=resolution(info))
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # phones put a depth map into an MPO
         photo.notices.append(f"{path.name}: has several pages or frames; the first is used")
     try:
-        if exif := image.getexif():
+        if exif := sound_exif(image):
             photo.exif = photo_tags(exif, rotated=orientation in (5, 6, 7, 8))
     except Exception:  # a broken EXIF block must not cost the photo
         photo.notices.append(f"{path.name}: its EXIF data is damaged and is dropped")
+    refuse_odd_tiff(path, image, deep=_bits(image) > 8)
     if _bits(image) > 8 and image.mode in ("I;16", "I;16B", "I;16L", "I", "RGB", "RGBA"):
         _read_16bit(photo, image)
     else:
@@ -118,19 +126,10 @@ def load_photo(path: str | Path) -> Photo:
     return photo
 
 
-def _dpi(info: dict) -> tuple[float, float] | None:
-    dpi = info.get("dpi")
-    try:
-        return (float(dpi[0]), float(dpi[1])) if dpi and min(dpi) > 1 else None
-    except (TypeError, ValueError):
-        return None
-
-
 def _bits(image: Image.Image) -> int:
     """Bits a sample in the file; Pillow itself reads 16-bit colour as 8-bit."""
     if image.format == "PNG":
-        with open(image.filename, "rb") as file:
-            return file.read(25)[24]
+        return _png_header(image.filename)[24]
     if image.format == "TIFF":
         return max(np.atleast_1d(image.tag_v2.get(258, 8)))
     return 16 if image.mode.startswith("I") else 8
@@ -138,11 +137,12 @@ def _bits(image: Image.Image) -> int:
 
 def _read_16bit(photo: Photo, image: Image.Image) -> None:
     """Grey, grey + alpha, RGB or RGBA with 16 bits a sample, through cv2 (its order is turned into RGB here)."""
-    data = cv2.imdecode(np.fromfile(photo.path, np.uint8), cv2.IMREAD_UNCHANGED)
+    with quiet():
+        data = cv2.imdecode(np.fromfile(photo.path, np.uint8), cv2.IMREAD_UNCHANGED)
     if data is None or data.dtype != np.uint16:
         raise InputError(f"{photo.path}: 16-bit data of this kind ({image.mode}) is not supported; convert it")
     data = data.reshape(*data.shape[:2], -1)
-    grey_png = image.format == "PNG" and _png_colour_type(photo.path) in (0, 4)
+    grey_png = image.format == "PNG" and _png_header(photo.path)[25] in (0, 4)
     if data.shape[2] in (2, 4):
         photo.alpha = np.ascontiguousarray(data[..., -1])
         data = data[..., :-1]
@@ -154,9 +154,9 @@ def _read_16bit(photo: Photo, image: Image.Image) -> None:
     photo.rgb = np.ascontiguousarray(np.broadcast_to(eight, (*eight.shape[:2], 3)))
 
 
-def _png_colour_type(path: Path) -> int:
+def _png_header(path: str | Path) -> bytes:
     with open(path, "rb") as file:
-        return file.read(26)[25]
+        return file.read(26)  # [24] bits a sample, [25] colour type
 
 
 def _read_8bit(photo: Photo, image: Image.Image) -> None:
@@ -228,7 +228,8 @@ def save_photo(
     if rgb.shape != photo.rgb.shape or mask.shape != rgb.shape[:2]:
         raise ValueError(f"photo {photo.rgb.shape}, rgb {rgb.shape} and mask {mask.shape} do not fit together")
     notices: list[str] = []
-    samples, alpha, space, icc = photo.samples.copy(), photo.alpha, photo.space, photo.icc
+    samples, space, icc = photo.samples.copy(), photo.space, photo.icc
+    alpha = None if photo.alpha is None else nearest_known(photo.alpha, mask)
     samples[mask] = _to_native(photo, rgb[mask])
     if space == "cmyk" and kind not in ("TIFF", "JPEG"):
         notices.append(f"{kind} has no CMYK: written as RGB")
@@ -242,7 +243,8 @@ def save_photo(
         alpha = None
     if alpha is not None:
         samples = np.dstack([samples, alpha])
-    write_atomic(path, lambda file: _encode(file, kind, samples, space, icc, photo, xmp))
+    with encoding(path):
+        write_atomic(path, lambda file: _encode(file, kind, samples, space, icc, photo, xmp))
     return notices
 
 

@@ -56,6 +56,10 @@ def run_prepare(args: argparse.Namespace) -> int:
     check_writable(out / MARKER)
     if out.resolve().is_relative_to(source.root.resolve()):
         raise InputError(f"{out}: lies inside {source.root}, whose photos are read; name a folder elsewhere")
+    if args.device not in ("auto", "cpu"):
+        from idinpaint.devices import pick_device
+
+        pick_device(args.device)  # told now, not by a worker
     shards = _begin(source, out, args.image_format, args.shard_size)
     todo = [shard for shard in shards if finished(out, shard) is None]
     if len(todo) < len(shards):
@@ -91,7 +95,7 @@ def _begin(source: PhotoSource, out: Path, image_format: str, shard_size: int) -
         photos += 1
     manifest = WeightStore().manifest
     settings = {
-        "format": 1, "image_format": image_format, "shard_size": shard_size, "photos": photos,
+        "format": 2, "image_format": image_format, "shard_size": shard_size, "photos": photos,
         "list_sha256": digest.hexdigest(), "networks": {name: manifest[name]["sha256"] for name in NETWORKS},
     }  # fmt: skip
     path = out / MARKER
@@ -99,7 +103,9 @@ def _begin(source: PhotoSource, out: Path, image_format: str, shard_size: int) -
         try:
             before = json.loads(path.read_text(encoding="utf-8"))
             shards = before.pop("shards")
-        except (OSError, ValueError, KeyError) as error:
+            if not all(isinstance(shard, str) for shard in shards):
+                raise TypeError("a shard's name that is no text")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(f"{path}: cannot be read ({error}); prepare into a new folder") from error
         for key, value in settings.items():
             if before.get(key) != value:
@@ -149,7 +155,8 @@ def _start_worker(job: Job) -> None:
     """Load the networks for this process."""
     import torch
 
-    from idinpaint.bundle import load_faces, pick_device
+    from idinpaint.bundle import load_faces
+    from idinpaint.devices import pick_device
 
     torch.set_num_threads(min(torch.get_num_threads(), job.threads))  # OMP_NUM_THREADS may ask for fewer
     store = WeightStore()
@@ -183,7 +190,7 @@ def _sum_up(out: Path, shards: list[str]) -> dict[str, Any]:
         for what, counts in (("dropped", dropped), ("repaired", repaired)):
             counts.update(kind for _, kind, _ in state[what])
             writer.writerows((path, what, kind, detail) for path, kind, detail in state[what])
-    write_atomic(out / DROPPED, lambda file: file.write(text.getvalue().encode()))
+    write_atomic(out / DROPPED, lambda file: file.write(text.getvalue().encode(errors="surrogateescape")))
     return {"kept": kept, "dropped": dict(dropped), "repaired": dict(repaired), "annotated_skin": annotated}
 
 

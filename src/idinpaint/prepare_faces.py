@@ -43,7 +43,8 @@ class Drop(Exception):
 class Face:
     """crop [256, 256, 3] uint8; outside [256, 256] bool; landmarks [68, 2] crop px; crop_to_photo [2, 3].
 
-    skin [256, 256] bool; skin_source: annotated or predicted; id_embed [D]; source_px: the crop's side in the photo.
+    skin [256, 256] bool and labels [256, 256] uint8, places in PARSING_CLASSES; skin_source: annotated or predicted,
+    of both; id_embed [D]; source_px: the crop's side in the photo.
     """
 
     source: Source
@@ -55,6 +56,7 @@ class Face:
     confidence: float = 0.0
     faces: int = 1
     skin: np.ndarray | None = None
+    labels: np.ndarray | None = None
     skin_source: str = "predicted"
     id_embed: np.ndarray | None = None
     notes: list[Drop] = field(default_factory=list)
@@ -153,26 +155,37 @@ class FaceReader:
             face.id_embed = np.asarray(vector, np.float32)
 
     def _skins(self, faces: list[Face]) -> None:
-        """The annotated skin where there is one that can be read, else the parser's."""
+        """The annotated skin and labels where there are some that can be read, else the parser's."""
         for face in (f for f in faces if f.source.skin):
             try:
-                face.skin = self._annotated_skin(face)
+                face.skin, face.labels = self._annotated(face, face.source.skin), self._annotated_labels(face)
                 face.skin_source = "annotated"
             except InputError as error:
                 face.notes.append(Drop("skin mask", f"predicted instead of annotated: {str(error).split(': ', 1)[-1]}"))
-        rest = [f for f in faces if f.skin is None]
+        rest = [f for f in faces if f.labels is None]
         if rest:
             from idinpaint.faces.parsing import PARSING_CLASSES
 
             labels = self.parser.predict_batch(np.stack([f.crop for f in rest]), np.stack([f.outside for f in rest]))
             for face, label in zip(rest, labels, strict=True):
-                face.skin = label == PARSING_CLASSES.index("skin")
+                face.skin, face.labels = label == PARSING_CLASSES.index("skin"), label.astype(np.uint8)
 
-    def _annotated_skin(self, face: Face) -> np.ndarray:
-        """CelebAMask-HQ's mask, which has another resolution than the photo, cut like the photo."""
-        mask = open_image(self.root / face.source.skin).convert("L")
+    def _annotated_labels(self, face: Face) -> np.ndarray:
+        """Every part of CelebAMask-HQ over the one below it."""
+        from idinpaint.faces.parsing import PARSING_CLASSES, PART_CLASS, part_files
+
+        skin = self.root / face.source.skin
+        labels = np.zeros((CROP_SIZE, CROP_SIZE), np.uint8)
+        for part, path in part_files(skin.parent, skin.stem.removesuffix("_skin")):
+            inside = self._annotated(face, path.relative_to(self.root).as_posix())
+            labels[inside] = PARSING_CLASSES.index(PART_CLASS[part])
+        return labels
+
+    def _annotated(self, face: Face, file: str) -> np.ndarray:
+        """A mask of CelebAMask-HQ, which has another resolution than the photo, cut like the photo."""
+        mask = open_image(self.root / file).convert("L")
         if abs(mask.width * face.photo_size[1] - mask.height * face.photo_size[0]) > mask.width + mask.height:
-            raise InputError(f"{face.source.skin}: {mask.width}x{mask.height} px, another shape than the photo")
+            raise InputError(f"{file}: {mask.width}x{mask.height} px, another shape than the photo")
         scale = mask.width / face.photo_size[0]
         matrix = face.crop_to_photo * scale
         matrix[:, 2] += (scale - 1) / 2
@@ -204,10 +217,10 @@ def reflected_crop(rgb: np.ndarray, crop_to_photo: np.ndarray) -> np.ndarray:
 
 
 def encode(pixels: np.ndarray, image_format: str) -> bytes:
-    """uint8 [256, 256, 3] or bool [256, 256] -> bytes: png and webp keep every pixel, jpeg is quality 95, 4:4:4."""
+    """uint8 [256, 256, 3], bool or uint8 [256, 256] -> bytes: png and webp keep all, jpeg is quality 95, 4:4:4."""
     buffer = io.BytesIO()
-    if pixels.dtype == bool:
-        Image.fromarray(pixels).save(buffer, "PNG")  # one bit a pixel
+    if pixels.dtype == bool or pixels.ndim == 2:
+        Image.fromarray(pixels).save(buffer, "PNG")  # one bit a pixel, or labels
     elif image_format == "jpeg":
         Image.fromarray(pixels).save(buffer, "JPEG", quality=95, subsampling=0)
     elif image_format == "webp":

@@ -36,7 +36,8 @@ def features(id_dim: int) -> Any:
             "landmark_confidence": Value("float32"),
             "id_embed": List(Value("float32"), length=id_dim),
             "skin_mask": Image(),
-            "skin_source": Value("string"),  # annotated or predicted
+            "parsing": Image(),  # grey value: place in PARSING_CLASSES
+            "skin_source": Value("string"),  # of both: annotated or predicted
             "source_px": Value("float32"),  # side of the crop in the photo
             "outside": Value("float32"),  # share of the crop beyond the photo's edge
             "faces": Value("int32"),  # found in the photo
@@ -53,7 +54,9 @@ def write_plan(sources: Iterable[Source], out: Path, shard_size: int) -> list[st
     def flush(split: str) -> None:
         shard = f"{split}-{numbers[split]:05d}"
         lines = "".join(json.dumps(s.as_dict(), ensure_ascii=False) + "\n" for s in waiting.pop(split))
-        write_atomic(out / PLAN_FOLDER / f"{shard}.jsonl", lambda file: file.write(lines.encode()))
+        write_atomic(
+            out / PLAN_FOLDER / f"{shard}.jsonl", lambda file: file.write(lines.encode(errors="backslashreplace"))
+        )
         numbers[split] += 1
         shards.append(shard)
 
@@ -128,7 +131,7 @@ def write_shard(
     if not state["rows"]:
         target.unlink()  # `datasets` reads no empty file
     text = json.dumps(state, ensure_ascii=False)
-    write_atomic(out / PLAN_FOLDER / f"{shard}.json", lambda file: file.write(text.encode()))
+    write_atomic(out / PLAN_FOLDER / f"{shard}.json", lambda file: file.write(text.encode(errors="backslashreplace")))
     return state
 
 
@@ -140,16 +143,17 @@ def _batches(sources: Iterator[Source]) -> Iterator[list[Source]]:
 def _row(face: Face, image_format: str) -> dict[str, Any]:
     """A face as one row; `path` names the bytes' format."""
     ending = {"jpeg": ".jpg"}.get(image_format, f".{image_format}")
-    stem = face.source.name.rpartition(".")[0]
+    stem = _text(face.source.name).rpartition(".")[0]
     return {
         "image": {"bytes": encode(face.crop, image_format), "path": stem + ending},
-        "name": face.source.name,
-        "identity": face.source.identity,
+        "name": _text(face.source.name),
+        "identity": _text(face.source.identity),
         "split": face.source.split,
         "landmarks": face.landmarks.astype("float32").tolist(),
         "landmark_confidence": face.confidence,
         "id_embed": face.id_embed.tolist(),
         "skin_mask": {"bytes": encode(face.skin, "png"), "path": f"{stem}_skin.png"},
+        "parsing": {"bytes": encode(face.labels, "png"), "path": f"{stem}_parsing.png"},
         "skin_source": face.skin_source,
         "source_px": face.source_px,
         "outside": float(face.outside.sum()) / CROP_SIZE**2,
@@ -167,3 +171,8 @@ def _table(pa: Any, schema: Any, rows: list[dict[str, Any]]) -> Any:
         else:
             arrays.append(pa.array(values, column.type))
     return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _text(name: str) -> str:
+    """A file name as UTF-8 can hold it; bytes that are none become escapes such as \\udcff."""
+    return name.encode(errors="backslashreplace").decode()

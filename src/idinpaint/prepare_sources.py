@@ -137,7 +137,7 @@ class PhotoSource:
 
 def share_of(key: str) -> float:
     """A fixed number in [0, 1) for a person or a photo: the first 8 bytes of its SHA-256."""
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
+    return int.from_bytes(hashlib.sha256(key.encode(errors="surrogateescape")).digest()[:8], "big") / 2**64
 
 
 def _natural(name: str) -> tuple[bool, int, str]:

@@ -30,11 +30,17 @@ def prepared_folders(data: str | Path) -> list[Path]:
     return found
 
 
+def has_split(folder: Path, split: str) -> bool:
+    """Whether a prepared folder has photos of a split: train, validation or test."""
+    return any(folder.glob(f"data/{split}-*.parquet"))
+
+
 @dataclass(frozen=True)
 class FaceRow:
-    """One prepared face: image [256, 256, 3] uint8, landmarks [68, 2] crop px, id_embed [D], skin_mask [256, 256] bool.
+    """One prepared face: image [256, 256, 3] uint8, landmarks [68, 2] crop px, id_embed [D], skin_mask [256, 256] bool,
+    labels [256, 256] uint8, places in PARSING_CLASSES (None in data prepared before they were kept).
 
-    identity is empty when it is not known.
+    identity is empty when it is not known; annotated: labels and skin are the data set's own, not predicted.
     """
 
     name: str
@@ -43,6 +49,8 @@ class FaceRow:
     landmarks: np.ndarray
     id_embed: np.ndarray
     skin_mask: np.ndarray
+    labels: np.ndarray | None = None
+    annotated: bool = False
 
 
 class PreparedFaces(Sequence):
@@ -69,7 +77,7 @@ class PreparedFaces(Sequence):
         except OSError:  # a read-only copy
             own = {}
         self.table = datasets.Dataset.from_parquet(files, split=split, **own)
-        for column in ("image", "skin_mask"):
+        for column in {"image", "skin_mask", "parsing"} & set(self.table.column_names):
             self.table = self.table.cast_column(column, datasets.Image(decode=False))
         self.pictures = self.table.select_columns(["image"])
 
@@ -85,6 +93,8 @@ class PreparedFaces(Sequence):
             landmarks=np.asarray(row["landmarks"], np.float32),
             id_embed=np.asarray(row["id_embed"], np.float32),
             skin_mask=_decode(row["skin_mask"], "L") > 127,
+            labels=_decode(row["parsing"], "L") if "parsing" in row else None,
+            annotated=row["skin_source"] == "annotated",
         )
 
     def names(self) -> Iterator[tuple[str, str]]:
@@ -100,14 +110,16 @@ class PreparedFaces(Sequence):
 class PreparedPhotos:
     """The pictures of chosen rows, indexed like an array [N, size, size, 3] uint8 and decoded when asked.
 
-    rows: (prepared folder, row of its split) for each picture.
+    rows: (prepared folder, split, row of it) for each picture.
     """
 
-    def __init__(self, rows: Sequence[tuple[Path, int]], split: str = "train", size: int = CROP_SIZE) -> None:
+    def __init__(self, rows: Sequence[tuple[Path, str, int]], size: int = CROP_SIZE) -> None:
         self.size = size
-        folders = sorted({folder for folder, _ in rows})
-        self.tables = [PreparedFaces(folder, split) for folder in folders]
-        self.where = np.array([(folders.index(folder), row) for folder, row in rows], np.int64).reshape(-1, 2)
+        tables = sorted({(folder, split) for folder, split, _ in rows})
+        self.tables = [PreparedFaces(folder, split) for folder, split in tables]
+        places = {table: place for place, table in enumerate(tables)}
+        where = [(places[folder, split], row) for folder, split, row in rows]
+        self.where = np.array(where, np.int64).reshape(-1, 2)
 
     def __len__(self) -> int:
         return len(self.where)
@@ -128,6 +140,13 @@ class PreparedPhotos:
         if pixels.shape[0] == self.size:
             return pixels
         return np.array(Image.fromarray(pixels).resize((self.size, self.size), Image.Resampling.LANCZOS))
+
+
+def prepared_rows(rows: Sequence[tuple[Path, str, int]]) -> Iterator[FaceRow]:
+    """The rows at (prepared folder, split, row)."""
+    tables = {key: PreparedFaces(*key) for key in sorted({(folder, split) for folder, split, _ in rows})}
+    for folder, split, row in rows:
+        yield tables[folder, split][row]
 
 
 def _decode(picture: dict[str, Any], mode: str) -> np.ndarray:

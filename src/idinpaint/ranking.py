@@ -11,10 +11,6 @@ import numpy as np
 from idinpaint.types import Candidate, FaceAnalysis
 
 TIE = 0.02  # identity similarities nearer than this say nothing about which candidate is the better likeness
-# A network that was trained to please the conditioning encoder is overrated by it, the person's own eye is not: on 24
-# validation photos with one eye hidden the independent encoder gave the own half 0.920 and the network's fill 0.900,
-# at an LPIPS a fifth lower; the conditioning encoder named the network's in 22 of them.
-OWN_SHARE = 0.7
 SHIFT_WEIGHT = 0.25  # one per cent of landmark shift weighs as much as a quarter of the surroundings' gradient
 DISAGREEMENT_SCALE = 8.0  # grey levels on the map for each grey level of standard deviation between candidates
 
@@ -55,9 +51,8 @@ def landmark_shift(crop: np.ndarray, face: FaceAnalysis, landmarker: Any) -> flo
 def rank(candidates: Sequence[Candidate], face: FaceAnalysis, landmarker: Any) -> list[Candidate]:
     """Best first, each with its seam, landmark shift and the reason of its place.
 
-    A fill from the face's own other half comes first where it covers OWN_SHARE of the hole. Else identity decides
-    unless similarities lie within TIE of the leader's; among those the better fit wins: the seam ratio plus
-    SHIFT_WEIGHT x landmark shift, lower is better. Without an identity the fit alone decides.
+    Identity decides unless similarities lie within TIE of the leader's; among those the better fit wins: the seam
+    ratio plus SHIFT_WEIGHT x landmark shift, lower is better. Without an identity the fit alone decides.
     """
     if len(candidates) <= 1:
         seams = [replace(c, seam=seam_ratio(c.image, face.crop_mask)) for c in candidates]
@@ -74,16 +69,17 @@ def rank(candidates: Sequence[Candidate], face: FaceAnalysis, landmarker: Any) -
         ranked.append(replace(best, reason=_reason(best, leader, len(tied))))
         left = [c for c in left if c is not best]
     # What looks like nobody comes after everything that does, whatever it is like.
-    return sorted(ranked, key=lambda c: (_unbelievable(c), not _own(c)))
+    return sorted(ranked, key=_unbelievable)
+
+
+def believable(candidate: Candidate) -> bool:
+    """Whether it looks like a person, as far as anyone looked."""
+    return candidate.believable is None or candidate.believable >= 1
 
 
 def _unbelievable(candidate: Candidate) -> float:
     """0 for a believable candidate, else the more the less it is one."""
-    return 0.0 if candidate.believable is None or candidate.believable >= 1 else 2.0 - candidate.believable
-
-
-def _own(candidate: Candidate) -> bool:
-    return candidate.own_share is not None and candidate.own_share >= OWN_SHARE
+    return 0.0 if believable(candidate) else 2.0 - candidate.believable
 
 
 def _identity(candidate: Candidate) -> float:
@@ -96,10 +92,8 @@ def _misfit(candidate: Candidate) -> float:
 
 def _reason(best: Candidate, leader: Candidate, tied: int) -> str:
     fit = f"seam {best.seam:.2f} x its surroundings, landmarks shifted {best.landmark_shift:.1f} %"
-    if _unbelievable(best):
+    if not believable(best):
         fit += f"; believable only {best.believable:.2f} of what is needed, so it comes after those that are"
-    if _own(best):
-        return f"{100 * best.own_share:.0f} % of the hole taken from the face's own other half; {fit}"
     if best.identity_similarity is None:
         return f"no identity to compare with; best fit of those left: {fit}"
     if tied == 1:

@@ -26,7 +26,7 @@ class Reference:
     likeness: cosine to the mean of the other photos, None for a single one; used: False for an outlier. judged: unit
     vector of the verifying encoder, by which the photos are compared; None: by embed.
     crop [256, 256, 3] uint8, crop_mask [256, 256] bool (True beyond the photo) and landmarks [68, 2] crop px: the face
-    as FaceAnalysis has it, of which exemplar.py takes the hidden part.
+    as FaceAnalysis has it, which the network may look at.
     """
 
     name: str

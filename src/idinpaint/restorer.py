@@ -20,7 +20,7 @@ from idinpaint.faces.analyzer import FaceBoxes
 from idinpaint.faces.features import FEATURE_WEIGHTS
 from idinpaint.faces.possible import left_marked, look_for_faces, places, wide_notice
 from idinpaint.groups import face_place, names_of, share_out
-from idinpaint.inpainters.base import FillRequest, Inpainter
+from idinpaint.inpainters.base import FillRequest, Inpainter, check_encoder
 from idinpaint.masks import hole_ratio
 from idinpaint.painting import Painter
 from idinpaint.progress import StageClock
@@ -37,6 +37,7 @@ from idinpaint.verification import (
     wrong_person,
 )
 from idinpaint.verify import build_report, face_report, versions
+from idinpaint.weights import hashes
 
 CAUTION = ("telea", "prior", "gan", "diffusion", "colorize", "abstain")  # from the least to the most cautious decision
 NO_FACE = (
@@ -69,25 +70,31 @@ class Restorer:
     def from_pretrained(
         cls,
         name_or_path: str = "default",
-        device: str = "auto",
+        device: Any = "auto",
         landmarks: str = "bundled",
         identity: str = "bundled",
         gan: str | None = None,
+        dtype: Any = "auto",
+        judge: str = "auto",
     ) -> Restorer:
         """The bundled model, a model or pipeline folder, or a hub id. Raises InputError when it cannot be loaded.
 
         landmarks: bundled or face-alignment; identity: bundled or insightface:PACK. A model trained on the bundled
-        encoder paints only with that one; another encoder serves `verify`, or a model trained with it.
+        encoder paints only with that one; another serves `verify`, or a model trained with it. judge, the encoder that
+        verifies what was painted: auto (SFace where it is there), sface, insightface:PACK or bundled.
         gan: a generator's name (pconv, pdgan, pdgan-face, encdec, lafin) or folder for the strategy `gan`.
+        device, dtype: as devices.pick_device and pick_dtype take them; dtype is that of the networks that paint.
         """
-        from idinpaint.bundle import load_bundle, pick_device
+        from idinpaint.bundle import load_bundle
+        from idinpaint.devices import pick_device, pick_dtype
         from idinpaint.faces.analyzer import FaceAnalyzer
         from idinpaint.inpainters.colorize import ColorizeInpainter
         from idinpaint.inpainters.diffusion import DiffusionInpainter, PriorInpainter
         from idinpaint.inpainters.gan import find_gan, load_gan
 
         device = pick_device(device)
-        bundle = load_bundle(name_or_path, device, landmarks, identity)
+        dtype = pick_dtype(dtype, device)
+        bundle = load_bundle(name_or_path, device, landmarks, identity, dtype, judge)
         analyzer = FaceAnalyzer(bundle.landmarker, bundle.parser, bundle.identity, bundle.store)
         inpainters: dict[str, Inpainter] = {
             "diffusion": DiffusionInpainter(bundle.pipeline),
@@ -98,7 +105,8 @@ class Restorer:
             inpainters["prior"] = PriorInpainter(bundle.pipeline)
         folder = find_gan(bundle.store.folder, gan)
         if folder is not None:
-            inpainters["gan"] = load_gan(folder, prior, device)
+            inpainters["gan"] = load_gan(folder, bundle.pipeline, device, dtype)
+            bundle.weights |= hashes(folder, f"gan/{inpainters['gan'].system}")
         return cls(bundle, analyzer, inpainters, device)
 
     def __call__(
@@ -121,14 +129,14 @@ class Restorer:
         image, references: path, PIL image or uint8 array [H, W, 3]; mask: path, PIL image or array [H, W],
         1 = hole. face_box: (x, y, w, h) photo px of a face, or several, beside those that are found. strategy: auto,
         telea, gan, prior, diffusion or colorize. max_coverage: share of the facial features in [0, 1] up to which a
-        face is painted, instead of the ladder's limit. reference_pixels: hidden features may be
-        taken from a reference photo, else references only guide and verify. Abstaining is a result: `.abstained`, with
-        the hole left marked or only toned. Raises InputError for input that cannot be used.
+        face is painted, instead of the ladder's limit. reference_pixels: the network may look at the reference photos
+        while it paints, else they only guide and verify. Abstaining is a result: `.abstained`, with the hole left
+        marked or only toned. Raises InputError for input that cannot be used.
         """
         self._check(strategy, num_samples, steps, max_coverage)
         clock = StageClock(progress)
         rgb = as_rgb(image)
-        hole = as_mask(mask, rgb.shape[:2])
+        hole = as_mask(mask, rgb.shape[:2], rgb)
         known = rgb.copy()
         known[hole] = 0  # nothing under the mask is read from here on
         with clock("finding faces"):
@@ -190,7 +198,7 @@ class Restorer:
     def analyze(self, image: Any, mask: Any, face_box: FaceBoxes = None) -> tuple[list[FaceAnalysis], Decision]:
         """What is hidden of which face, and what `restore` would do; nothing is painted."""
         rgb = as_rgb(image)
-        hole = as_mask(mask, rgb.shape[:2])
+        hole = as_mask(mask, rgb.shape[:2], rgb)
         known = np.where(hole[..., None], 0, rgb).astype(np.uint8)
         faces = self.analyzer.analyze(known, hole, face_box)
         decisions = [self._decide(face, hole, References()) for face in faces]
@@ -211,6 +219,8 @@ class Restorer:
             raise InputError("strategy gan: this model has no generator; name a trained one with --gan FOLDER")
         if strategy not in ("auto", "telea", *self.inpainters):
             raise InputError(f"strategy {strategy}: use one of auto, telea, {', '.join(self.inpainters)}")
+        if strategy in ("auto", "diffusion"):
+            check_encoder(getattr(self.bundle, "pipeline", None), self.identity)
         if not 1 <= num_samples <= 64:
             raise InputError(f"num_samples {num_samples}: use 1 to 64")
         if steps is not None and not 1 <= steps <= 1000:

@@ -5,17 +5,16 @@ Called as IdentityInpaintPipeline is, so that the diffusion inpainter uses eithe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from diffusers import AutoencoderKL, StableDiffusionInpaintPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils.torch_utils import randn_tensor
 
-from idinpaint.diffusion_pipeline import InpaintOutput
 from idinpaint.models.sd_base import IdentityUNet, condition_maps, working_size
+from idinpaint.pipeline_inputs import InpaintOutput, StepEnd, begin, read_picture, write_pipeline_file, written
 from idinpaint.types import InputError
 
 BASES = ("StableDiffusionPipeline", "StableDiffusionInpaintPipeline")
@@ -28,6 +27,8 @@ class IdentitySDInpaintPipeline(StableDiffusionInpaintPipeline):
     resolution: px, side at which the crop is painted; prompt, num_inference_steps, guidance_scale: the defaults of a
     call.
     """
+
+    _callback_tensor_inputs = ["latents", "prompt_embeds", "negative_prompt_embeds"]
 
     def __init__(
         self,
@@ -91,11 +92,22 @@ class IdentitySDInpaintPipeline(StableDiffusionInpaintPipeline):
         """Side of the landmark maps, in latent cells."""
         return self.config.resolution // self.vae_scale_factor
 
+    @property
+    def components(self) -> dict[str, Any]:
+        """What a second pipeline is made of, the defaults of a call among it."""
+        names = ("resolution", "prompt", "num_inference_steps", "guidance_scale")
+        return {**super().components, **{name: self.config[name] for name in names}}
+
+    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
+        """As diffusers', and pipeline.py, by which DiffusionPipeline.from_pretrained finds this class."""
+        super().save_pretrained(save_directory, **kwargs)
+        write_pipeline_file(self, save_directory)
+
     @torch.no_grad()
     def __call__(
         self,
-        masked_image: torch.Tensor,
-        mask: torch.Tensor,
+        masked_image: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
         heatmaps: torch.Tensor | None = None,
         id_embed: torch.Tensor | None = None,
         num_inference_steps: int | None = None,
@@ -103,63 +115,87 @@ class IdentitySDInpaintPipeline(StableDiffusionInpaintPipeline):
         num_images_per_prompt: int = 1,
         generator: torch.Generator | list[torch.Generator] | None = None,
         temperature: float = 1.0,
-        callback_on_step_end: Callable[[Any, int, int, dict[str, Any]], dict[str, Any]] | None = None,
+        callback_on_step_end: Callable[..., dict[str, Any] | None] | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         prompt: str | None = None,
         negative_prompt: str = "",
-    ) -> InpaintOutput:
+        image: Any = None,
+        mask_image: Any = None,
+        timesteps: Sequence[int] | None = None,
+        sigmas: Sequence[float] | None = None,
+        latents: torch.Tensor | None = None,
+        output_type: str | None = None,
+        return_dict: bool = True,
+    ) -> InpaintOutput | tuple[Any, ...]:
         """Fill the hole.
 
-        masked_image: [B, 3, H, H] in [-1, 1] (zeroed under the mask here too); mask: [B, 1, H, H], 1 = hole;
-        heatmaps: [B, K, *, *] in [0, 1] or None; id_embed: [B, D] unit vectors, None or zeros for none.
-        guidance_scale: classifier-free guidance on prompt and identity, 1 = off. temperature: factor on the initial
-        noise. The images have the input's size. Raises ValueError for a wrong shape.
+        image, mask_image or masked_image, mask, output_type, timesteps, latents, callbacks: as IdentityInpaintPipeline
+        takes them; heatmaps: [B, K, *, *] in [0, 1] or None; id_embed: [B, D] unit vectors, None or zeros for none.
+        guidance_scale: classifier-free guidance on prompt and identity, 1 = off. temperature: factor on the drawn
+        noise. The images have the input's size. There is no `strength`: what lies in the hole is not read, so there
+        is nothing to start from. Raises ValueError for a wrong shape or name.
         """
-        b, size, copies = len(masked_image), masked_image.shape[-1], num_images_per_prompt
+        device, copies = self._execution_device, num_images_per_prompt
+        picture = read_picture(image, mask_image, masked_image, mask, output_type, device)
+        steps_end = StepEnd(self, callback_on_step_end, callback_on_step_end_tensor_inputs)
         steps = self.config.num_inference_steps if num_inference_steps is None else num_inference_steps
         guidance = self.config.guidance_scale if guidance_scale is None else guidance_scale
-        self._check(masked_image, mask, heatmaps, steps)
-        device, dtype = self._execution_device, self.unet.dtype
-        known, hole = masked_image.to(device, dtype), mask.to(device, dtype)
-        large, large_mask = working_size(known, hole, self.config.resolution)
+        self._guidance_scale, self._interrupt = guidance, False
+        times = begin(self.scheduler, steps, timesteps, sigmas, device)
+        known, hole = working_size(picture.known, picture.hole, self.config.resolution)
+        b = len(known)
+        wanted = self.unet.config.heatmap_channels
         if heatmaps is None:
-            heatmaps = known.new_zeros(b, self.unet.config.heatmap_channels, self.heatmap_size, self.heatmap_size)
+            heatmaps = known.new_zeros(b, wanted, self.heatmap_size, self.heatmap_size)
+        if heatmaps.shape[:2] != (b, wanted):
+            raise ValueError(f"heatmaps have shape {tuple(heatmaps.shape)}, expected {(b, wanted, 'h', 'w')}")
         if id_embed is None:
             id_embed = known.new_zeros(b, self.id_dim)
-        maps = condition_maps(self.vae, large, large_mask, heatmaps.to(device, dtype)).repeat_interleave(copies, 0)
-        embeds = id_embed.to(device, dtype).repeat_interleave(copies, 0)
+        maps = condition_maps(self.vae, known, hole, heatmaps.to(device).float()).repeat_interleave(copies, 0)
+        embeds = id_embed.to(device).float().repeat_interleave(copies, 0)
         text, empty = self.encode_prompt(
             [self.config.prompt if prompt is None else prompt] * b, device, copies, guidance != 1.0,
             [negative_prompt] * b,
         )  # fmt: skip
-        self.scheduler.set_timesteps(steps, device=device)
         shape = (len(maps), 4, *maps.shape[-2:])
-        latents = randn_tensor(shape, generator=generator, device=device, dtype=dtype)
-        latents = latents * temperature * self.scheduler.init_noise_sigma
-        for index, timestep in enumerate(self.progress_bar(self.scheduler.timesteps)):
+        if latents is None:  # float32: in half precision the same seed gives other noise
+            latents = randn_tensor(shape, generator=generator, device=device, dtype=torch.float32) * temperature
+        if tuple(latents.shape) != shape:
+            raise ValueError(f"latents have shape {tuple(latents.shape)}, expected {shape}")
+        latents = latents.to(device).float() * self.scheduler.init_noise_sigma
+        self._num_timesteps = len(times)
+        latents = self._denoise(times, latents, maps, (text, empty), embeds, steps_end)
+        decoded = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype)).sample.float()
+        images, predicted = picture.composite(decoded.clamp(-1, 1), copies)
+        images = latents if picture.output_type == "latent" else written(images, picture.output_type)
+        self.maybe_free_model_hooks()
+        output = InpaintOutput(images=images, predicted_images=predicted)
+        return output if return_dict else output.to_tuple()
+
+    def _denoise(
+        self,
+        times: torch.Tensor,
+        latents: torch.Tensor,
+        maps: torch.Tensor,
+        texts: tuple[torch.Tensor, torch.Tensor | None],
+        embeds: torch.Tensor,
+        steps_end: StepEnd,
+    ) -> torch.Tensor:
+        """The steps; texts: the prompt's and the negative prompt's embeddings."""
+        (text, empty), guidance = texts, self._guidance_scale
+        for index, timestep in enumerate(self.progress_bar(times)):
+            if self.interrupt:
+                continue
             inputs = self.scheduler.scale_model_input(latents, timestep)
             noise_pred = self.unet.predict(inputs, maps, timestep, text, embeds)
             if guidance != 1.0:
                 without = self.unet.predict(inputs, maps, timestep, empty, torch.zeros_like(embeds))
                 noise_pred = without + guidance * (noise_pred - without)
-            latents = self.scheduler.step(noise_pred, timestep, latents, return_dict=False)[0].to(dtype)
-            if callback_on_step_end is not None:
-                latents = callback_on_step_end(self, index, int(timestep), {"latents": latents}).get("latents", latents)
-        decoded = self.vae.decode(latents / self.vae.config.scaling_factor).sample.float()
-        if decoded.shape[-1] != size:
-            decoded = F.interpolate(decoded, size=(size, size), mode="bilinear", antialias=True)
-        predicted = decoded.clamp(-1, 1)
-        known, hole = (t.to(device).float().repeat_interleave(copies, 0) for t in (masked_image, mask))
-        return InpaintOutput(images=known * (1 - hole) + predicted * hole, predicted_images=predicted)
-
-    def _check(self, masked_image: torch.Tensor, mask: torch.Tensor, heatmaps: torch.Tensor | None, steps: int) -> None:
-        b, _, h, w = masked_image.shape
-        if mask.shape != (b, 1, h, w) or h != w:
-            raise ValueError(f"masked_image is {h} x {w}, mask {tuple(mask.shape)}; expected a square and its mask")
-        wanted = self.unet.config.heatmap_channels
-        if heatmaps is not None and heatmaps.shape[:2] != (b, wanted):
-            raise ValueError(f"heatmaps have shape {tuple(heatmaps.shape)}, expected {(b, wanted, 'h', 'w')}")
-        if steps < 1:
-            raise ValueError(f"num_inference_steps is {steps}; it must be at least 1")
+            latents = self.scheduler.step(noise_pred, timestep, latents, return_dict=False)[0]
+            seen = {"latents": latents, "prompt_embeds": text, "negative_prompt_embeds": empty}
+            seen = steps_end(index, timestep, seen)
+            latents, text, empty = seen["latents"], seen["prompt_embeds"], seen["negative_prompt_embeds"]
+        return latents
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,11 +1,15 @@
-"""The files beside the result: report as JSON and as a page, comparison, map of what was invented."""
+"""The files of one result: the photo, report as JSON and as a page, comparison, map of what was invented."""
 
 from __future__ import annotations
 
+import argparse
 import base64
 import io
 import json
+import time
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -16,9 +20,13 @@ from PIL import Image
 from idinpaint import visuals
 from idinpaint.encoders import write_atomic
 from idinpaint.jobs import Job
+from idinpaint.photo import Photo, save_photo
+from idinpaint.provenance import xmp_packet
+from idinpaint.staging import staging
 from idinpaint.types import Restoration
 from idinpaint.verify import summary_lines, to_plain
 
+WRITTEN = ("output", "report", "picture", "html", "invented")  # the files of a Job
 PAGE_WIDTH = 1000  # px, of the pictures in the page
 _STYLE = (
     "body{font:16px/1.5 sans-serif;max-width:1040px;margin:2em auto;padding:0 1em;color:#222}"
@@ -27,10 +35,37 @@ _STYLE = (
 )
 
 
+def write_files(
+    job: Job,
+    photo: Photo,
+    mask: np.ndarray,
+    restoration: Restoration,
+    notices: list[str],
+    args: argparse.Namespace,
+    start: float,
+) -> dict[str, Any]:
+    """Writes all files of a job, or none; returns the report. notices: grows by what was converted; start: s."""
+    report, signer = dict(restoration.report), args.credentials
+    with staging() as staged:
+        places = {name: staged.place(path) for name in WRITTEN if (path := getattr(job, name))}
+        there = replace(job, **places)
+        write_pictures(there, photo.rgb, mask, restoration)
+        save = partial(save_photo, photo, restoration.image, mask, xmp=xmp_packet(report))
+        notices += save(there.output) if signer is None else signer.save(save, there.output, job.image, report)
+        files = {"image": job.image, "mask": job.mask, "output": job.output, "references": list(args.reference)}
+        seconds = time.monotonic() - start
+        report = to_plain({**report, "files": files, "notices": notices, "seconds_total": seconds})
+        if there.report:
+            write_json(there.report, report)
+        if there.html:
+            write_page(there.html, report, photo.rgb, mask, restoration)
+    return report
+
+
 def write_json(path: Path, value: Any) -> None:
     """Plain JSON, indented, all or nothing."""
     text = json.dumps(to_plain(value), indent=2, ensure_ascii=False) + "\n"
-    write_atomic(path, lambda file: file.write(text.encode()))
+    write_atomic(path, lambda file: file.write(text.encode(errors="backslashreplace")))
 
 
 def write_pictures(job: Job, rgb: np.ndarray, mask: np.ndarray, restoration: Restoration) -> None:
@@ -47,7 +82,7 @@ def write_page(
 ) -> None:
     """The report as one HTML file that needs no other: pictures are inside."""
     text = render_page(report, rgb, mask, restoration)
-    write_atomic(path, lambda file: file.write(text.encode()))
+    write_atomic(path, lambda file: file.write(text.encode(errors="backslashreplace")))
 
 
 def render_page(report: Mapping[str, Any], rgb: np.ndarray, mask: np.ndarray, restoration: Restoration) -> str:
@@ -107,7 +142,7 @@ def _coverage_table(report: Mapping[str, Any]) -> str:
 
 
 def _candidate_table(report: Mapping[str, Any]) -> str:
-    names = ["seed", "identity_similarity", "seam", "landmark_shift", "reason", "reference"]
+    names = ["seed", "identity_similarity", "seam", "landmark_shift", "reason", "shown"]
     rows = [[n, *(c[k] for k in names)] for n, f in enumerate(report["faces"], 1) for c in f["candidates"]]
     return _table("Candidates, best first", ["face", *(name.replace("_", " ") for name in names)], rows)
 

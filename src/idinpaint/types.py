@@ -81,9 +81,9 @@ class Candidate:
     """One filled face crop, [256, 256, 3] uint8, known pixels kept. identity_similarity in [-1, 1] or None.
 
     seam: step across the hole's edge over that of its surroundings; landmark_shift: per cent of the outer eye
-    distance; reason: why it has its rank. See ranking.py. reference: the reference photo whose pixels fill
-    reference_share of the hole, None when no reference's pixels were taken; own_share: of the hole filled from the
-    face's own other half. believable: the worst of its hidden features over its limit, 1 and more looks like a person.
+    distance; reason: why it has its rank. See ranking.py. shown: names of the reference photos that the network looked
+    at while it painted this one: none of them can testify that it shows the person. believable: the worst of its
+    hidden features over its limit, 1 and more looks like a person; None where nobody looked.
     """
 
     image: np.ndarray
@@ -92,9 +92,7 @@ class Candidate:
     seam: float | None = None
     landmark_shift: float | None = None
     reason: str = ""
-    reference: str | None = None
-    reference_share: float | None = None
-    own_share: float | None = None
+    shown: tuple[str, ...] = ()
     believable: float | None = None
 
 

@@ -162,13 +162,14 @@ class Verifier:
         """Verdict on a filled crop, uint8 [256, 256, 3], aligned as `face` is; candidates as ranked, crop the first.
         looked: whether the hidden features are there now, None where nobody looked.
 
-        A crop that holds pixels of a reference photo is held against the other photos, since it is like that one by
-        its making; when there is no other, the best candidate without such pixels is judged instead.
+        A crop that was painted after a reference photo is held against the other photos, since it is like that one by
+        its making; when there is no other, the candidate that was painted without any is judged instead.
         """
         threshold, rate = self.threshold()
         aligned, plain = aligned_crop(crop, face), crop
-        if candidates and candidates[0].reference is not None:
-            plain = next(c.image for c in candidates if c.reference is None)
+        shown = candidates[0].shown if candidates else ()
+        if shown:
+            plain = next((c.image for c in candidates if not c.shown), crop)
         vector = self.encoder.embed([aligned])[0]
         per_reference, value, seen, apart = [], None, None, ""
         if references:
@@ -177,8 +178,7 @@ class Verifier:
             per_reference = [
                 {"name": item.name, "similarity": similarity(vector, v)} for item, v in zip(used, vectors, strict=True)
             ]
-            donor = candidates[0].reference if candidates else None
-            keep, apart = _witnesses(donor, used, vectors)
+            keep, apart = _witnesses(shown, used, vectors)
             judged = vector if keep else self.encoder.embed([aligned_crop(plain, face)])[0]
             keep = keep or list(range(len(used)))
             weights = [used[i].weight for i in keep]
@@ -236,15 +236,16 @@ class Verifier:
         return "not_verified", f"no reference photo; {agrees}, but only {chance}"
 
 
-def _witnesses(donor: str | None, used: Sequence[Reference], vectors: np.ndarray) -> tuple[list[int], str]:
-    """(places of the references that no pixel was taken from, what that means in words); vectors: one a reference."""
-    if donor is None:
+def _witnesses(shown: Sequence[str], used: Sequence[Reference], vectors: np.ndarray) -> tuple[list[int], str]:
+    """(places of the references that the network did not see, nor a copy of them, and what that means in words);
+    vectors: one a reference."""
+    if not shown:
         return list(range(len(used))), ""
-    source = next(i for i, item in enumerate(used) if item.name == donor)
-    others = [i for i, vector in enumerate(vectors) if i != source and similarity(vector, vectors[source]) < COPY]
+    seen = [i for i, item in enumerate(used) if item.name in shown]
+    others = [i for i, v in enumerate(vectors) if i not in seen and all(similarity(v, vectors[k]) < COPY for k in seen)]
     if others:
-        return others, f"; {donor} left out, of which it holds pixels"
-    return [], f"; judged without the pixels taken from {donor}"
+        return others, f"; by {len(others)} of {len(used)} photos, the rest was shown to the network"
+    return [], "; judged on a candidate that was painted without the photo"
 
 
 def withhold(decision: Decision, verification: Verification) -> tuple[Decision, Verification]:

@@ -105,9 +105,7 @@ def _candidate_row(candidate: Candidate) -> dict[str, Any]:
         "seam",
         "landmark_shift",
         "reason",
-        "reference",
-        "reference_share",
-        "own_share",
+        "shown",
     )
     return {name: getattr(candidate, name) for name in names}
 
@@ -185,8 +183,8 @@ def summary_lines(report: Mapping[str, Any]) -> list[str]:
         if face["candidates"]:
             kept = face["candidates"][0]
             lines.append(f"  kept seed {kept['seed']}: {kept['reason']}")
-            if kept["reference"] is not None:
-                lines.append(f"  {100 * kept['reference_share']:.0f} % of the hole is taken from {kept['reference']}")
+            if kept["shown"]:
+                lines.append(f"  painted after {', '.join(kept['shown'])}")
         if face["verification"]:
             lines.append(f"  {face['verification']['verdict'].replace('_', ' ')}: {face['verification']['text']}")
     return lines

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from idinpaint.containers import encoding
 from idinpaint.encoders import output_format, write_atomic
 from idinpaint.types import Candidate, Decision, FaceAnalysis
 
@@ -21,7 +22,8 @@ SEEN_COLOUR, HIDDEN_COLOUR = (60, 220, 90), (255, 210, 0)
 
 def save_picture(path: str | Path, picture: np.ndarray) -> None:
     """Writes uint8 RGB [h, w, 3] in the format of the extension, all or nothing. InputError when it fails."""
-    write_atomic(path, lambda file: Image.fromarray(picture).save(file, output_format(path)))
+    with encoding(path):
+        write_atomic(path, lambda file: Image.fromarray(picture).save(file, output_format(path)))
 
 
 def shrink(picture: np.ndarray, width: int) -> np.ndarray:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,16 @@ DOWNLOADS = {
         "Apache-2.0",
     ),
 }
+LOADED = (".json", ".safetensors")  # of a folder in diffusers' layout; nothing else is read
 SFACE_FILE = "face_recognition_sface_2021dec.onnx"
+FAN_FILE = "2DFAN4-11f355bf06.pth.tar"
+DOWNLOADS[FAN_FILE] = (  # the published name carries the first digits of its sha256
+    f"https://www.adrianbulat.com/downloads/python-fan/{FAN_FILE}",
+    "11f355bf06",
+    "BSD-3-Clause",
+)
+# What `idinpaint download` calls them.
+SHORT_NAMES = {"yunet": "face_detection_yunet_2023mar.onnx", "sface": SFACE_FILE, "2dfan": FAN_FILE}
 
 
 @dataclass(frozen=True)
@@ -64,9 +75,12 @@ class WeightStore:
         if not manifest.is_file():
             raise InputError(f"{self.folder}: no weights.json there; give a model folder or leave out --model")
         try:
-            self.manifest: dict[str, dict[str, Any]] = json.loads(manifest.read_text(encoding="utf-8"))["files"]
-        except (ValueError, KeyError) as error:
+            files = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+            if not all(isinstance(entry["sha256"], str) for entry in files.values()):
+                raise TypeError("a sha256 that is no text")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(f"{manifest}: not a weights manifest ({error}); restore the file") from error
+        self.manifest: dict[str, dict[str, Any]] = files
 
     def entries(self) -> Iterator[WeightEntry]:
         """Every file of the manifest, with its state on disk."""
@@ -81,7 +95,7 @@ class WeightStore:
         for folder in dict.fromkeys((self.folder, user_folder(), BUNDLED)):
             path = folder / filename
             if path.is_file():
-                if filename in DOWNLOADS and sha256_of(path) != DOWNLOADS[filename][1]:
+                if filename in DOWNLOADS and not is_published(path):
                     raise InputError(f"{path}: sha256 differs from the published file; delete it and fetch it again")
                 return path
         return None
@@ -92,7 +106,11 @@ class WeightStore:
         from safetensors.torch import load_file
 
         path = self.checked(name)
-        state = load_file(path)
+        try:
+            state = load_file(path)
+        except Exception as error:  # safetensors has its own kind for each damage
+            raise InputError(f"{path}: cannot be read ({first_line(error)}); restore the file") from error
+        check_finite(state, path)
         state = {k: v.to(torch.float32) if v.is_floating_point() else v for k, v in state.items()}
         return dict(self.manifest[name].get("config", {})), state
 
@@ -108,21 +126,75 @@ class WeightStore:
         return path
 
 
-def download(filename: str, folder: Path | None = None) -> Path:
-    """Fetch an optional file into the user's folder, checked before it is kept. Raises InputError on failure."""
+def first_line(error: BaseException) -> str:
+    """An error's text, or its kind, for a line of our own."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def check_finite(state: Mapping[str, Any], path: Path) -> None:
+    """InputError when any of the tensors holds NaN or infinity: such a network paints noise and says nothing."""
+    for name, values in state.items():
+        if values.is_floating_point() and not bool(values.isfinite().all()):
+            raise InputError(f"{path}: {name} holds values that are no finite numbers; restore the file")
+
+
+def hashes(folder: Path, name: str) -> dict[str, str]:
+    """NAME/path in the folder -> sha256 of every file that a loader in diffusers' layout reads."""
+    files = sorted(path for path in folder.rglob("*") if path.suffix in LOADED and path.is_file())
+    return {f"{name}/{path.relative_to(folder).as_posix()}": sha256_of(path) for path in files}
+
+
+def is_published(path: Path) -> bool:
+    """Whether a file of DOWNLOADS has the published sha256, or begins with as much of it as was published."""
+    return sha256_of(path).startswith(DOWNLOADS[path.name][1])
+
+
+def download_path(filename: str) -> Path:
+    """Where a file of DOWNLOADS belongs: the user's folder, or where the library that reads it looks."""
+    if filename == FAN_FILE:
+        home = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "torch"
+        return Path(home).expanduser() / "hub" / "checkpoints" / filename
+    return user_folder() / filename
+
+
+def download(filename: str, target: Path | None = None) -> Path:
+    """Fetch an optional file to its place, checked before it is kept. Raises InputError on failure."""
+    import http.client
     import urllib.request
 
-    address, digest, _ = DOWNLOADS[filename]
-    target = (folder or user_folder()) / filename
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_suffix(".part")
+    address = DOWNLOADS[filename][0]
+    target = target or download_path(filename)
+    temporary = target.parent / ".part" / filename
     try:
-        urllib.request.urlretrieve(address, temporary)  # noqa: S310
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with urllib.request.urlopen(address, timeout=30) as source, open(temporary, "wb") as file:  # noqa: S310
+                shutil.copyfileobj(source, file)
+        except (OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", error)
+            raise InputError(f"{filename}: cannot be fetched ({reason}); put {address} into {target.parent}") from error
+        if not is_published(temporary):
+            raise InputError(f"{filename}: sha256 of what {address} gives differs; nothing was kept")
+        os.replace(temporary, target)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(f"{filename}: download failed ({error}); copy the file into {target.parent}") from error
-    if sha256_of(temporary) != digest:
-        temporary.unlink()
-        raise InputError(f"{filename}: sha256 of the download differs; nothing was kept")
-    os.replace(temporary, target)
+        raise InputError(f"{target}: cannot be written ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(temporary.parent, ignore_errors=True)
     return target
+
+
+def run_download(names: Sequence[str]) -> int:
+    """`idinpaint download [NAME]...`: every optional file that is missing, or those named. Returns the exit status."""
+    failed = False
+    for name in names or SHORT_NAMES:
+        filename = SHORT_NAMES[name]
+        target = download_path(filename)
+        if target.is_file() and is_published(target):
+            print(f"{name}: there already, {target}")
+            continue
+        try:
+            print(f"{name}: {download(filename)}", flush=True)
+        except InputError as error:
+            print(f"idinpaint: error: {name}: {error}", file=sys.stderr)
+            failed = True
+    return 2 if failed else 0

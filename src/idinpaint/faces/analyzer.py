@@ -353,7 +353,7 @@ def face_boxes(given: FaceBoxes) -> list[Box]:
 
 
 def head(landmarks: np.ndarray, crop_to_photo: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """[H, W] bool, the photo's pixels of a head: the hull of its landmarks [68, 2] crop px and crown, grown by HEAD."""
+    """[H, W] bool, a head's px of the photo: the hull of its landmarks [68, 2] crop px grown by HEAD, upwards too."""
     points = transform_points(crop_to_photo, landmarks)
     brow = points[17:27].mean(0)
     crown = points[17:27] + (brow - points[8]) * 0.45

@@ -8,17 +8,21 @@ from typing import Protocol
 
 import numpy as np
 
+from idinpaint.devices import device_type
 from idinpaint.faces.alignment import arcface_matrix, warp_to_crop
 from idinpaint.types import InputError
+from idinpaint.weights import sha256_of
 
+PACKS = Path.home() / ".insightface" / "models"  # where insightface keeps its packs
 HIDDEN_GREY = 128  # hidden pixels are mid grey: about 0 once scaled to [-1, 1]
 
 
 class IdentityEncoder(Protocol):
-    """What every encoder offers. threshold: cosine from which two photos count as one person."""
+    """What every encoder offers. threshold: cosine from which two photos count as one person; dim: numbers a vector."""
 
     name: str
     threshold: float
+    dim: int
 
     def embed(self, faces: Sequence[np.ndarray]) -> np.ndarray:
         """Faces [112, 112, 3] uint8 RGB, hidden pixels HIDDEN_GREY -> [B, D] unit vectors."""
@@ -29,7 +33,7 @@ class BundledEncoder:
 
     def __init__(self, net, threshold: float, device: str = "cpu", sha256: str | None = None) -> None:
         self.net, self.threshold, self.device, self.sha256 = net.eval().to(device), threshold, device, sha256
-        self.name = "bundled"
+        self.name, self.dim = "bundled", net.config["dim"]
 
     def embed(self, faces: Sequence[np.ndarray]) -> np.ndarray:
         """See IdentityEncoder; the mean over a face and its mirror image, as in training."""
@@ -54,27 +58,40 @@ class InsightFaceEncoder:
             from insightface.model_zoo import get_model
         except ImportError as error:
             raise InputError("insightface is not installed; pip install 'idinpaint[insightface]'") from error
-        path = self._file(pack)
-        providers = ["CUDAExecutionProvider", "CPUExecutionProvider"] if device == "cuda" else ["CPUExecutionProvider"]
-        self.net = get_model(str(path), providers=providers)
+        path = self.find(pack)
+        on_cuda = device_type(device) == "cuda"
+        providers = [*(["CUDAExecutionProvider"] if on_cuda else []), "CPUExecutionProvider"]
+        try:
+            self.net = get_model(str(path), providers=providers)
+        except Exception as error:  # of onnxruntime
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"{path}: cannot be loaded ({reason}); fetch it again") from error
         if self.net is None or not hasattr(self.net, "get_feat"):
             raise InputError(
                 f"{path}: not an ArcFace recognition network; give the pack's w600k_*.onnx or glintr100.onnx"
             )
-        self.net.prepare(ctx_id=0 if device == "cuda" else -1)
-        self.name = f"insightface/{path.name}"
+        self.net.prepare(ctx_id=int(device.partition(":")[2] or 0) if on_cuda else -1)
+        self.name, self.sha256, self.dim = f"insightface/{path.name}", sha256_of(path), int(self.net.output_shape[-1])
 
     @staticmethod
-    def _file(pack: str) -> Path:
+    def find(pack: str) -> Path:
+        """The recognition network of a pack's name, a folder (antelopev2's zip holds one in a folder) or an ONNX file.
+
+        Raises InputError when there is none.
+        """
         given = Path(pack)
         if given.suffix == ".onnx" and given.is_file():
             return given
-        folder = given if given.is_dir() else Path.home() / ".insightface" / "models" / pack
-        for pattern in ("w600k*.onnx", "glint*.onnx", "*.onnx"):
-            found = sorted(folder.glob(pattern)) if folder.is_dir() else []
-            if found:
+        folder = given if given.is_dir() else PACKS / pack
+        for pattern in ("w600k*.onnx", "glint*.onnx"):
+            if found := sorted(folder.rglob(pattern)):
                 return found[0]
-        raise InputError(f"{pack}: no ONNX recognition network in {folder}; download the pack with insightface first")
+        if len(alone := sorted(folder.rglob("*.onnx"))) == 1:
+            return alone[0]
+        raise InputError(
+            f"insightface:{pack}: no recognition network (w600k*.onnx, glint*.onnx, or one alone) in {folder}; "
+            f"fetch it by `insightface-cli model.download {given.name}`, or name its ONNX file"
+        )
 
     def embed(self, faces: Sequence[np.ndarray]) -> np.ndarray:
         """See IdentityEncoder."""
@@ -86,7 +103,7 @@ class InsightFaceEncoder:
 class SFaceEncoder:
     """SFace (Zhong et al. 2021) through OpenCV: it neither conditions nor trains anything here, so it may judge."""
 
-    name = "sface"
+    name, dim = "sface", 128
     threshold = 0.363  # cosine, OpenCV's own; eval/calibrate.py measures another
 
     def __init__(self, path: Path, sha256: str | None = None) -> None:

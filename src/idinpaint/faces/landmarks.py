@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from idinpaint.types import InputError
+from idinpaint.weights import FAN_FILE, download_path
 
 CELL = 4  # crop px a heatmap cell
 
@@ -45,16 +46,26 @@ class Landmarker:
 
 
 class FaceAlignmentLandmarker:
-    """2DFAN-4 through the `face-alignment` extra (Bulat & Tzimiropoulos 2017); its weights come from its own hub."""
+    """2DFAN-4 through the `face-alignment` extra (Bulat & Tzimiropoulos 2017), where `idinpaint download 2dfan` put it.
+
+    Raises InputError without the package or the weights; it fetches nothing.
+    """
 
     def __init__(self, device: str = "cpu") -> None:
         try:
             import face_alignment
         except ImportError as error:
             raise InputError("face-alignment is not installed; pip install 'idinpaint[face-alignment]'") from error
-        self.net = face_alignment.FaceAlignment(
-            face_alignment.LandmarksType.TWO_D, device=device, face_detector="blazeface", compile=False
-        )
+        path = download_path(FAN_FILE)
+        if not path.is_file():
+            raise InputError(f"--landmarks face-alignment: {path} is not there; `idinpaint download 2dfan` fetches it")
+        try:
+            self.net = face_alignment.FaceAlignment(
+                face_alignment.LandmarksType.TWO_D, device=device, face_detector="folder", compile=False
+            )
+        except Exception as error:  # of torch.load, by the dozen
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"{path}: cannot be loaded ({reason}); delete it and fetch it again") from error
 
     def predict(self, crop: np.ndarray, crop_mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See LandmarkPredictor; the network was not trained on holes, hidden points are weaker."""

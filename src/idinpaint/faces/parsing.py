@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from idinpaint.tensors import to_tensor
 
@@ -13,6 +17,34 @@ PARSING_CLASSES = (
     "background", "skin", "right_brow", "left_brow", "right_eye", "left_eye", "nose", "mouth", "hair",
     "neck_cloth_other",
 )  # fmt: skip
+
+
+# CelebAMask-HQ parts -> class, in the data set's own order of composition (its g_mask.py): hair lies over skin.
+# Its l_ and r_ are the person's sides, so l_eye is the picture's right.
+PART_CLASS = {
+    "skin": "skin", "nose": "nose", "eye_g": "neck_cloth_other", "l_eye": "right_eye", "r_eye": "left_eye",
+    "l_brow": "right_brow", "r_brow": "left_brow", "l_ear": "skin", "r_ear": "skin", "mouth": "mouth",
+    "u_lip": "mouth", "l_lip": "mouth", "hair": "hair", "hat": "neck_cloth_other", "ear_r": "neck_cloth_other",
+    "neck_l": "neck_cloth_other", "neck": "neck_cloth_other", "cloth": "neck_cloth_other",
+}  # fmt: skip
+
+
+def read_parts(root: Path, number: int) -> np.ndarray:
+    """Labels [256, 256] uint8 of one CelebAMask-HQ photo, from its part files."""
+    labels = np.zeros((256, 256), np.uint8)
+    for part, path in part_files(root / "CelebAMask-HQ-mask-anno" / str(number // 2000), f"{number:05d}"):
+        with Image.open(path) as image:
+            inside = np.asarray(image.convert("L").resize((256, 256), Image.Resampling.NEAREST)) > 127
+        labels[inside] = PARSING_CLASSES.index(PART_CLASS[part])
+    return labels
+
+
+def part_files(folder: Path, stem: str) -> Iterator[tuple[str, Path]]:
+    """(part, its file) of one photo, in the order of composition: FOLDER/STEM_PART.png, for the parts that it has."""
+    for part in PART_CLASS:
+        path = folder / f"{stem}_{part}.png"
+        if path.is_file():
+            yield part, path
 
 
 def upsample(logits: torch.Tensor) -> torch.Tensor:

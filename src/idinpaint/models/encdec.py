@@ -40,5 +40,6 @@ class EncoderDecoder(ModelMixin, ConfigMixin):
 
     def forward(self, masked_image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """masked_image: [B, 3, H, W] in [-1, 1]; mask: [B, 1, H, W], 1 = hole (zeroed here too) -> [B, 3, H, W]."""
-        x = self.encoder(torch.cat([masked_image * (1 - mask), mask * 2 - 1], 1))  # (B, C, H / 8, W / 8)
-        return torch.tanh(self.out(self.decoder(self.middle(x))).float())
+        x = torch.cat([masked_image * (1 - mask), mask * 2 - 1], 1).to(self.dtype)
+        x = self.encoder(x)  # (B, C, H / 8, W / 8)
+        return torch.tanh(self.out(self.decoder(self.middle(x))).float()).to(masked_image.dtype)

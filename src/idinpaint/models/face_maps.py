@@ -33,7 +33,7 @@ class FaceMaps(nn.Module):
         """masked_image: [B, 3, 256, 256] in [-1, 1]; mask: [B, 1, 256, 256], 1 = hole -> logits [B, K, 64, 64]."""
         x = torch.cat([masked_image * (1 - mask), mask * 2 - 1], 1)
         x = F.pixel_unshuffle(F.avg_pool2d(x, 2), 2)  # (B, 16, 64, 64)
-        x = self.stem(x)
+        x = self.stem(x.to(self.head.weight.dtype))
         stack = [x]
         for down in self.down:
             x = down(x)
@@ -41,7 +41,7 @@ class FaceMaps(nn.Module):
         x = self.middle(x)
         for up, skip in zip(self.up, stack[-2::-1], strict=True):
             x = up(torch.cat([F.interpolate(x, scale_factor=2, mode="nearest"), skip], 1))
-        return self.head(x)
+        return self.head(x).to(masked_image.dtype)
 
 
 def expected_points(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -45,5 +45,5 @@ class IdentityNet(nn.Module):
         self.out_norm = nn.BatchNorm1d(dim)
 
     def forward(self, face: torch.Tensor) -> torch.Tensor:
-        x = self.norm(self.pool(self.stages(face))).flatten(1)
-        return F.normalize(self.out_norm(self.project(x)).float(), dim=-1)
+        x = self.norm(self.pool(self.stages(face.to(self.project.weight.dtype)))).flatten(1)
+        return F.normalize(self.out_norm(self.project(x)).float(), dim=-1).to(face.dtype)

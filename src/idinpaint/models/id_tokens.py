@@ -20,6 +20,8 @@ class IdentityTokens(ModelMixin, ConfigMixin):
 
     def forward(self, id_embed: torch.Tensor) -> torch.Tensor:
         # A unit vector of D dimensions has entries of about 1/sqrt(D); bring them to unit variance.
-        tokens = self.net(id_embed * self.config.id_dim**0.5).view(len(id_embed), self.config.num_tokens, -1)
+        scaled = (id_embed * self.config.id_dim**0.5).to(self.dtype)
+        tokens = self.net(scaled).view(len(id_embed), self.config.num_tokens, -1)
         given = (id_embed.abs().sum(-1) > 0)[:, None, None]
-        return torch.where(given, self.norm(tokens), self.null.to(tokens.dtype).expand_as(tokens))  # (B, T, C)
+        tokens = torch.where(given, self.norm(tokens), self.null.to(tokens.dtype).expand_as(tokens))  # (B, T, C)
+        return tokens.to(id_embed.dtype)

@@ -67,7 +67,7 @@ class LaFInGenerator(ModelMixin, ConfigMixin):
 
     def forward(self, masked_image: torch.Tensor, mask: torch.Tensor, landmarks: torch.Tensor) -> torch.Tensor:
         """masked_image: [B, 3, H, W] in [-1, 1]; mask, landmarks (a landmark_map): [B, 1, H, W] -> [B, 3, H, W]."""
-        x = torch.cat([masked_image * (1 - mask), mask * 2 - 1, landmarks], 1)
+        x = torch.cat([masked_image * (1 - mask), mask * 2 - 1, landmarks], 1).to(self.dtype)
         stack = [x]
         for conv in self.encoder:
             x = conv(x)
@@ -75,4 +75,4 @@ class LaFInGenerator(ModelMixin, ConfigMixin):
         x = self.attention(self.middle(x))
         for conv, skip in zip(self.decoder, stack[-2::-1], strict=True):
             x = conv(torch.cat([F.interpolate(x, scale_factor=2, mode="nearest"), skip.to(x.dtype)], 1))
-        return torch.tanh(self.out(x).float())
+        return torch.tanh(self.out(x).float()).to(masked_image.dtype)

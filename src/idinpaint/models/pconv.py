@@ -10,9 +10,11 @@ import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 
 from idinpaint.models.low_rank import lower_rank
+from idinpaint.models.references import zero_conv
 
 
 def push_pull(image: torch.Tensor, known: torch.Tensor, relax: int = 4) -> torch.Tensor:
@@ -101,7 +103,10 @@ class PConvPrior(ModelMixin, ConfigMixin):
     `blocks` residual blocks follow each encoder level in `block_levels`, then attention over all places at the
     coarser two of them: a hidden eye finds its visible twin. They begin as the identity, so that they can be added to a
     trained network, and fill in what is still unknown there: every place counts as known after them. rank_share: see
-    lower_rank; the masks are updated as before.
+    lower_rank; the masks are updated as before. id_dim: numbers of an identity vector, which scales and shifts the
+    coarsest features and the decoder's coarser three levels (FiLM, Perez et al. 2018). reference_widths: channels of
+    a ReferenceEncoder's levels, added at 1/8 to 1/32 on the way down and at every level on the way up. All three
+    begin by changing nothing.
     """
 
     @register_to_config
@@ -112,6 +117,8 @@ class PConvPrior(ModelMixin, ConfigMixin):
         blocks: int = 0,
         block_levels: tuple[int, ...] = (2, 3, 4),
         rank_share: float = 0.0,
+        id_dim: int = 0,
+        reference_widths: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
         ins = ((width,) for width in (3, *widths[:-1]))
@@ -142,33 +149,80 @@ class PConvPrior(ModelMixin, ConfigMixin):
         nn.init.zeros_(self.head[-1].weight)
         nn.init.zeros_(self.head[-1].bias)
         lower_rank(self, rank_share)
+        self.identity = nn.ModuleList(nn.Linear(id_dim, 2 * c) for c in (widths[-1], *skips[:3]) if id_dim)
+        for linear in self.identity:
+            nn.init.zeros_(linear.weight)
+            nn.init.zeros_(linear.bias)
+        levels = range(len(reference_widths))
+        self.down_references = nn.ModuleDict(
+            {str(level): zero_conv(reference_widths[level], widths[level]) for level in levels if level >= 2}
+        )
+        self.up_references = nn.ModuleDict(
+            {str(level): zero_conv(reference_widths[level], widths[level]) for level in levels}
+        )
 
-    def forward(self, masked_image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self,
+        masked_image: torch.Tensor,
+        mask: torch.Tensor,
+        id_embed: torch.Tensor | None = None,
+        references: list[torch.Tensor] | None = None,
+    ) -> torch.Tensor:
         """masked_image: [B, 3, H, W] in [-1, 1], hole zeroed; mask: [B, 1, H, W], 1 = hole -> [B, 3, H, W].
 
-        H = W a power of 2, at least 2 ** len(widths). The hole is zeroed here too.
+        H = W a power of 2, at least 2 ** len(widths). The hole is zeroed here too. id_embed: [B, id_dim] unit vectors,
+        rows of zeros for none; references: a ReferenceEncoder's levels.
         """
-        return self.fill(masked_image, mask)[0]
+        return self.fill(masked_image, mask, id_embed, references)[0]
 
-    def fill(self, masked_image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    @apply_forward_hook
+    def fill(
+        self,
+        masked_image: torch.Tensor,
+        mask: torch.Tensor,
+        id_embed: torch.Tensor | None = None,
+        references: list[torch.Tensor] | None = None,
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """`forward`, and the decoder's features [B, C_l, H / 2^l, W / 2^l], coarsest first, the finest at H / 2."""
+        given, mask = masked_image.dtype, mask.float()
         known = 1 - mask
-        masked_image = (masked_image * known).contiguous()  # pooling 3 channels-last channels is slow
+        masked_image = (masked_image.float() * known).contiguous()  # pooling 3 channels-last channels is slow
         fill = push_pull(masked_image, known)  # (B, 3, H, W)
-        parts = [(masked_image, known)]
+        parts = [(masked_image.to(self.dtype), known)]
         stack = []
         for level, (conv, norm) in enumerate(zip(self.encoder, self.encoder_norms, strict=True)):
             features, valid = conv(*parts)
             features = F.relu(norm(features))  # (B, C_l, H / 2^l, W / 2^l)
+            features = self._refer(self.down_references, level, features, references)
             if str(level) in self.encoder_blocks:
                 features, valid = self.encoder_blocks[str(level)](features), torch.ones_like(valid)
             parts = [(features, valid)]
             stack += parts
+        features = self._identify(0, features, id_embed)
         levels = []
-        for conv, norm, skip in zip(self.decoder, self.decoder_norms, stack[-2::-1], strict=True):
+        for step, (conv, norm, skip) in enumerate(zip(self.decoder, self.decoder_norms, stack[-2::-1], strict=True)):
             up = tuple(F.interpolate(t, scale_factor=2, mode="nearest") for t in (features, valid))
             features, valid = conv(up, skip)
             features = F.leaky_relu(norm(features), 0.2)
+            features = self._refer(self.up_references, len(self.decoder) - 1 - step, features, references)
+            features = self._identify(step + 1, features, id_embed)
             levels.append(features)
         pixels = F.pixel_shuffle(self.to_pixels(features), 2)  # (B, 8, H, W)
-        return fill + self.head(torch.cat([pixels, masked_image, fill, mask], 1).to(pixels.dtype)).float(), levels
+        correction = self.head(torch.cat([pixels, masked_image, fill, mask], 1).to(pixels.dtype))
+        return (fill + correction.float()).to(given), levels
+
+    @staticmethod
+    def _refer(
+        convs: nn.ModuleDict, level: int, features: torch.Tensor, references: list[torch.Tensor] | None
+    ) -> torch.Tensor:
+        if references is None or str(level) not in convs:
+            return features
+        return features + convs[str(level)](references[level].to(features.dtype))
+
+    def _identify(self, place: int, features: torch.Tensor, id_embed: torch.Tensor | None) -> torch.Tensor:
+        if id_embed is None or place >= len(self.identity):
+            return features
+        # A unit vector of D dimensions has entries of about 1/sqrt(D); bring them to unit variance.
+        entries = id_embed.to(features.dtype) * id_embed.shape[-1] ** 0.5
+        scale, shift = self.identity[place](entries)[..., None, None].chunk(2, 1)
+        return features * (1 + scale) + shift

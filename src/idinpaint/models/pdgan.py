@@ -152,8 +152,9 @@ class PDGANGenerator(ModelMixin, ConfigMixin):
         """masked_image, prior_image: [B, 3, 256, 256] in [-1, 1]; mask: [B, 1, 256, 256], 1 = hole; z: [B, z_dim]
         standard normal; features: PConvPrior.fill's, where prior_features asks for them -> [B, 3, 256, 256].
         What lies under the mask is zeroed here too. Raises ValueError for missing features."""
+        given, z = masked_image.dtype, z.to(self.dtype)
         prior_image = masked_image * (1 - mask) + prior_image * mask
-        context = torch.cat([prior_image, mask * 2 - 1], 1)  # (B, 4, 256, 256)
+        context = torch.cat([prior_image, mask * 2 - 1], 1).to(self.dtype)  # (B, 4, 256, 256)
         sides = [self.coarsest << level for level in range(len(self.blocks))]
         if self.context is not None:
             contexts = self.context(context)
@@ -181,4 +182,4 @@ class PDGANGenerator(ModelMixin, ConfigMixin):
         if self.out is not None:
             x = self.out(torch.cat([F.leaky_relu(positional_norm(x), 0.2), context.to(x.dtype)], 1))
         x = x.float()
-        return prior_image + x if self.config.residual else torch.tanh(x)
+        return (prior_image + x if self.config.residual else torch.tanh(x)).to(given)

@@ -124,8 +124,10 @@ class IdentityUNet(UNet2DConditionModel):
     ) -> torch.Tensor:
         """latents [B, 4, h, w]; maps [B, 5 + K, h, w], mask, masked image latents, heatmaps; prompt_embeds [B, T, C];
         id_embed [B, D] unit vectors, a row of zeros for none -> the scheduler's prediction [B, 4, h, w]."""
-        given = {"image_embeds": [id_embed[:, None]]}  # one adapter, one image a sample
-        return self(torch.cat([latents, maps], 1), timesteps, prompt_embeds, added_cond_kwargs=given).sample
+        given = {"image_embeds": [id_embed[:, None].to(self.dtype)]}  # one adapter, one image a sample
+        inputs = torch.cat([latents, maps], 1).to(self.dtype)
+        predicted = self(inputs, timesteps, prompt_embeds.to(self.dtype), added_cond_kwargs=given).sample
+        return predicted.to(latents.dtype)
 
 
 def widen_conv(conv: nn.Conv2d, in_channels: int) -> nn.Conv2d:
@@ -144,7 +146,7 @@ def widen_conv(conv: nn.Conv2d, in_channels: int) -> nn.Conv2d:
 def working_size(masked_image: torch.Tensor, mask: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """masked_image [B, 3, H, W] and mask [B, 1, H, W] at size x size, the hole zero; unchanged when they are so."""
     masked_image = masked_image * (1 - mask)
-    if mask.shape[-1] == size:
+    if mask.shape[-2:] == (size, size):
         return masked_image, mask
     large = F.interpolate(mask, size=(size, size), mode="nearest")
     return F.interpolate(masked_image, size=(size, size), mode="bilinear") * (1 - large), large
@@ -159,7 +161,8 @@ def condition_maps(
     masked_image: [B, 3, H, W] in [-1, 1], hole zero; mask: [B, 1, H, W]; heatmaps: [B, K, *, *] in [0, 1]
     -> [B, 5 + K, h, w]. The mask is sampled by nearest neighbour, as diffusers' inpainting does.
     """
-    latents = vae.encode(masked_image).latent_dist.mode() * vae.config.scaling_factor
+    latents = vae.encode(masked_image.to(vae.dtype)).latent_dist.mode().to(masked_image.dtype)
+    latents = latents * vae.config.scaling_factor
     small = F.interpolate(mask, size=latents.shape[-2:], mode="nearest")
     if heatmaps.shape[-2:] != latents.shape[-2:]:
         heatmaps = F.interpolate(heatmaps, size=latents.shape[-2:], mode="bilinear")

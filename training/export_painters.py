@@ -1,0 +1,64 @@
+"""Put what train_painters.py wrote into a model folder: the pipeline and the generator, fp16, with every sha256.
+
+python training/export_painters.py runs/painters --output runs/model     a new folder, its faces' networks the bundle's
+python training/export_painters.py runs/painters                         into the bundle itself
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+from export_bundle import write_manifest
+from painter_stages import DiffusionStage, GanStage, PriorStage
+
+from idinpaint.diffusion_pipeline import IdentityInpaintPipeline
+from idinpaint.types import InputError
+from idinpaint.weights import BUNDLED
+
+
+def make_pipeline(folders: list[Path]) -> IdentityInpaintPipeline:
+    """The whole system of prior.safetensors and denoiser-*.safetensors in the first folder that has them."""
+    stage = DiffusionStage(folders)
+    base: PriorStage = stage.base[0]
+    return IdentityInpaintPipeline(
+        stage.unet, stage.scheduler, stage.autoencoder, base.prior, stage.id_tokens,
+        [round(float(s), 5) for s in stage.residual_std], base.reference_encoder,
+    )  # fmt: skip
+
+
+def export(folders: list[Path], output: Path) -> None:
+    """Write beside the output, then swap it in."""
+    before = json.loads((BUNDLED / "weights.json").read_text(encoding="utf-8"))["files"]
+    staging = output.with_name(output.name + ".tmp")
+    shutil.rmtree(staging, ignore_errors=True)
+    shutil.copytree(BUNDLED, staging, ignore=shutil.ignore_patterns("pipeline", "gan"))
+    make_pipeline(folders).to(torch.float16).save_pretrained(staging / "pipeline", safe_serialization=True)
+    GanStage(folders).generator.half().save_pretrained(staging / "gan" / "pdgan-face", safe_serialization=True)
+    write_manifest(staging, before)
+    shutil.rmtree(output, ignore_errors=True)
+    staging.rename(output)
+
+
+def main() -> int:
+    """Parse the command line; exit status 2 with one line for bad input."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "folders", type=Path, nargs="+", help="of train_painters.py; later ones fill in what is missing"
+    )
+    parser.add_argument("--output", type=Path, default=BUNDLED)
+    args = parser.parse_args()
+    try:
+        export(args.folders, args.output)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

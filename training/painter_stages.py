@@ -1,0 +1,310 @@
+"""What train_painters.py trains, one stage after the other: the prior, the diffusion over it, PD-GAN over it.
+
+A stage builds its networks from weights, paints a batch of examples, and says what is written at the end. The losses
+are the trainer's: they are the same for all three.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from device_examples import Examples
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from safetensors.torch import load_file
+from torch import nn
+from window_losses import weighted_mean
+
+from idinpaint.losses import min_snr_weight
+from idinpaint.models.autoencoder import FaceAutoencoder
+from idinpaint.models.conditioning import Conditions, StageOne, build_conditions
+from idinpaint.models.gan import GanInputs, generate
+from idinpaint.models.id_tokens import IdentityTokens
+from idinpaint.models.pconv import PConvPrior
+from idinpaint.models.pdgan import PDGANGenerator
+from idinpaint.models.references import ReferenceEncoder
+from idinpaint.tensors import constant, heatmap_tensor
+from idinpaint.types import InputError
+
+REFERENCE_WIDTHS = (24, 48, 96, 128, 128)
+ID_DIM = 128
+LAST = 999  # the timestep that one-step sampling starts from: pure noise
+FEW_STEPS = (749, 499, 249, 666, 333, 874, 124)  # those of 2 to 8 steps, trailing
+
+
+@dataclass
+class Painted:
+    """pictures: [copies * B, 3, 256, 256] float32, copy by copy; extra: a loss of the stage's own, and its terms."""
+
+    pictures: torch.Tensor
+    copies: int = 1
+    extra: torch.Tensor | None = None
+
+
+Folders = Sequence[Path]
+
+
+def load_state(folders: Folders, name: str) -> dict[str, torch.Tensor]:
+    """All tensors of NAME.safetensors, or of NAME-1.safetensors, NAME-2 ... in one dict, float32; from the first of the
+    folders that has them."""
+    for folder in folders:
+        paths = [p for p in (folder / f"{name}.safetensors",) if p.is_file()]
+        paths = paths or sorted(folder.glob(f"{name}-[0-9].safetensors"))
+        if paths:
+            break
+    else:
+        raise InputError(f"{folders[-1]}: no {name}.safetensors; run training/import_bundle.py --output {folders[-1]}")
+    state: dict[str, torch.Tensor] = {}
+    for path in paths:
+        state |= load_file(path)
+    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+
+
+def load_some(net: nn.Module, state: dict[str, torch.Tensor], new: tuple[str, ...]) -> None:
+    """Load a state dict that may lack parts whose names start with one of `new`: they keep their start."""
+    missing, unexpected = net.load_state_dict(state, strict=False)
+    lost = [key for key in missing if not key.startswith(new)]
+    if lost or unexpected:
+        raise InputError(f"weights of another {type(net).__name__}: {(lost + list(unexpected))[:3]}")
+
+
+def part_of(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """The entries under `prefix.`, without it."""
+    return {k.removeprefix(f"{prefix}."): v for k, v in state.items() if k.startswith(f"{prefix}.")}
+
+
+class PriorStage(nn.Module):
+    """The stage-one prior and the encoder of reference pictures, trained together."""
+
+    name, latent = "prior", False
+
+    def __init__(self, folders: Folders) -> None:
+        super().__init__()
+        state = load_state(folders, "prior")
+        self.prior = PConvPrior(blocks=2, rank_share=0.5, id_dim=ID_DIM, reference_widths=REFERENCE_WIDTHS)
+        self.reference_encoder = ReferenceEncoder(REFERENCE_WIDTHS)
+        if any(key.startswith("prior.") for key in state):
+            load_some(self.prior, part_of(state, "prior"), ())
+            load_some(self.reference_encoder, part_of(state, "reference_encoder"), ())
+        else:
+            load_some(self.prior, state, ("identity", "down_references", "up_references"))
+        self.reference_encoder.to_input.requires_grad_(False)  # the diffusion's
+        self.reference_encoder.to_blocks.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> PriorStage:
+        """As nn.Module's; batch norms stay as they are: the statistics of holes differ from batch to batch."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+    def fast(self) -> list[nn.Parameter]:
+        """Parameters that start from nothing and take a higher rate."""
+        new = [*self.prior.identity.parameters(), *self.prior.down_references.parameters()]
+        return [*new, *self.prior.up_references.parameters(), *self.reference_encoder.stages.parameters()]
+
+    def fill(self, examples: Examples) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """The prior's picture and features."""
+        levels = self.reference_encoder(examples.references)
+        return self.prior.fill(examples.masked_image, examples.mask, examples.id_embed, levels)
+
+    def forward(self, examples: Examples, training: bool = True) -> Painted:
+        """One picture a sample."""
+        return Painted(self.fill(examples)[0].float())
+
+
+def make_scheduler() -> DDIMScheduler:
+    """v-prediction with zero terminal SNR (Lin et al. 2023): sampling starts at pure noise, as training does."""
+    return DDIMScheduler(
+        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, prediction_type="v_prediction",
+        rescale_betas_zero_snr=True, timestep_spacing="trailing", clip_sample=False, set_alpha_to_one=True,
+    )  # fmt: skip
+
+
+def make_unet(latent_channels: int, reference_channels: int, token_dim: int) -> UNet2DConditionModel:
+    """Identity enters by tokens at 16 x 16 and 8 x 8 cells, and through the class embedding into every block."""
+    return UNet2DConditionModel(
+        sample_size=32,
+        in_channels=3 * latent_channels + 4 + reference_channels + 68,
+        out_channels=latent_channels,
+        block_out_channels=(64, 128, 192),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=token_dim,
+        attention_head_dim=(8, 8, 32),
+        norm_num_groups=16,
+        class_embed_type="simple_projection",
+        projection_class_embeddings_input_dim=ID_DIM,
+    )
+
+
+class DiffusionStage(nn.Module):
+    """UNet, identity tokens, decoder and the UNet's share of the references, over the frozen prior."""
+
+    name, latent = "diffusion", True
+
+    def __init__(self, folders: Folders) -> None:
+        super().__init__()
+        state = load_state(folders, "denoiser")
+        self.base = [PriorStage(folders).eval().requires_grad_(False)]  # in a list: not trained, not saved
+        encoder = self.base[0].reference_encoder
+        self.reference_heads = nn.ModuleDict({"to_input": encoder.to_input, "to_blocks": encoder.to_blocks})
+        self.reference_heads.requires_grad_(True)
+        self.autoencoder = FaceAutoencoder(detail_width=32)
+        channels = self.autoencoder.config.latent_channels
+        self.unet = make_unet(channels, encoder.config.unet_channels, 192)
+        self.id_tokens = IdentityTokens(ID_DIM, token_dim=192)
+        load_some(self.autoencoder, part_of(state, "autoencoder"), ("detail",))
+        self.autoencoder.analysis.requires_grad_(False)
+        self.autoencoder.synthesis.requires_grad_(False)
+        load_some(self.id_tokens, part_of(state, "id_tokens"), ())
+        self._load_unet(part_of(state, "unet"), 3 * channels + 4)
+        if heads := part_of(state, "reference_heads"):
+            self.reference_heads.load_state_dict(heads)
+        std = state.get("residual_std")
+        self.register_buffer("residual_std", torch.ones(channels) if std is None else std)
+        self.measured = std is not None
+        self.scheduler = make_scheduler()
+        alphas = self.scheduler.alphas_cumprod
+        self.register_buffer("alphas", alphas.clone(), persistent=False)
+        weights = min_snr_weight(alphas, 5.0, "v_prediction")
+        weights[LAST] = 0  # pure noise: the velocity is the picture itself, whose losses are those of every stage
+        self.register_buffer("velocity_weights", weights, persistent=False)
+
+    def _load_unet(self, state: dict[str, torch.Tensor], place: int) -> None:
+        """A UNet without the new inputs and blocks is widened: what is new begins by changing nothing."""
+        weight = state["conv_in.weight"]
+        wider = self.unet.conv_in.weight.shape[1] - weight.shape[1]
+        new = ("class_embedding", "down_blocks.1.attentions", "up_blocks.1.attentions")
+        if wider:
+            gap = weight.new_zeros(len(weight), wider, *weight.shape[2:])
+            state["conv_in.weight"] = torch.cat([weight[:, :place], gap, weight[:, place:]], 1)
+            nn.init.zeros_(self.unet.class_embedding.weight)
+            nn.init.zeros_(self.unet.class_embedding.bias)
+            for block in (self.unet.down_blocks[1], self.unet.up_blocks[1]):
+                for attention in block.attentions:
+                    nn.init.zeros_(attention.proj_out.weight)
+                    nn.init.zeros_(attention.proj_out.bias)
+        load_some(self.unet, state, new if wider else ())
+
+    def fast(self) -> list[nn.Parameter]:
+        """Parameters that start from nothing and take a higher rate."""
+        return [*self.reference_heads.parameters(), *self.unet.class_embedding.parameters()]
+
+    def to(self, *args, **kwargs) -> DiffusionStage:
+        """Moves the frozen prior too."""
+        self.base[0].to(*args, **kwargs)
+        return super().to(*args, **kwargs)
+
+    def conditions(self, examples: Examples) -> tuple[Conditions, torch.Tensor]:
+        """The UNet's maps with heatmaps, and the latents of the true picture."""
+        base = self.base[0]
+        with torch.no_grad():
+            levels = base.reference_encoder(examples.references)
+            fill, features = base.prior.fill(examples.masked_image, examples.mask, examples.id_embed, levels)
+            first = StageOne(fill.clamp(-1, 1), features)
+            made = build_conditions(self.autoencoder, first, examples.masked_image, examples.mask)
+            target = self.autoencoder.encode(examples.image)
+        heads = self.reference_heads
+        made.added = [conv(x) for conv, x in zip(heads["to_blocks"], (levels[3], levels[3], levels[4]), strict=True)]
+        heatmaps = heatmap_tensor(examples.predicted, 32)
+        keep = (torch.rand(len(heatmaps), 1, 1, 1, device=heatmaps.device) > 0.05).float()
+        parts = (made.channels, heads["to_input"](levels[2]), heatmaps * keep)
+        made.channels = torch.cat([part.to(made.prior_latents.dtype) for part in parts], 1)
+        return made, target
+
+    @torch.no_grad()
+    def measure(self, batches: list[Examples]) -> None:
+        """Set residual_std: the standard deviation of the residual in touched cells, a number a channel."""
+        total, count = 0.0, 0.0
+        for examples in batches:
+            made, target = self.conditions(examples)
+            hole = made.touched.float()
+            total = total + ((target.float() - made.prior_latents.float()).square() * hole).sum((0, 2, 3))
+            count = count + hole.sum()
+        self.residual_std.copy_((total / count).sqrt().clamp(min=1e-3))
+
+    def forward(self, examples: Examples, training: bool = True) -> Painted:
+        """Two candidates a sample from two noises, decoded from the one-step prediction; in validation one, from pure
+        noise. Some samples start at a later timestep, from their true latents noised, as steps 2, 3 ... of inference
+        do; there the velocity's own loss counts."""
+        b, copies = len(examples.image), 2 if training else 1
+        made, target = self.conditions(examples)
+        std = self.residual_std.view(1, -1, 1, 1)
+        residual = (target.float() - made.prior_latents.float()) / std
+        device = residual.device
+        few = constant(FEW_STEPS, device, torch.long)[torch.randint(len(FEW_STEPS), (b,), device=device)]
+        late = torch.rand(b, device=device) < (0.25 if training else 0.0)
+        timesteps = torch.where(late, few, torch.full_like(few, LAST)).repeat(copies)
+        noise = torch.randn(copies * b, *residual.shape[1:], device=device)
+        kept = self.alphas[timesteps].view(-1, 1, 1, 1)
+        clean = residual.repeat(copies, 1, 1, 1)
+        noisy = kept.sqrt() * clean + (1 - kept).sqrt() * noise
+
+        def again(x: torch.Tensor) -> torch.Tensor:
+            return x.repeat(copies, *[1] * (x.ndim - 1))
+
+        id_embed = again(examples.id_embed)
+        velocity = self.unet(
+            torch.cat([noisy, again(made.channels).float()], 1), timesteps, self.id_tokens(id_embed),
+            class_labels=id_embed * ID_DIM**0.5,
+            down_intrablock_additional_residuals=[again(x) for x in made.added],
+        ).sample.float()  # fmt: skip
+        predicted = kept.sqrt() * noisy - (1 - kept).sqrt() * velocity  # v-prediction's x0
+        latents = again(made.prior_latents).float() + predicted * std * again(made.touched)
+        pictures = self.autoencoder.decode(
+            latents, again(examples.masked_image), again(examples.mask), again(made.prior_features)
+        ).float()
+        if not training:
+            return Painted(pictures)
+        goal = kept.sqrt() * noise - (1 - kept).sqrt() * clean
+        touched = again(made.touched).float()
+        error = ((velocity - goal).square() * touched).mean((1, 2, 3)) / touched.mean((1, 2, 3)).clamp(min=0.01)
+        return Painted(pictures, copies, 0.25 * weighted_mean(error, self.velocity_weights[timesteps]))
+
+
+class GanStage(nn.Module):
+    """The face variant of PD-GAN over the frozen prior."""
+
+    name, latent = "gan", True
+
+    def __init__(self, folders: Folders) -> None:
+        super().__init__()
+        self.base = [PriorStage(folders).eval().requires_grad_(False)]
+        self.generator = PDGANGenerator(
+            widths=(160, 160, 128, 48, 16), modulation_width=16, prior_features=(256, 192, 96, 48, 24), skips=True,
+            rank_share=0.3,
+        )  # fmt: skip
+        load_some(self.generator, load_state(folders, "pdgan-face"), ())
+
+    def fast(self) -> list[nn.Parameter]:
+        """Nothing starts from nothing."""
+        return []
+
+    def to(self, *args, **kwargs) -> GanStage:
+        """Moves the frozen prior too."""
+        self.base[0].to(*args, **kwargs)
+        return super().to(*args, **kwargs)
+
+    def forward(self, examples: Examples, training: bool = True) -> Painted:
+        """Two candidates a sample from two latents; one in validation."""
+        copies = 2 if training else 1
+        with torch.no_grad():
+            fill, features = self.base[0].fill(examples)
+
+        def again(x: torch.Tensor) -> torch.Tensor:
+            return x.repeat(copies, 1, 1, 1)
+
+        z = torch.randn(copies * len(fill), self.generator.config.z_dim, device=fill.device)
+        inputs = GanInputs(
+            again(examples.masked_image), again(examples.mask), again(fill.float().clamp(-1, 1)), z,
+            features=[again(f.float()) for f in features],
+        )  # fmt: skip
+        return Painted(generate("pdgan-face", self.generator, inputs).float(), copies)
+
+
+STAGES = {stage.name: stage for stage in (PriorStage, DiffusionStage, GanStage)}
