@@ -1,5 +1,7 @@
-"""Fills that are no feature: what the believability network learns to refuse. All take uint8 [256, 256, 3] photos and
-bool [256, 256] holes and return a new photo; known pixels are left alone."""
+"""Fills that are no feature: what the believability network learns to refuse; and faces with holes to fill.
+
+All take uint8 [256, 256, 3] photos and bool [256, 256] holes and return a new photo; known pixels are left alone.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,8 @@ import cv2
 import numpy as np
 
 from idinpaint.compositing import coarse_fill, harmonize
+from idinpaint.data import load_photos
+from idinpaint.faces.alignment import umeyama
 
 KINDS = ("telea", "blur", "mean", "smear", "coarse", "grain", "shifted", "doubled", "half", "wrong")
 
@@ -108,3 +112,60 @@ def feature_hole(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
                 low, high = np.rint(middle - half).astype(int), np.rint(middle + half).astype(int)
                 cv2.rectangle(hole, tuple(low.tolist()), tuple(high.tolist()), 1, -1)
     return hole.astype(bool)
+
+
+class Faces:
+    """Photos of 256 px with landmarks; draws one face with a hole, real or filled badly."""
+
+    def __init__(self, entries: list, marks: dict[str, np.ndarray], count: int, rng: np.random.Generator) -> None:
+        entries = [e for e in entries if e.key in marks]
+        kept = [entries[i] for i in rng.permutation(len(entries))[:count]]
+        self.photos, self.points = load_photos(kept), [marks[e.key] for e in kept]
+
+    def hidden(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(photo, hole, landmarks)."""
+        photo, points = degrade(self.photos[index], rng), self.points[index]
+        while not (hole := feature_hole(points, rng)).any():
+            pass
+        return photo, hole, points
+
+    def draw(self, index: int, real: bool, rng: np.random.Generator, leave_out: str = "") -> tuple:
+        """(painted crop, its hole, landmarks, kind of fill)."""
+        photo, hole, points = self.hidden(index, rng)
+        if real:
+            if rng.random() < 0.15:  # another person's features, well fitted: believable, though not a likeness
+                return self.transplant(photo, points, hole, rng), hole, points, "transplant"
+            return photo, hole, points, "real"
+        kinds = [kind for kind in KINDS if kind != leave_out]
+        kind = kinds[rng.integers(len(kinds))]
+        return bad_fill(kind, photo, hole, rng), hole, points, kind
+
+    def transplant(
+        self, photo: np.ndarray, points: np.ndarray, hole: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """The hole filled from another photo whose landmarks were laid over these."""
+        other = min(rng.integers(len(self.points), size=12), key=lambda i: misfit(self.points[i], points))
+        matrix = umeyama(self.points[other], points)
+        laid = cv2.warpAffine(self.photos[other], matrix, (256, 256), borderMode=cv2.BORDER_REFLECT)
+        return harmonize(np.where(hole[..., None], laid, photo).astype(np.uint8), photo, hole)
+
+
+def misfit(a: np.ndarray, b: np.ndarray) -> float:
+    """Mean distance of two faces' landmarks [68, 2] once one is laid over the other."""
+    matrix = umeyama(a, b)
+    return float(np.linalg.norm(a @ matrix[:, :2].T + matrix[:, 2] - b, axis=1).mean())
+
+
+def degrade(photo: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """What old photos are like: a little blur, grain, grey or JPEG, each at times."""
+    out = photo
+    if rng.random() < 0.3:
+        out = cv2.GaussianBlur(out, (0, 0), rng.uniform(0.5, 1.6))
+    if rng.random() < 0.2:
+        out = np.repeat(cv2.cvtColor(out, cv2.COLOR_RGB2GRAY)[..., None], 3, 2)
+    if rng.random() < 0.3:
+        out = np.clip(out + rng.normal(0, rng.uniform(2, 12), out.shape[:2])[..., None], 0, 255).astype(np.uint8)
+    if rng.random() < 0.3:
+        coded = cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 90))])[1]
+        out = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+    return out

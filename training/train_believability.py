@@ -2,9 +2,10 @@
 
     python training/train_believability.py --config configs/believability.yaml [--set data=FOLDER] [--set bundle=FOLDER]
 
-Real features under random masks against bad_fills.py and the bundled prior's fills; the logistic model over all signs
-and its limits are fitted on validation people. Writes output_dir/believability.safetensors and .json; with `bundle`
-set, into that model folder and its weights.json.
+Real features under random masks against bad_fills.py; the bundled painters' fills (painted_fills.py) count as real
+where they hit the true feature best, as bad where they hit it worst, and not at all between. The logistic model over
+all signs and its limits are fitted on validation people. Writes output_dir/believability.safetensors and .json; with
+`bundle` set, into that model folder and its weights.json.
 """
 
 from __future__ import annotations
@@ -16,21 +17,18 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from bad_fills import KINDS as FILLS
-from bad_fills import bad_fill, feature_hole
+from bad_fills import Faces, bad_fill
+from painted_fills import PAINTERS, Painters, hit
 
 from idinpaint.believability import FILE, HAIR_PX, JUDGED, KINDS, SIGNS, Believer, as_input, hidden_features, window
-from idinpaint.compositing import harmonize
 from idinpaint.config import load_config
-from idinpaint.data import list_identity_folders, list_photos, load_landmarks, load_photos, read_split
-from idinpaint.faces.alignment import umeyama
+from idinpaint.data import list_identity_folders, list_photos, load_landmarks, read_split
 from idinpaint.faces.features import coverage, feature_regions
 from idinpaint.models.believability import BelieveNet
 from idinpaint.types import FaceAnalysis, InputError
@@ -40,7 +38,8 @@ from idinpaint.weights import sha256_of
 @dataclass
 class BelieveConfig:
     """Settings of configs/believability.yaml. bundle: a model folder that gets the result, "" for none.
-    data: the raw data sets, "" for IDINPAINT_DATA."""
+    data: the raw data sets, "" for IDINPAINT_DATA. leave_out: a kind of fill that is not trained on. painted: photos
+    that the bundled painters fill too; hits: shares of their fills that count as bad and as good."""
 
     data: str = ""
     splits: str = "configs/splits"
@@ -53,103 +52,61 @@ class BelieveConfig:
     epochs: int = 7
     batch: int = 64
     learning_rate: float = 0.003
-    prior_share: float = 0.12
+    painted: int = 420
+    held_painted: int = 130
+    hits: tuple[float, float] = (0.4, 0.3)
+    leave_out: str = ""
     real_accepted: float = 0.97
 
 
-class Faces:
-    """Photos of 256 px with landmarks; draws one face with a hole, real or filled badly."""
-
-    def __init__(self, entries: list, marks: dict[str, np.ndarray], count: int, rng: np.random.Generator) -> None:
-        entries = [e for e in entries if e.key in marks]
-        kept = [entries[i] for i in rng.permutation(len(entries))[:count]]
-        self.photos, self.points = load_photos(kept), [marks[e.key] for e in kept]
-
-    def draw(self, index: int, real: bool, rng: np.random.Generator, prior: Any, prior_share: float) -> tuple:
-        """(painted crop, its hole, landmarks, kind of fill)."""
-        photo, points = degrade(self.photos[index], rng), self.points[index]
-        while not (hole := feature_hole(points, rng)).any():
-            pass
-        if real:
-            if rng.random() < 0.15:  # another person's features, well fitted: believable, though not a likeness
-                return self.transplant(photo, points, hole, rng), hole, points, "transplant"
-            return photo, hole, points, "real"
-        if rng.random() < prior_share:
-            return prior(photo, hole), hole, points, "prior"
-        kind = FILLS[rng.integers(len(FILLS))]
-        return bad_fill(kind, photo, hole, rng), hole, points, kind
-
-    def transplant(
-        self, photo: np.ndarray, points: np.ndarray, hole: np.ndarray, rng: np.random.Generator
-    ) -> np.ndarray:
-        """The hole filled from another photo whose landmarks were laid over these."""
-        other = min(rng.integers(len(self.points), size=12), key=lambda i: misfit(self.points[i], points))
-        matrix = umeyama(self.points[other], points)
-        laid = cv2.warpAffine(self.photos[other], matrix, (256, 256), borderMode=cv2.BORDER_REFLECT)
-        return harmonize(np.where(hole[..., None], laid, photo).astype(np.uint8), photo, hole)
+def windows_in(crop: np.ndarray, hole: np.ndarray, points: np.ndarray, moved: np.ndarray) -> list[tuple]:
+    """(kind, uint8 [64, 64, 4]) of each hidden feature and of hidden hair; moved: landmarks as they are read."""
+    shares = coverage(feature_regions(points), hole)
+    found = [(n, window(crop, hole, n, moved, None)) for n in KINDS[:-1] if shares[n] >= JUDGED]
+    top = hole & (np.mgrid[:256, :256][0] < points[17:27, 1].min() - 12)
+    return [*found, ("hair", window(crop, hole, "hair", points, top))] if top.sum() >= HAIR_PX else found
 
 
-def misfit(a: np.ndarray, b: np.ndarray) -> float:
-    """Mean distance of two faces' landmarks [68, 2] once one is laid over the other."""
-    matrix = umeyama(a, b)
-    return float(np.linalg.norm(a @ matrix[:, :2].T + matrix[:, 2] - b, axis=1).mean())
+def painted_windows(faces: Faces, config: BelieveConfig, painters: Any, rng: np.random.Generator) -> list[tuple]:
+    """(kind, window, hit) of the bundled painters' fills of the first photos."""
+    rows = []
+    for index in range(min(config.painted, len(faces.points))):
+        photo, hole, points = faces.hidden(index, rng)
+        moved = points + rng.normal(0, 1.5, 2)
+        true = windows_in(photo, hole, points, moved)
+        for name in PAINTERS:
+            if name != config.leave_out:
+                made = windows_in(painters(name, photo, hole, moved, index), hole, points, moved)
+                rows += [(kind, p, hit(p, t, kind != "hair")) for (kind, p), (_, t) in zip(made, true, strict=True)]
+    return rows
 
 
-def degrade(photo: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What old photos are like: a little blur, grain, grey or JPEG, each at times."""
-    out = photo
-    if rng.random() < 0.3:
-        out = cv2.GaussianBlur(out, (0, 0), rng.uniform(0.5, 1.6))
-    if rng.random() < 0.2:
-        out = np.repeat(cv2.cvtColor(out, cv2.COLOR_RGB2GRAY)[..., None], 3, 2)
-    if rng.random() < 0.3:
-        out = np.clip(out + rng.normal(0, rng.uniform(2, 12), out.shape[:2])[..., None], 0, 255).astype(np.uint8)
-    if rng.random() < 0.3:
-        coded = cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 90))])[1]
-        out = cv2.imdecode(coded, cv2.IMREAD_COLOR)
-    return out
+def hit_limits(rows: list[tuple], hits: tuple[float, float]) -> dict[str, tuple[float, float]]:
+    """Kind -> (bad up to this hit, good from this on)."""
+    values = {kind: [row[2] for row in rows if row[0] == kind] or [0.0] for kind in KINDS}
+    return {kind: (float(np.quantile(v, hits[0])), float(np.quantile(v, 1 - hits[1]))) for kind, v in values.items()}
 
 
-def prior_filler(model: str) -> Any:
-    """(photo, hole) -> the bundled prior's fill, and the face networks."""
-    from idinpaint.bundle import load_bundle
-
-    bundle = load_bundle(model)
-
-    def fill(photo: np.ndarray, hole: np.ndarray) -> np.ndarray:
-        from idinpaint.inpainters.base import FillRequest
-        from idinpaint.inpainters.diffusion import PriorInpainter
-
-        known = np.where(hole[..., None], 0, photo).astype(np.uint8)
-        face = SimpleNamespace(crop=known, crop_mask=hole, landmarks=np.zeros((68, 2)))
-        return harmonize(PriorInpainter(bundle.pipeline).fill(FillRequest(face))[0], known, hole)
-
-    return fill, bundle
+def graded(rows: list[tuple], limits: dict[str, tuple[float, float]]) -> list[tuple]:
+    """(kind, what, good) of the rows (kind, what, hit) that are clearly one or the other."""
+    return [(k, w, h >= limits[k][1]) for k, w, h in rows if h >= limits[k][1] or h <= limits[k][0]]
 
 
-def windows_of(faces: Faces, config: BelieveConfig, prior: Any, rng: np.random.Generator) -> tuple:
-    """(uint8 [N, 64, 64, 4], kind [N], real [N]) of every photo once real and once not."""
-    patches, kinds, real = [], [], []
+def windows_of(faces: Faces, config: BelieveConfig, rng: np.random.Generator) -> list[tuple]:
+    """(kind, window, real) of every photo once real and once not."""
+    rows = []
     for index in range(len(faces.points)):
         for genuine in (True, False):
-            crop, hole, points, _ = faces.draw(index, genuine, rng, prior, config.prior_share)
+            crop, hole, points, _ = faces.draw(index, genuine, rng, config.leave_out)
             moved = points + rng.normal(0, 2.0, 2) + rng.normal(0, 1.2, points.shape)
-            shares = coverage(feature_regions(points), hole)
-            for name in KINDS[:-1]:
-                if shares[name] >= JUDGED:
-                    patches.append(window(crop, hole, name, moved, None))
-                    kinds.append(KINDS.index(name))
-                    real.append(genuine)
-            top = hole & (np.mgrid[:256, :256][0] < points[17:27, 1].min() - 12)
-            if top.sum() >= HAIR_PX:
-                patches.append(window(crop, hole, "hair", points, top))
-                kinds.append(KINDS.index("hair"))
-                real.append(genuine)
-    return np.stack(patches), np.asarray(kinds), np.asarray(real, np.float32)
+            rows += [(kind, patch, genuine) for kind, patch in windows_in(crop, hole, points, moved)]
+    return rows
 
 
-def fit_network(patches: np.ndarray, kinds: np.ndarray, real: np.ndarray, config: BelieveConfig) -> BelieveNet:
-    """Trains by Adam on a cosine; windows are mirrored and their brightness moved."""
+def fit_network(rows: list[tuple], config: BelieveConfig) -> BelieveNet:
+    """Trains by Adam on a cosine; windows are mirrored and their brightness moved. rows: (kind, window, real)."""
+    patches, kinds = np.stack([row[1] for row in rows]), np.array([KINDS.index(row[0]) for row in rows])
+    real = np.array([row[2] for row in rows], np.float32)
     net, rng = BelieveNet(len(KINDS)), np.random.default_rng(config.seed)
     optimizer = torch.optim.AdamW(net.parameters(), config.learning_rate, weight_decay=0.02)
     steps = config.epochs * (len(patches) // config.batch)
@@ -242,32 +199,56 @@ def main(config: BelieveConfig) -> None:
     data, splits = Path(config.data), Path(config.splits)
     test, val = (read_split(splits / f"celeba_id256_{part}.txt") for part in ("test", "val"))
     marks = load_landmarks(data)
-    prior, bundle = prior_filler(config.model)
+    painters = Painters(config.model)
     entries = list_identity_folders(data / "celeba_id256", test + val)
     entries += list_photos(data / "CelebAMask-HQ" / "CelebA-HQ-img", read_split(splits / "celebamask_test.txt"))
-    patches, kinds, real = windows_of(Faces(entries, marks, config.photos, rng), config, prior, rng)
-    print(f"{len(patches)} windows, {time.monotonic() - start:.0f} s", flush=True)
-    net = fit_network(patches, kinds, real, config)
+    faces = Faces(entries, marks, config.photos, rng)
+    painted = painted_windows(faces, config, painters, rng)
+    limits = hit_limits(painted, config.hits)
+    rows = windows_of(faces, config, rng) + graded(painted, limits)
+    print(f"{len(rows)} windows, {len(painted)} painted, {time.monotonic() - start:.0f} s", flush=True)
+    net = fit_network(rows, config)
     print(f"network trained, {time.monotonic() - start:.0f} s", flush=True)
     people = [e for e in list_identity_folders(data / "celeba_id256") if e.person in set(val)]
-    held = Faces(people, marks, config.held_photos, rng)
-    believer = Believer(net, bundle.landmarker, bundle.parser, {})
-    rows: dict[str, list] = {name: [] for name in KINDS}
-    fills: dict[str, list[float]] = {}
-    for index in range(len(held.points)):
-        for genuine in (True, False):
-            crop, hole, _, fill = held.draw(index, genuine, rng, prior, config.prior_share)
-            face = read_face(crop, hole, bundle)
-            if names := hidden_features(face):
-                for name, signs in zip(names, believer.signs(crop, face, names), strict=True):
-                    rows[name].append((signs, genuine))
-                    fills.setdefault(fill, []).append(signs[0])
-    weights, limits = fit_signs(rows, config.real_accepted)
-    good = np.array(fills["real"])
-    for fill, values in sorted(fills.items()):
-        print(f"  {fill:10} {len(values):4} windows, network alone against real: AUC {auc(good, np.array(values)):.3f}")
+    signs = signs_of(Faces(people, marks, config.held_photos, rng), net, limits, config, painters, rng)
+    weights, limits = fit_signs(signs, config.real_accepted)
     save(net, {"signs": list(SIGNS), "weights": weights, "limits": limits}, config)
     print(f"limits {limits}; {time.monotonic() - start:.0f} s")
+
+
+def signs_of(
+    faces: Faces, net: BelieveNet, limits: dict, config: BelieveConfig, painters: Any, rng: np.random.Generator
+) -> dict[str, list]:
+    """Kind -> (signs, real) as the product reads them: true pixels, bad fills, and painted ones that are clear."""
+    believer = Believer(net, painters.bundle.landmarker, painters.bundle.parser, {})
+    rows: dict[str, list] = {name: [] for name in KINDS}
+    alone: dict[str, list[float]] = {}
+    for index in range(len(faces.points)):
+        photo, hole, points = faces.hidden(index, rng)
+        face = read_face(photo, hole, painters.bundle)
+        names = hidden_features(face)
+        if not names:
+            continue
+        bad = FILLS[rng.integers(len(FILLS))]
+        made = {"real": photo, bad: bad_fill(bad, photo, hole, rng)}
+        if index < config.held_painted:
+            made |= {name: painters(name, photo, hole, face.landmarks, index) for name in PAINTERS}
+        hair = face.regions.get("hair")
+        for fill, crop in made.items():
+            for name, signs in zip(names, believer.signs(crop, face, names), strict=True):
+                p, t = (window(c, hole, name, face.landmarks, hair) for c in (crop, photo))
+                told = [(name, signs, fill == "real")]
+                if fill in PAINTERS:
+                    told = graded([(name, signs, hit(p, t, name != "hair"))], limits)
+                for _, _, good in told:
+                    rows[name].append((signs, good))
+                    fill_as = f"{fill} {'good' if good else 'bad'}" if fill in PAINTERS else fill
+                    alone.setdefault(fill_as, []).append(signs[0])
+    true = np.array(alone["real"])
+    for fill, values in sorted(alone.items()):
+        area = auc(true, np.array(values))
+        print(f"  {fill:14} {len(values):4} windows, network alone against real: AUC {area:.3f}")
+    return rows
 
 
 def run() -> None:
