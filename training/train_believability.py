@@ -235,7 +235,7 @@ def signs_of(
             made |= {name: painters(name, photo, hole, face.landmarks, index) for name in PAINTERS}
         hair = face.regions.get("hair")
         for fill, crop in made.items():
-            for name, signs in zip(names, believer.signs(crop, face, names), strict=True):
+            for name, signs in zip(names, believer.signs(crop, face, names)[0], strict=True):
                 p, t = (window(c, hole, name, face.landmarks, hair) for c in (crop, photo))
                 told = [(name, signs, fill == "real")]
                 if fill in PAINTERS:

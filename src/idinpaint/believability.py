@@ -43,11 +43,13 @@ WORDS = {"hair": "hair", "rim": "edge of the hole"}
 @dataclass(frozen=True)
 class Believability:
     """features: hidden feature (or hair, rim) -> number in [0, 1]; failed: those below their limit; worst: the least
-    of the numbers over their limits, 1 and more being believable, None where nothing that counts was hidden."""
+    of the numbers over their limits, 1 and more being believable, None where nothing that counts was hidden; shift:
+    of the landmarks on the output, as of ranking.landmark_shift."""
 
     features: dict[str, float]
     failed: list[str]
     worst: float | None
+    shift: float | None = None
 
     @property
     def believable(self) -> bool:
@@ -90,7 +92,7 @@ def window(crop: np.ndarray, mask: np.ndarray, name: str, landmarks: np.ndarray,
 
 
 def as_input(windows: np.ndarray) -> torch.Tensor:
-    """uint8 [B, 64, 64, 4] -> float [B, 4, 64, 64]: colours relative to the window's mean, and the hole in {0, 1}."""
+    """uint8 [B, 64, 64, 4] -> float [B, 4, 64, 64]: colours in [-1, 1], the hole in [0, 1]."""
     rgb = to_tensor(np.ascontiguousarray(windows[..., :3]))
     hole = torch.from_numpy(windows[..., 3].astype(np.float32) / 255)[:, None]
     return torch.cat([rgb, hole], 1)
@@ -116,8 +118,9 @@ class Believer:
     def __init__(self, net: Any, landmarker: Any, parser: Any, model: Mapping[str, Any]) -> None:
         self.net, self.landmarker, self.parser, self.model = net.eval(), landmarker, parser, model
 
-    def signs(self, crop: np.ndarray, face: FaceAnalysis, names: Sequence[str]) -> np.ndarray:
-        """[len(names), len(SIGNS)] of a painted crop uint8 [256, 256, 3]; face: as analysed before the painting."""
+    def signs(self, crop: np.ndarray, face: FaceAnalysis, names: Sequence[str]) -> tuple[np.ndarray, float]:
+        """([len(names), len(SIGNS)], ranking.landmark_shift) of a painted crop uint8 [256, 256, 3]; face: as analysed
+        before the painting."""
         nothing = np.zeros(face.crop_mask.shape, bool)
         points, sure = self.landmarker.predict(crop, nothing)
         labels = self.parser.predict(crop, nothing)
@@ -136,21 +139,23 @@ class Believer:
             confidence = float(sure[members].mean()) if members else 1.0
             shift = float(apart[members].mean()) if members else 0.0
             rows.append([float(np.clip(logit, -8, 8)), confidence, shift, parsed, *energies(patch)])
-        return np.asarray(rows, np.float64)
+        return np.asarray(rows, np.float64), float(100 * apart.mean())
 
     def __call__(self, crop: np.ndarray, face: FaceAnalysis) -> Believability:
         """Of a painted crop, uint8 [256, 256, 3], known pixels kept."""
         names = hidden_features(face)
         numbers: dict[str, float] = {}
+        shift = None
         if names:
-            for name, signs in zip(names, self.signs(crop, face, names), strict=True):
+            rows, shift = self.signs(crop, face, names)
+            for name, signs in zip(names, rows, strict=True):
                 numbers[name] = probability(self.model["weights"][name], signs)
         limits = {name: self.model["limits"][name] for name in names}
         if face.crop_mask.any():
             numbers["rim"], limits["rim"] = float(np.exp(-max(seam_ratio(crop, face.crop_mask), 0.0) / RIM)), np.exp(-1)
         margins = {name: value / limits[name] for name, value in numbers.items()}
         failed = [name for name, margin in margins.items() if margin < 1]
-        return Believability(numbers, failed, min(margins.values(), default=None))
+        return Believability(numbers, failed, min(margins.values(), default=None), shift)
 
 
 def probability(weights: Sequence[float], signs: np.ndarray) -> float:

@@ -64,9 +64,9 @@ class Painter:
         names = tuple(item.name for item in request.references)
         for index, predicted in enumerate(inpainter.fill(request)):
             crop = harmonize(predicted, face.crop, face.crop_mask)
-            looked = None if self.believer is None else self.believer(crop, face).worst
+            looked = self.believer and self.believer(crop, face)
             likeness = self._likeness(face, crop, embed)
-            made.append(Candidate(crop, request.seed + index, likeness, shown=names, believable=looked))
+            made.append(Candidate(crop, request.seed + index, likeness, shown=names, looked=looked))
         return made
 
     def _likeness(self, face: FaceAnalysis, crop: np.ndarray, embed: np.ndarray | None) -> float | None:

@@ -58,7 +58,7 @@ def rank(candidates: Sequence[Candidate], face: FaceAnalysis, landmarker: Any) -
         seams = [replace(c, seam=seam_ratio(c.image, face.crop_mask)) for c in candidates]
         return [replace(c, reason="the only candidate") for c in seams]
     left = [
-        replace(c, seam=seam_ratio(c.image, face.crop_mask), landmark_shift=landmark_shift(c.image, face, landmarker))
+        replace(c, seam=seam_ratio(c.image, face.crop_mask), landmark_shift=_shift(c, face, landmarker))
         for c in candidates
     ]
     ranked: list[Candidate] = []
@@ -80,6 +80,12 @@ def believable(candidate: Candidate) -> bool:
 def _unbelievable(candidate: Candidate) -> float:
     """0 for a believable candidate, else the more the less it is one."""
     return 0.0 if believable(candidate) else 2.0 - candidate.believable
+
+
+def _shift(candidate: Candidate, face: FaceAnalysis, landmarker: Any) -> float:
+    """`landmark_shift`, read once more only where the believer did not."""
+    known = getattr(candidate.looked, "shift", None)
+    return landmark_shift(candidate.image, face, landmarker) if known is None else known
 
 
 def _identity(candidate: Candidate) -> float:

@@ -164,7 +164,7 @@ class Restorer:
             candidates.append(made)
             with clock("verifying"):
                 crop = made[0].image if made else warp_to_crop(result, None, face.crop_to_photo)[0]
-                looked = self.believer and self.believer(crop, face)
+                looked = made[0].looked if made else self.believer and self.believer(crop, face)
                 verifications.append(self.verifier.check(crop, face, refs_of, decisions[index], made, looked))
                 decisions[index], verifications[index] = withhold(decisions[index], verifications[index])
             notices += wrong_person(verifications[index]) + near_threshold(face, self.controller, bool(refs_of))

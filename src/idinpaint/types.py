@@ -82,8 +82,8 @@ class Candidate:
 
     seam: step across the hole's edge over that of its surroundings; landmark_shift: per cent of the outer eye
     distance; reason: why it has its rank. See ranking.py. shown: names of the reference photos that the network looked
-    at while it painted this one: none of them can testify that it shows the person. believable: the worst of its
-    hidden features over its limit, 1 and more looks like a person; None where nobody looked.
+    at while it painted this one: none of them can testify that it shows the person. looked: the
+    Believability of its hidden features, None where nobody looked.
     """
 
     image: np.ndarray
@@ -93,7 +93,12 @@ class Candidate:
     landmark_shift: float | None = None
     reason: str = ""
     shown: tuple[str, ...] = ()
-    believable: float | None = None
+    looked: Any = None
+
+    @property
+    def believable(self) -> float | None:
+        """The worst of its hidden features over its limit: 1 and more looks like a person; None: nothing to look at."""
+        return None if self.looked is None else self.looked.worst
 
 
 @dataclass(frozen=True)
