@@ -10,7 +10,7 @@ import numpy as np
 
 from idinpaint.believability import Believability
 from idinpaint.calibration import Calibration
-from idinpaint.controller import ControllerConfig, decide
+from idinpaint.controller import ControllerConfig, decide, twin_share
 from idinpaint.faces.identity import IdentityEncoder, arcface_crop
 from idinpaint.references import Reference, References
 from idinpaint.types import Candidate, Decision, FaceAnalysis
@@ -276,8 +276,7 @@ def near_threshold(face: FaceAnalysis, ladder: ControllerConfig, has_references:
     if face.coverage_interval is None:
         return []
     low, high = face.coverage_interval
-    for name in ("low", "stop", "colour"):
-        limit = getattr(ladder, name)
+    for limit in (ladder.low, ladder.stop, min(ladder.stop + twin_share(face.coverage, ladder), 1.0), ladder.colour):
         sides = (max(limit - 1e-6, 0.0), min(limit + 1e-6, 1.0))
         below, above = (decide(face.coverage, side, 0.0, has_references, ladder) for side in sides)
         if low <= limit <= high and (below.strategy, below.unless_verified) != (above.strategy, above.unless_verified):
