@@ -3,8 +3,9 @@
     python eval/believability.py --data DATA --output runs/believability.jsonl --photos 200 --minutes 8
 
 Resumable: a photo is a line. For each photo one feature (mouth, nose, an eye, both eyes in turn) is hidden whole and
-filled by Telea, the prior, Gaussian blur, the mean colour and the product's strategies; `real` keeps the true pixels.
-The verdict is the product's own, without a reference photo.
+filled by Telea, Gaussian blur, the mean colour and the product's networks; `real` keeps the true pixels. The verdict is
+the product's own, without a reference photo. --earlier FOLDER also judges the fills of another model folder's prior,
+say of an older commit; --keep FOLDER writes the painted crops, to be looked at.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from PIL import Image
 from idinpaint.compositing import coarse_fill, harmonize
 from idinpaint.data import list_identity_folders, load_landmarks, read_split
 from idinpaint.inpainters.base import FillRequest
+from idinpaint.iris import like_twin
 from idinpaint.references import References
 from idinpaint.types import Decision
 
@@ -31,7 +33,7 @@ HIDDEN = {
     "eye": (range(36, 42),),
     "eyes": (range(36, 42), range(42, 48)),
 }
-FILLS = ("real", "telea", "prior", "blur", "mean", "diffusion", "gan")
+FILLS = ("real", "telea", "blur", "mean", "earlier", "prior", "gan", "diffusion")
 BOX = (60.0, 70.0, 136.0, 160.0)  # of the face in the aligned photos
 
 
@@ -45,8 +47,8 @@ def hole_over(points: np.ndarray, parts: tuple) -> np.ndarray:
     return hole.astype(bool)
 
 
-def fills(photo: np.ndarray, face, restorer) -> dict[str, np.ndarray]:
-    """Fill -> crop uint8 [256, 256, 3]; photo: the true crop."""
+def fills(photo: np.ndarray, face, restorer, earlier=None) -> dict[str, np.ndarray]:
+    """Fill -> crop uint8 [256, 256, 3]; photo: the true crop; earlier: another inpainter, or None."""
     hole, known = face.crop_mask, face.crop
     ring = cv2.dilate(hole.astype(np.uint8), np.ones((15, 15), np.uint8)).astype(bool) & ~hole
     made = {
@@ -55,15 +57,15 @@ def fills(photo: np.ndarray, face, restorer) -> dict[str, np.ndarray]:
         "blur": np.where(hole[..., None], cv2.GaussianBlur(photo, (0, 0), 9), photo),
         "mean": np.where(hole[..., None], photo[ring].mean(0), photo).astype(np.uint8),
     }
-    for name in ("prior", "diffusion", "gan"):
-        if name in restorer.inpainters:
-            predicted = restorer.inpainters[name].fill(FillRequest(face, face.id_embed, 1, None, 0))[0]
-            made[name] = harmonize(predicted, known, hole)
+    for name, inpainter in {**restorer.inpainters, "earlier": earlier}.items():
+        if name in FILLS and inpainter is not None:
+            predicted = inpainter.fill(FillRequest(face, face.id_embed, 1, None, 0))[0]
+            made[name] = like_twin(harmonize(predicted, known, hole), face)
     return made
 
 
-def look(entry, points: np.ndarray, kind: str, restorer) -> dict | None:
-    """Numbers and verdicts of one photo; None where the feature is not found as hidden."""
+def look(entry, points: np.ndarray, kind: str, restorer, earlier=None, keep: Path | None = None) -> dict:
+    """Numbers and verdicts of one photo; keep: a folder for the painted crops."""
     photo = np.asarray(Image.open(entry.path).convert("RGB").resize((256, 256)))
     hole = hole_over(points, HIDDEN[kind])
     found = restorer.analyzer.analyze(np.where(hole[..., None], 0, photo).astype(np.uint8), hole, BOX)
@@ -73,9 +75,11 @@ def look(entry, points: np.ndarray, kind: str, restorer) -> dict | None:
     true = warp_to_crop(photo, None, face.crop_to_photo)[0]
     true = np.where(face.crop_mask[..., None], true, face.crop).astype(np.uint8)
     row = {"photo": entry.key, "hidden": kind, "coverage": face.face_coverage, "fills": {}}
-    for name, crop in fills(true, face, restorer).items():
+    for name, crop in fills(true, face, restorer, earlier).items():
+        if keep is not None:
+            Image.fromarray(crop).save(keep / f"{entry.key.replace('/', '-')}-{name}.png")
         looked = restorer.believer(crop, face)
-        strategy = name if name in restorer.inpainters else "telea"
+        strategy = {"earlier": "prior"}.get(name, name if name in restorer.inpainters else "telea")
         decision = Decision(strategy, "test", "test", face.face_coverage, float(hole.mean()))
         verdict = restorer.verifier.check(crop, face, References(), decision, looked=looked).verdict
         row["fills"][name] = {"worst": looked.worst, "failed": looked.failed, "verdict": verdict}
@@ -119,11 +123,17 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--photos", type=int, default=200)
     parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--earlier", type=Path, help="model folder of another prior")
+    parser.add_argument("--keep", type=Path, help="folder for the painted crops")
     args = parser.parse_args()
+    if args.keep:
+        args.keep.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + 60 * args.minutes
     rows = [json.loads(x) for x in args.output.read_text().splitlines()] if args.output.is_file() else []
     if len(rows) < args.photos:
         from idinpaint import Restorer
+        from idinpaint.bundle import load_bundle
+        from idinpaint.inpainters.diffusion import PriorInpainter
 
         people, marks = set(read_split(SPLIT)), load_landmarks(args.data)
         entries = [
@@ -131,11 +141,13 @@ def main() -> None:
         ]
         order = np.random.default_rng(0).permutation(len(entries))
         restorer = Restorer.from_pretrained(device="cpu")
+        earlier = PriorInpainter(load_bundle(str(args.earlier)).pipeline) if args.earlier else None
         for index in range(len(rows), min(args.photos, len(entries))):
             if time.monotonic() > end:
                 break
             entry = entries[order[index]]
-            rows.append(look(entry, marks[entry.key], list(HIDDEN)[index % len(HIDDEN)], restorer))
+            hidden = list(HIDDEN)[index % len(HIDDEN)]
+            rows.append(look(entry, marks[entry.key], hidden, restorer, earlier, args.keep))
             with open(args.output, "a") as handle:
                 handle.write(json.dumps(rows[-1]) + "\n")
     print(summary(rows[: args.photos]))

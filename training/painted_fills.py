@@ -12,6 +12,7 @@ from idinpaint.compositing import harmonize
 from idinpaint.faces.features import coverage, feature_regions, identity_visible
 from idinpaint.faces.identity import arcface_crop
 from idinpaint.inpainters.base import FillRequest
+from idinpaint.iris import like_twin
 
 PAINTERS = ("prior", "gan", "diffusion")
 
@@ -33,7 +34,7 @@ class Painters:
             embed = self.bundle.identity.embed([arcface_crop(known, hole, points)])[0]
         face: Any = SimpleNamespace(crop=known, crop_mask=hole, landmarks=points)
         predicted = self.restorer.inpainters[name].fill(FillRequest(face, embed, 1, None, seed))[0]
-        return harmonize(predicted, known, hole)
+        return like_twin(harmonize(predicted, known, hole), face)
 
 
 def hit(painted: np.ndarray, true: np.ndarray, by_form: bool = True) -> float:

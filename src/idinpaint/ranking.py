@@ -98,6 +98,8 @@ def _misfit(candidate: Candidate) -> float:
 
 def _reason(best: Candidate, leader: Candidate, tied: int) -> str:
     fit = f"seam {best.seam:.2f} x its surroundings, landmarks shifted {best.landmark_shift:.1f} %"
+    if best.painter is not None:
+        fit += f"; painted by {best.painter}, since nothing believable was"
     if not believable(best):
         fit += f"; believable only {best.believable:.2f} of what is needed, so it comes after those that are"
     if best.identity_similarity is None:

@@ -83,7 +83,8 @@ class Candidate:
     seam: step across the hole's edge over that of its surroundings; landmark_shift: per cent of the outer eye
     distance; reason: why it has its rank. See ranking.py. shown: names of the reference photos that the network looked
     at while it painted this one: none of them can testify that it shows the person. looked: the
-    Believability of its hidden features, None where nobody looked.
+    Believability of its hidden features, None where nobody looked. painter: the network, where it is not the
+    decided one.
     """
 
     image: np.ndarray
@@ -94,6 +95,7 @@ class Candidate:
     reason: str = ""
     shown: tuple[str, ...] = ()
     looked: Any = None
+    painter: str | None = None
 
     @property
     def believable(self) -> float | None:

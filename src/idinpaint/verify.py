@@ -100,6 +100,7 @@ def face_report(
 def _candidate_row(candidate: Candidate) -> dict[str, Any]:
     names = (
         "believable",
+        "painter",
         "seed",
         "identity_similarity",
         "seam",
