@@ -13,7 +13,7 @@ from idinpaint.groups import face_place, share_out
 from idinpaint.references import combine
 from idinpaint.types import Candidate
 from idinpaint.verification import near_threshold, withhold
-from idinpaint.verify import build_report, face_report, headline, summary_lines
+from idinpaint.verify import build_report, face_report, headline, next_step, summary_lines
 
 HOLE = np.zeros((512, 512), bool)
 HOLE[100:125, 195:222] = True
@@ -87,3 +87,16 @@ def test_the_headline_counts():
     assert of("diffusion", hidden=1) == "restored, and 1 place left marked that may hide a face"
     assert of("colorize") == "abstained, the hole is only given a smooth tone"
     assert of() == "abstained, the hole is left marked"
+
+
+def test_the_next_step_fits_the_verdict():
+    def of(verdict, failed=(), referenced=False, forced=False):
+        return next_step(
+            {"verdict": verdict, "believability": {"failed": list(failed)}}, referenced, {"forced": forced}
+        )
+
+    assert of("verified") == of("plausible") == ""
+    assert "--num-samples" in of("not_verified", ["mouth"]) and "--reference" in of("not_verified", ["mouth"])
+    assert "--reference" not in of("not_verified", ["mouth"], referenced=True)
+    assert "--force" in of("abstained") and "--force" not in of("not_verified", forced=True)
+    assert "another photo" in of("abstained", referenced=True)

@@ -183,12 +183,31 @@ def summary_lines(report: Mapping[str, Any]) -> list[str]:
             lines.append(f"  invented: {names}{more}")
         if face["candidates"]:
             kept = face["candidates"][0]
-            lines.append(f"  kept seed {kept['seed']}: {kept['reason']}")
+            tries = len(face["candidates"])
+            best = f"the best of {tries} tries (seed {kept['seed']}; the report says why)" if tries > 1 else "one try"
+            lines.append(f"  kept: {best}" + (f", painted by {kept['painter']}" if kept["painter"] else ""))
             if kept["shown"]:
                 lines.append(f"  painted after {', '.join(kept['shown'])}")
         if face["verification"]:
             lines.append(f"  {face['verification']['verdict'].replace('_', ' ')}: {face['verification']['text']}")
+            if advice := next_step(face["verification"], bool(face.get("references")), face["decision"]):
+                lines.append(f"  next: {advice}")
     return lines
+
+
+def next_step(verification: Mapping[str, Any], referenced: bool, decision: Mapping[str, Any] | None) -> str:
+    """What a photographer can do next with a face that is not verified; empty where there is nothing to do."""
+    verdict, looked = verification["verdict"], verification["believability"]
+    if verdict in ("verified", "plausible"):
+        return ""
+    if verdict != "abstained" and looked and looked["failed"]:
+        more = "" if referenced else ", or show it a photo of the person with --reference"
+        return f"more tries may hit it: --num-samples 16 or another --seed{more}"
+    if not referenced:
+        forced = decision is not None and decision["forced"]
+        tail = "; --force paints a guess" if verdict == "abstained" and not forced else ""
+        return f"a photo of the person lets it be verified: --reference{tail}"
+    return "another photo of the person, taken from the same side, may agree better: --reference, again"
 
 
 def to_plain(value: Any) -> Any:
