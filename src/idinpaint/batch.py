@@ -30,7 +30,7 @@ from idinpaint.progress import Progress
 from idinpaint.sidecar import write_files
 from idinpaint.staging import refuse_loops
 from idinpaint.types import Decision, FaceAnalysis, InputError
-from idinpaint.verify import summary_lines, to_plain
+from idinpaint.verify import headline, summary_lines, to_plain
 from idinpaint.weights import user_folder
 
 RESTORED, BAD, ABSTAINED = 0, 2, 3  # exit statuses
@@ -222,11 +222,8 @@ def restore_one(job: Job, args: argparse.Namespace, models: Models, progress: Pr
     report = write_files(job, photo, mask, restoration, notices, args, start)
     warn(notices, progress)
     status = "abstained" if restoration.abstained else "restored"
-    left = "only given a smooth tone" if decision.strategy == "colorize" else "left marked"
-    what = "restored" if status == "restored" else f"abstained, the hole is {left}"
-    print(
-        f"{job.output}: {what} ({decision.strategy}): {decision.reason} [{report['seconds_total']:.1f} s]", flush=True
-    )
+    what = f"{headline(report)} ({decision.strategy}): {decision.reason}"
+    print(f"{job.output}: {what} [{report['seconds_total']:.1f} s]", flush=True)
     if not args.image.is_dir():
         print("".join(f"  {line}\n" for line in summary_lines(report)), end="", flush=True)
     best = [face[0].identity_similarity for face in restoration.candidates if face]
