@@ -21,7 +21,7 @@ from idinpaint.types import InputError
 
 REPO = Path(__file__).parents[1]
 SCRIPTS = {"prior": "prior", "autoencoder": "autoencoder", "landmarks": "face_maps", "parsing": "face_maps"}
-SCRIPTS |= {"identity": "identity", "diffusion": "diffusion", "diffusion-sd15-inpaint": "diffusion"}
+SCRIPTS |= {"identity": "identity", "damage": "damage", "diffusion": "diffusion", "diffusion-sd15-inpaint": "diffusion"}
 SCRIPTS |= dict.fromkeys(("pdgan-face", "pdgan", "pconv", "encdec", "lafin", "pdgan-source"), "gan")
 SMALL = {  # beside two steps of two photos: what costs minutes, and the base that nobody can download here
     "diffusion": ["--pool_size=16", "--pool_passes=1"],
