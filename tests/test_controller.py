@@ -191,3 +191,14 @@ def test_rules_are_named_by_their_thresholds():
     config = ControllerConfig(low=0.15, stop=0.2, colour=0.4)
     assert decide({}, 0.2, 0.1, False, config).rule == "20-40"
     assert decide({}, 0.41, 0.1, True, config).rule == "above-40-with-references"
+
+
+def test_a_visible_eye_serves_its_hidden_twin():
+    hidden = {"left_eye": 1.0, "left_brow": 1.0, "skin": 0.2}
+    share = sum({"left_eye": 0.2, "left_brow": 0.06, "skin": 0.03}.values())
+    served = decide({**hidden, "right_eye": 0.0}, share, 0.1, False)
+    assert (served.strategy, served.rule) == ("diffusion", "24-twin") and "other eye" in served.reason
+    assert decide({**hidden, "right_eye": 0.5}, share, 0.1, False).strategy == "abstain", "the twin is damaged too"
+    half_a_face = {**hidden, "nose": 0.5, "mouth": 0.5, "skin": 0.5}
+    assert decide(half_a_face, 0.5, 0.2, False).strategy == "abstain"
+    assert decide({"nose": 1.0, "mouth": 1.0}, share, 0.1, False).strategy == "abstain", "a nose has no twin"

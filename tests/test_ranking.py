@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 
+from idinpaint.believability import Believability
 from idinpaint.ranking import TIE, disagreement, disagreement_picture, rank, seam_ratio
 from idinpaint.types import Candidate
 
@@ -43,6 +45,17 @@ def order(*candidates: Candidate) -> list[int]:
 
 def test_identity_decides_beyond_a_tie():
     assert order(candidate(1, 0.5), candidate(2, 0.5 + 2 * TIE, step=80, shift=30)) == [2, 1]
+
+
+def believed(number, identity, worst):
+    return replace(candidate(number, identity), looked=Believability({}, [] if worst >= 1 else ["mouth"], worst))
+
+
+def test_what_looks_like_nobody_never_wins_by_similarity():
+    smear, person = believed(1, 0.9, 0.4), believed(2, 0.1, 1.2)
+    better = believed(3, 0.9, 0.6)
+    assert order(smear, person, better) == [2, 3, 1]
+    assert "believable only 0.40" in rank([smear, person], FACE, Landmarks())[1].reason
 
 
 def test_the_fit_decides_within_a_tie():

@@ -155,6 +155,9 @@ def test_data_prepared_without_labels_says_so_and_still_serves_the_rest(prepared
     shutil.copytree(prepared, old, ignore=shutil.ignore_patterns(".cache"))
     for path in old.glob("data/*.parquet"):
         pq.write_table(pq.read_table(path).drop_columns(["parsing"]).replace_schema_metadata(), path)
+    summary = json.loads((old / "summary.json").read_text())
+    del summary["sha256"]  # as then
+    (old / "summary.json").write_text(json.dumps(summary))
     entries = training_photos(old, "none")
     assert len(with_landmarks(entries, old)[0]) == len(entries) == 9
     with pytest.raises(InputError, match="prepared without parsing labels"):

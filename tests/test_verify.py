@@ -70,10 +70,11 @@ def test_report_is_json() -> None:
     assert again["status"] == "abstained" and again["decision"]["reason"] == "both eyes are hidden"
     first, second = again["faces"]
     assert first["candidates"] == [
-        {"seed": 5, "identity_similarity": 0.5, "seam": 1.5, "landmark_shift": 2.0, "reason": "why"} | {"shown": []}
+        {"seed": 5, "identity_similarity": 0.5, "seam": 1.5, "landmark_shift": 2.0, "reason": "why"}
+        | {"shown": [], "believable": None, "painter": None}
     ]
     assert not first["identity_readable"] and second["identity_readable"] and second["verification"] is None
     assert first["invented"]["features"] == [], "nothing is painted when it abstains"
     assert again["image"] == "a.png" and again["bad"] is None and again["notices"] == ["the mask was resized"]
     lines = verify.summary_lines(again)
-    assert lines[0].startswith("face 1: 10.0 %") and "nose 25 %" in lines[0] and any("why" in line for line in lines)
+    assert lines[0].startswith("face 1: 10.0 %") and "nose 25 %" in lines[0] and "  kept: one try" in lines

@@ -30,7 +30,7 @@ from idinpaint.progress import Progress
 from idinpaint.sidecar import write_files
 from idinpaint.staging import refuse_loops
 from idinpaint.types import Decision, FaceAnalysis, InputError, Restoration
-from idinpaint.verify import summary_lines, to_plain
+from idinpaint.verify import headline, summary_lines, to_plain
 from idinpaint.weights import user_folder
 
 RESTORED, BAD, ABSTAINED = 0, 2, 3  # exit statuses
@@ -93,7 +93,8 @@ def run_analyze(args: argparse.Namespace) -> int:
 
 def always_read() -> tuple[Path, ...]:
     """The files of the package and of the user's folder of weights, which any command may read."""
-    return tuple(path for top in (Path(__file__).parent, user_folder()) for path in top.rglob("*") if path.is_file())
+    tops = (top for top in (Path(__file__).parent, user_folder()) if os.access(top, os.R_OK | os.X_OK))
+    return tuple(path for top in tops for path in top.rglob("*") if os.path.isfile(path))
 
 
 def _run(
@@ -216,11 +217,8 @@ def restore_one(job: Job, args: argparse.Namespace, models: Models, progress: Pr
     restoration, report, decision = done.restoration, done.report, done.restoration.decision
     warn(done.notices, progress)
     status = "abstained" if restoration.abstained else "restored"
-    left = "only given a smooth tone" if decision.strategy == "colorize" else "left marked"
-    what = "restored" if status == "restored" else f"abstained, the hole is {left}"
-    print(
-        f"{job.output}: {what} ({decision.strategy}): {decision.reason} [{report['seconds_total']:.1f} s]", flush=True
-    )
+    what = f"{headline(report)} ({decision.strategy}): {decision.reason}"
+    print(f"{job.output}: {what} [{report['seconds_total']:.1f} s]", flush=True)
     if not args.image.is_dir():
         print("".join(f"  {line}\n" for line in summary_lines(report)), end="", flush=True)
     best = [face[0].identity_similarity for face in restoration.candidates if face]

@@ -10,16 +10,19 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from idinpaint.config import load_config
+from idinpaint.faces.features import FEATURE_WEIGHTS
 from idinpaint.types import FEATURES, Decision, InputError
 
 LADDER = Path(__file__).with_name("controller.yaml")  # the one that ships
 STRATEGIES = ("telea", "gan", "diffusion", "colorize", "abstain")
 PAINTS = ("gan", "diffusion")  # strategies that invent features
 FALLBACK = {"gan": "diffusion"}  # where the model lacks the first
+TWIN = 0.5  # of its weight counts of a hidden eye or brow whose twin is visible: the networks see the mirrored half
+TWIN_VISIBLE = 0.25  # of a twin may be hidden itself
 RUNGS = ("if_untouched", "below_thin", "up_to_low", "low_to_stop", "stop_to_colour", "above_colour", "eyes_hidden")
 
 
@@ -82,10 +85,17 @@ def _nearest(name: str, known: Collection[str]) -> str:
     return f"; did you mean `{near[0]}`?" if near else f"; known: {', '.join(known)}"
 
 
-@lru_cache
 def load_controller(path: Path | str | None = None) -> ControllerConfig:
     """The ladder of a YAML file; the package's own by default. Raises InputError that names the file and the key."""
-    source = Path(path) if path is not None else LADDER
+    return _shipped() if path is None else _load(Path(path))
+
+
+@cache
+def _shipped() -> ControllerConfig:
+    return _load(LADDER)
+
+
+def _load(source: Path) -> ControllerConfig:
     try:
         return load_config(ControllerConfig, source)
     except InputError as error:
@@ -151,7 +161,11 @@ def _limited(decision: Decision, limit: float) -> Decision:
         decision = replace(decision, strategy="abstain", rule="max-coverage", reason=reason, unless_verified=None)
     elif share <= limit and decision.strategy in ("abstain", "colorize") and not decision.rule.startswith("both-eyes"):
         reason = f"painted below the limit of {words}, against the rule {decision.rule}: {decision.reason}"
-        decision = replace(decision, strategy="diffusion", rule="max-coverage", reason=reason)
+        decision = replace(decision, strategy="diffusion", rule="max-coverage", reason=reason, unless_verified=None)
+    elif share <= limit and decision.unless_verified is not None and not decision.rule.startswith("both-eyes"):
+        # With references no more is held back than without: the user's limit delivers, the verdict says the rest.
+        reason = f"painted below the limit of {words}, with the help of the reference photos"
+        decision = replace(decision, rule="max-coverage", reason=reason, unless_verified=None)
     return replace(decision, numbers=numbers)
 
 
@@ -197,10 +211,24 @@ def _rule(
     if face < config.stop:
         words = f"{share}; candidates are ranked by identity"
         return _Fired(f"{low}-{stop}", config.low_to_stop[side], words, {"above": config.low, "below": config.stop})
+    if face - (served := twin_share(coverage, config)) < config.stop:
+        words = f"{share}, but the other eye shows what it looks like"
+        return _Fired(f"{stop}-twin", config.low_to_stop[side], words, {"below": config.stop + served})
     if face <= config.colour:
         rule, bounds = f"{stop}-{colour}{suffix}", {"above": config.stop, "below": config.colour}
         return _Fired(rule, config.stop_to_colour[side], share, bounds)
     return _Fired(f"above-{colour}{suffix}", config.above_colour[side], share, {"above": config.colour})
+
+
+def twin_share(coverage: dict[str, float], config: ControllerConfig) -> float:
+    """Share in [0, 1] of the facial features that is hidden but served by its visible twin; brows only with eyes."""
+    weights, served = config.weights or FEATURE_WEIGHTS, 0.0
+    for part in ("eye", "brow"):
+        left, right = (coverage.get(f"{side}_{part}", 0.0) for side in ("left", "right"))
+        if part == "eye" and min(left, right) > TWIN_VISIBLE:
+            return 0.0
+        served += TWIN * abs(left - right) * weights.get(f"{'left' if left > right else 'right'}_{part}", 0.0)
+    return served / sum(weights.values())
 
 
 def _reason(fired: _Fired, strategy: str, otherwise: str, has_references: bool) -> str:

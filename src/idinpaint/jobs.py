@@ -100,9 +100,7 @@ def plan_folder(
             raise InputError(f"{mask}: photos and masks in one folder need masks named NAME{MASK_SUFFIX}.png")
     if not found:
         raise InputError(f"{images}: no pictures in this folder")
-    others = [path.name for path in files if path.suffix.lower() not in READABLE]
-    more = f" and {len(others) - 5} more" if len(others) > 5 else ""
-    notices = [f"{images}: passed over, not pictures: {', '.join(others[:5])}{more}"] if others else []
+    notices = _passed_over(images, files)
     jobs, taken = [], set()
     for path in found:
         try:
@@ -143,6 +141,19 @@ def _files(folder: Path) -> list[Path]:
         return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     except OSError as error:
         raise InputError(f"{folder}: cannot be read ({error.strerror})") from None
+
+
+def _passed_over(folder: Path, files: list[Path]) -> list[str]:
+    """Notices of what is in a folder beside its pictures and sub-folders."""
+    others = [path.name for path in files if path.suffix.lower() not in READABLE]
+    shown = (path for path in folder.iterdir() if not path.name.startswith("."))
+    odd = sorted(path.name for path in shown if not path.is_file() and not path.is_dir())
+    said = ((others, "not pictures"), (odd, "no regular files (broken links, pipes, devices)"))
+    lines = []
+    for names, what in said:
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        lines += [f"{folder}: passed over, {what}: {', '.join(names[:5])}{more}"] if names else []
+    return lines
 
 
 def _mask_for(image: Path, folder: Path) -> Path:

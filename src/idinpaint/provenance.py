@@ -33,13 +33,25 @@ def account(report: Mapping[str, Any]) -> dict[str, Any]:
         "forced": decision["forced"],
         "seed": report["seed"],
         "hole_ratio": report["hole_ratio"],
+        "faces": [_of_face(face) for face in report["faces"]],
         "invented": sorted({name for face in report["faces"] for name in face["invented"]["features"]}),
+    }
+
+
+def _of_face(face: Mapping[str, Any]) -> dict[str, Any]:
+    """Strategy, force and verdict of one face."""
+    decision, verification = face["decision"] or {}, face["verification"] or {}
+    return {
+        "strategy": decision.get("strategy"),
+        "forced": decision.get("forced", False),
+        "verdict": verification.get("verdict"),
     }
 
 
 def source_type(report: Mapping[str, Any]) -> str:
     """IPTC's digital source type: painted by a trained network, or only filled."""
-    painted = report["decision"]["strategy"] in ("gan", "prior", "diffusion")
+    decisions = [report["decision"], *(face["decision"] or {} for face in report["faces"])]
+    painted = any(decision.get("strategy") in ("gan", "prior", "diffusion") for decision in decisions)
     return _IPTC + (PAINTED if painted else FILLED)
 
 

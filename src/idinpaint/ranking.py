@@ -58,7 +58,7 @@ def rank(candidates: Sequence[Candidate], face: FaceAnalysis, landmarker: Any) -
         seams = [replace(c, seam=seam_ratio(c.image, face.crop_mask)) for c in candidates]
         return [replace(c, reason="the only candidate") for c in seams]
     left = [
-        replace(c, seam=seam_ratio(c.image, face.crop_mask), landmark_shift=landmark_shift(c.image, face, landmarker))
+        replace(c, seam=seam_ratio(c.image, face.crop_mask), landmark_shift=_shift(c, face, landmarker))
         for c in candidates
     ]
     ranked: list[Candidate] = []
@@ -68,7 +68,24 @@ def rank(candidates: Sequence[Candidate], face: FaceAnalysis, landmarker: Any) -
         best = min(tied, key=_misfit)
         ranked.append(replace(best, reason=_reason(best, leader, len(tied))))
         left = [c for c in left if c is not best]
-    return ranked
+    # What looks like nobody comes after everything that does, whatever it is like.
+    return sorted(ranked, key=_unbelievable)
+
+
+def believable(candidate: Candidate) -> bool:
+    """Whether it looks like a person, as far as anyone looked."""
+    return candidate.believable is None or candidate.believable >= 1
+
+
+def _unbelievable(candidate: Candidate) -> float:
+    """0 for a believable candidate, else the more the less it is one."""
+    return 0.0 if believable(candidate) else 2.0 - candidate.believable
+
+
+def _shift(candidate: Candidate, face: FaceAnalysis, landmarker: Any) -> float:
+    """`landmark_shift`, read once more only where the believer did not."""
+    known = getattr(candidate.looked, "shift", None)
+    return landmark_shift(candidate.image, face, landmarker) if known is None else known
 
 
 def _identity(candidate: Candidate) -> float:
@@ -81,6 +98,10 @@ def _misfit(candidate: Candidate) -> float:
 
 def _reason(best: Candidate, leader: Candidate, tied: int) -> str:
     fit = f"seam {best.seam:.2f} x its surroundings, landmarks shifted {best.landmark_shift:.1f} %"
+    if best.painter is not None:
+        fit += f"; painted by {best.painter}, since nothing believable was"
+    if not believable(best):
+        fit += f"; believable only {best.believable:.2f} of what is needed, so it comes after those that are"
     if best.identity_similarity is None:
         return f"no identity to compare with; best fit of those left: {fit}"
     if tied == 1:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from idinpaint.background import refine_background
+from idinpaint.believability import load_believer
 from idinpaint.calibration import load_calibration
 from idinpaint.coerce import as_mask, as_rgb
 from idinpaint.compositing import coarse_fill, composite, mark_hole, paste_crop
@@ -17,6 +19,7 @@ from idinpaint.faces.alignment import transform_points, warp_to_crop
 from idinpaint.faces.analyzer import FaceBoxes
 from idinpaint.faces.features import FEATURE_WEIGHTS
 from idinpaint.faces.possible import left_marked, look_for_faces, places, wide_notice
+from idinpaint.groups import face_place, names_of, share_out
 from idinpaint.inpainters.base import FillRequest, Inpainter, check_encoder
 from idinpaint.masks import hole_ratio
 from idinpaint.painting import Painter
@@ -33,7 +36,7 @@ from idinpaint.verification import (
     withhold,
     wrong_person,
 )
-from idinpaint.verify import build_report, face_report, similarity, verdict_for, versions
+from idinpaint.verify import build_report, face_report, versions
 from idinpaint.weights import hashes
 
 CAUTION = ("telea", "prior", "gan", "diffusion", "colorize", "abstain")  # from the least to the most cautious decision
@@ -46,9 +49,11 @@ class Restorer:
     """Restores photos with one loaded model. Build it with `from_pretrained`."""
 
     def __init__(self, bundle: Any, analyzer: Any, inpainters: dict[str, Inpainter], device: str) -> None:
-        self.bundle, self.analyzer, self.inpainters, self.device = bundle, analyzer, inpainters, device
+        # An analyzer of its own: another Restorer's controller must not change the weights of this one's features.
+        self.bundle, self.analyzer, self.inpainters, self.device = bundle, copy(analyzer), inpainters, device
         self.identity = bundle.identity
-        self.references = ReferenceReader(analyzer)
+        self.references = ReferenceReader(self.analyzer)
+        self.believer = load_believer(bundle)
         judge, calibration = getattr(bundle, "independent", None), load_calibration()
         self.verifier = Verifier(self.identity, judge, calibration)
         self.calibration_notices = self.verifier.differences(bundle.weights)
@@ -145,22 +150,24 @@ class Restorer:
             photos = [(_name(photo, i), as_rgb(photo)) for i, photo in enumerate(references)]
             refs = self.references.read(photos, *self.verifier.comparison(faces))
             notices += refs.notices
-        decisions = [self._decide(face, hole, refs, strategy, force, max_coverage) for face in faces]
+        shared = share_out(refs, faces, self.verifier)
+        decisions = [self._decide(f, hole, own, strategy, force, max_coverage) for f, own in zip(faces, shared)]
         with clock("filling the background"):
             result = coarse_fill(known, hole)
         candidates: list[list[Candidate]] = []
         verifications: list[Verification] = []
         invented = None
-        painter = Painter(self.inpainters, self.bundle.landmarker, self.verifier, reference_pixels)
-        for index, face in enumerate(faces):
+        painter = Painter(self.inpainters, self.bundle.landmarker, self.verifier, reference_pixels, self.believer)
+        for index, (face, refs_of) in enumerate(zip(faces, shared, strict=True)):
             with clock("painting the face"):
-                made = painter(face, decisions[index], refs, num_samples, steps, seed)
+                made = painter(face, decisions[index], refs_of, num_samples, steps, seed)
             candidates.append(made)
             with clock("verifying"):
                 crop = made[0].image if made else warp_to_crop(result, None, face.crop_to_photo)[0]
-                verifications.append(self.verifier.check(crop, face, refs, decisions[index], made))
+                looked = made[0].looked if made else self.believer and self.believer(crop, face)
+                verifications.append(self.verifier.check(crop, face, refs_of, decisions[index], made, looked))
                 decisions[index], verifications[index] = withhold(decisions[index], verifications[index])
-            notices += wrong_person(verifications[index]) + near_threshold(face, self.controller)
+            notices += wrong_person(verifications[index]) + near_threshold(face, self.controller, bool(refs_of))
             result = self._deliver(result, hole, face, decisions[index], made)
             if not decisions[index].paints_no_face:
                 invented = _add_disagreement(invented, hole, face, made)
@@ -175,7 +182,10 @@ class Restorer:
         result = composite(result, rgb, hole)
         overrides = _overrides(strategy=strategy, force=force, max_coverage=max_coverage, controller=self.ladder)
         decision = replace(overall, overrides=overrides)
-        rows = [face_report(*of_face) for of_face in zip(faces, decisions, candidates, verifications)]
+        rows = [
+            {**face_report(*of_face), "place": face_place(of_face[0], hole.shape), "references": served}
+            for *of_face, served in zip(faces, decisions, candidates, verifications, names_of(shared))
+        ]
         verdict = overall_verdict(verifications) or ("abstained" if decision.paints_no_face else None)
         report = build_report(
             decision, rows, verdict, notices + self.calibration_notices, clock.seconds,
@@ -201,10 +211,8 @@ class Restorer:
         """Same person? {similarity, threshold, verdict, text}. Raises InputError for a photo without a face."""
         embeds = []
         for index, photo in enumerate((photo_a, photo_b)):
-            name = _name(photo, index)
-            embeds.append(self.references.read_one(name, as_rgb(photo)).embed)
-        verdict = verdict_for(similarity(*embeds), self.identity.threshold)
-        return {**verdict.__dict__, "encoder": self.identity.name}
+            embeds.append(self.references.read_one(_name(photo, index), as_rgb(photo)).aligned)
+        return {**self.verifier.same_person(*embeds).__dict__, "encoder": self.verifier.encoder.name}
 
     def _check(self, strategy: str, num_samples: int, steps: int | None, max_coverage: float | None) -> None:
         if strategy == "gan" and "gan" not in self.inpainters:

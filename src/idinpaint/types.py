@@ -82,7 +82,9 @@ class Candidate:
 
     seam: step across the hole's edge over that of its surroundings; landmark_shift: per cent of the outer eye
     distance; reason: why it has its rank. See ranking.py. shown: names of the reference photos that the network looked
-    at while it painted this one: none of them can testify that it shows the person.
+    at while it painted this one: none of them can testify that it shows the person. looked: the
+    Believability of its hidden features, None where nobody looked. painter: the network, where it is not the
+    decided one.
     """
 
     image: np.ndarray
@@ -92,6 +94,13 @@ class Candidate:
     landmark_shift: float | None = None
     reason: str = ""
     shown: tuple[str, ...] = ()
+    looked: Any = None
+    painter: str | None = None
+
+    @property
+    def believable(self) -> float | None:
+        """The worst of its hidden features over its limit: 1 and more looks like a person; None: nothing to look at."""
+        return None if self.looked is None else self.looked.worst
 
 
 @dataclass(frozen=True)

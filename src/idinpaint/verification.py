@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from idinpaint.believability import Believability
 from idinpaint.calibration import Calibration
-from idinpaint.controller import ControllerConfig
+from idinpaint.controller import ControllerConfig, decide, twin_share
 from idinpaint.faces.identity import IdentityEncoder, arcface_crop
 from idinpaint.references import Reference, References
 from idinpaint.types import Candidate, Decision, FaceAnalysis
-from idinpaint.verify import UNCERTAIN_MARGIN, similarity
+from idinpaint.verify import UNCERTAIN_MARGIN, Verdict, similarity, verdict_for
 
 VERDICTS = ("verified", "plausible", "not_verified", "abstained")  # from the best to the most cautious
 PLAUSIBLE = 0.80  # expected acceptance from which a face without references counts as plausible
@@ -43,6 +44,7 @@ class Verification:
     visible_similarity: float | None
     expected_acceptance: dict[str, float] | None
     wrong_reference: dict[str, Any] | None = None
+    believability: dict[str, Any] | None = None
 
 
 def evidence_terms(cosines: Mapping[str, float], coverage: float, count: int) -> dict[str, float]:
@@ -73,6 +75,11 @@ class Verifier:
         if measured:
             return float(measured["threshold"]), float(measured["false_accept_rate"])
         return self.encoder.threshold + UNCERTAIN_MARGIN, None
+
+    def same_person(self, aligned_a: np.ndarray, aligned_b: np.ndarray) -> Verdict:
+        """Of two faces on the 112 px template, uint8: the judge's answer, at the threshold that restoring uses too."""
+        value = similarity(*self.encoder.embed([aligned_a, aligned_b]))
+        return verdict_for(value, self.threshold()[0], 0.0, UNCERTAIN_MARGIN)
 
     def comparison(self, faces: Sequence[FaceAnalysis]) -> tuple[IdentityEncoder, float, np.ndarray | None]:
         """By what reference photos are compared: the encoder, the cosine from which two photos show one person, and its
@@ -150,8 +157,10 @@ class Verifier:
         references: References,
         decision: Decision,
         candidates: Sequence[Candidate] = (),
+        looked: Believability | None = None,
     ) -> Verification:
         """Verdict on a filled crop, uint8 [256, 256, 3], aligned as `face` is; candidates as ranked, crop the first.
+        looked: whether the hidden features are there now, None where nobody looked.
 
         A crop that was painted after a reference photo is held against the other photos, since it is like that one by
         its making; when there is no other, the candidate that was painted without any is judged instead.
@@ -181,11 +190,13 @@ class Verifier:
         if self.calibration:
             expected = self.calibration.expected_acceptance(decision.strategy, bool(references), face.face_coverage)
         verdict, text = self._judge(decision, value, threshold, seen, expected)
+        if looked is not None and not looked.believable and not decision.paints_no_face:
+            verdict, text = "not_verified", f"{looked.reason}; that it looks like nobody counts before any likeness"
         text += apart if value is not None and not decision.paints_no_face else ""
         return Verification(
             verdict, text, "references" if references else "none" if seen is None else "visible", self.encoder.name,
             self.independent, seen if value is None else value, threshold, rate, per_reference, seen, expected,
-            self.suspicion(plain, face, references),
+            self.suspicion(plain, face, references), None if looked is None else asdict(looked),
         )  # fmt: skip
 
     def _judge(
@@ -202,12 +213,16 @@ class Verifier:
         if value is not None:
             relation = f"similarity {value:.2f} to the references, threshold {threshold:.2f}"
             own = "" if self.independent else "; by the encoder that also guided the painting"
+            if value >= threshold and not self.independent:
+                return "plausible", f"like the person in the references ({relation}{own}, so it cannot verify it alone)"
             if value >= threshold:
-                return "verified", f"the same person as in the references ({relation}{own})"
+                return "verified", f"the same person as in the references ({relation})"
             return "not_verified", f"not recognised as the person in the references ({relation}{own})"
         if seen is None:
             return "not_verified", "no reference photo, and too little of the face is visible to compare with"
         agrees = f"similarity {seen:.2f} to the visible part"
+        if decision.forced:
+            return "not_verified", f"painted against the rule, a guess ({agrees}); no reference photo"
         if seen < self.identity.threshold:
             return "not_verified", f"no reference photo, and unlike its own visible part ({agrees})"
         if expected is None and decision.face_coverage > UNMEASURED:
@@ -235,7 +250,8 @@ def _witnesses(shown: Sequence[str], used: Sequence[Reference], vectors: np.ndar
 
 def withhold(decision: Decision, verification: Verification) -> tuple[Decision, Verification]:
     """Abstain (or only tone) after all when the rule delivers only verified faces and this one is not."""
-    if decision.unless_verified is None or verification.verdict == "verified":
+    recognised = verification.evidence == "references" and verification.verdict in ("verified", "plausible")
+    if decision.unless_verified is None or recognised:
         return decision, verification
     said = verification.text if verification.evidence == "references" else "nothing to verify with"
     reason = f"painted, but not verified against the references: {said}"
@@ -255,14 +271,15 @@ def wrong_person(verification: Verification) -> list[str]:
     return [f"the reference photos look like another person than the damaged face{how_often}; check them"]
 
 
-def near_threshold(face: FaceAnalysis, ladder: ControllerConfig) -> list[str]:
-    """A notice when the landmarks' own error could move the face to another rung of the ladder."""
+def near_threshold(face: FaceAnalysis, ladder: ControllerConfig, has_references: bool = False) -> list[str]:
+    """A notice when the landmarks' own error could lead to another strategy of the ladder."""
     if face.coverage_interval is None:
         return []
     low, high = face.coverage_interval
-    for name in ("low", "stop", "colour"):
-        limit = getattr(ladder, name)
-        if low <= limit <= high:
+    for limit in (ladder.low, ladder.stop, min(ladder.stop + twin_share(face.coverage, ladder), 1.0), ladder.colour):
+        sides = (max(limit - 1e-6, 0.0), min(limit + 1e-6, 1.0))
+        below, above = (decide(face.coverage, side, 0.0, has_references, ladder) for side in sides)
+        if low <= limit <= high and (below.strategy, below.unless_verified) != (above.strategy, above.unless_verified):
             return [
                 f"{100 * face.face_coverage:.1f} % of the features are hidden, by landmark error {100 * low:.1f} to "
                 f"{100 * high:.1f} %: the threshold of {100 * limit:g} % lies between, so the decision is a close one"

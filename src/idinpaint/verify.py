@@ -45,14 +45,17 @@ def similarity(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.clip(a @ b / norm, -1.0, 1.0))
 
 
-def verdict_for(similarity: float, threshold: float, margin: float = UNCERTAIN_MARGIN) -> Verdict:
-    """same at or above threshold + margin, different below threshold - margin, else uncertain."""
+def verdict_for(
+    similarity: float, threshold: float, margin: float = UNCERTAIN_MARGIN, below: float | None = None
+) -> Verdict:
+    """same at or above threshold + margin, different below threshold - below (margin by default), else uncertain."""
+    below = margin if below is None else below
     if not math.isfinite(similarity):
         raise ValueError(f"verdict_for: similarity is {similarity}")
     relation = f"similarity {similarity:.2f}, threshold {threshold:.2f}"
     if similarity >= threshold + margin:
         name, words = "same", "the same person"
-    elif similarity < threshold - margin:
+    elif similarity < threshold - below:
         name, words = "different", "different persons"
     else:
         name, words = "uncertain", "too close to call"
@@ -96,6 +99,8 @@ def face_report(
 
 def _candidate_row(candidate: Candidate) -> dict[str, Any]:
     names = (
+        "believable",
+        "painter",
         "seed",
         "identity_similarity",
         "seam",
@@ -146,6 +151,22 @@ def versions() -> dict[str, str]:
     return found
 
 
+def headline(report: Mapping[str, Any]) -> str:
+    """What became of the photo: restored; 2 of 3 faces restored; not restored."""
+    faces = report["faces"]
+    hidden = len(report.get("possible_faces", []))
+    left = sum(face["decision"]["strategy"] in ("abstain", "colorize") for face in faces if face["decision"])
+    more = f", and {hidden} place{'s' * (hidden > 1)} left marked that may hide a face" if hidden else ""
+    if len(faces) > 1:
+        return f"{len(faces) - left} of {len(faces)} faces restored{more}"
+    if faces and left:
+        tone = faces[0]["decision"]["strategy"] == "colorize"
+        return f"abstained, the hole is {'only given a smooth tone' if tone else 'left marked'}{more}"
+    if report["status"] == "abstained" and not faces:
+        return "abstained, the hole is left marked"
+    return f"restored{more}"
+
+
 def summary_lines(report: Mapping[str, Any]) -> list[str]:
     """The report in words, a line a fact, for the terminal."""
     lines = []
@@ -153,7 +174,8 @@ def summary_lines(report: Mapping[str, Any]) -> list[str]:
         hidden = [f"{n.replace('_', ' ')} {100 * s:.0f} %" for n, s in face["coverage"].items() if s >= 0.005]
         low, high = face["face_coverage_interval"] or (face["face_coverage"],) * 2
         share = f"{100 * face['face_coverage']:.1f} % (by landmark error {100 * low:.1f} to {100 * high:.1f})"
-        lines.append(f"face {number}: {share} of the features hidden: {', '.join(hidden) or 'none'}")
+        where = f" ({face['place']})" if face.get("place") and len(report["faces"]) > 1 else ""
+        lines.append(f"face {number}{where}: {share} of the features hidden: {', '.join(hidden) or 'none'}")
         if face["invented"]["features"]:
             names = ", ".join(name.replace("_", " ") for name in face["invented"]["features"])
             spread = face["invented"]["disagreement_mean"]
@@ -161,12 +183,31 @@ def summary_lines(report: Mapping[str, Any]) -> list[str]:
             lines.append(f"  invented: {names}{more}")
         if face["candidates"]:
             kept = face["candidates"][0]
-            lines.append(f"  kept seed {kept['seed']}: {kept['reason']}")
+            tries = len(face["candidates"])
+            best = f"the best of {tries} tries (seed {kept['seed']}; the report says why)" if tries > 1 else "one try"
+            lines.append(f"  kept: {best}" + (f", painted by {kept['painter']}" if kept["painter"] else ""))
             if kept["shown"]:
                 lines.append(f"  painted after {', '.join(kept['shown'])}")
         if face["verification"]:
             lines.append(f"  {face['verification']['verdict'].replace('_', ' ')}: {face['verification']['text']}")
+            if advice := next_step(face["verification"], bool(face.get("references")), face["decision"]):
+                lines.append(f"  next: {advice}")
     return lines
+
+
+def next_step(verification: Mapping[str, Any], referenced: bool, decision: Mapping[str, Any] | None) -> str:
+    """What a photographer can do next with a face that is not verified; empty where there is nothing to do."""
+    verdict, looked = verification["verdict"], verification["believability"]
+    if verdict in ("verified", "plausible"):
+        return ""
+    if verdict != "abstained" and looked and looked["failed"]:
+        more = "" if referenced else ", or show it a photo of the person with --reference"
+        return f"more tries may hit it: --num-samples 16 or another --seed{more}"
+    if not referenced:
+        forced = decision is not None and decision["forced"]
+        tail = "; --force paints a guess" if verdict == "abstained" and not forced else ""
+        return f"a photo of the person lets it be verified: --reference{tail}"
+    return "another photo of the person, taken from the same side, may agree better: --reference, again"
 
 
 def to_plain(value: Any) -> Any:

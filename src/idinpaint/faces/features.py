@@ -104,7 +104,8 @@ def coverage_interval(
         shares = coverage(feature_regions(moved, parsing, ~crop_mask), hole, outside)
         values.append(face_coverage(shares, weights))
     low, high = np.percentile(values, [5, 95])
-    return float(low), float(high)
+    own = face_coverage(coverage(feature_regions(lm, parsing, ~crop_mask), hole, outside), weights)
+    return float(min(low, own)), float(max(high, own))
 
 
 def identity_visible(coverage: dict[str, float], limit: float = 0.85) -> bool:

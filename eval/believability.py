@@ -1,0 +1,157 @@
+"""Believability: smears of a wholly hidden feature on test faces, and the true pixels under the same holes.
+
+    python eval/believability.py --data DATA --output runs/believability.jsonl --photos 200 --minutes 8
+
+Resumable: a photo is a line. For each photo one feature (mouth, nose, an eye, both eyes in turn) is hidden whole and
+filled by Telea, Gaussian blur, the mean colour and the product's networks; `real` keeps the true pixels. The verdict is
+the product's own, without a reference photo. --earlier FOLDER also judges the fills of another model folder's prior,
+say of an older commit; --keep FOLDER writes the painted crops, to be looked at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from idinpaint.compositing import coarse_fill, harmonize
+from idinpaint.data import list_identity_folders, load_landmarks, read_split
+from idinpaint.inpainters.base import FillRequest
+from idinpaint.iris import like_twin
+from idinpaint.references import References
+from idinpaint.types import Decision
+
+SPLIT = Path(__file__).parents[1] / "configs" / "splits" / "celeba_id256_test.txt"
+HIDDEN = {
+    "mouth": (range(48, 60),),
+    "nose": (range(27, 36),),
+    "eye": (range(36, 42),),
+    "eyes": (range(36, 42), range(42, 48)),
+}
+FILLS = ("real", "telea", "blur", "mean", "earlier", "prior", "gan", "diffusion")
+BOX = (60.0, 70.0, 136.0, 160.0)  # of the face in the aligned photos
+
+
+def hole_over(points: np.ndarray, parts: tuple) -> np.ndarray:
+    """bool [256, 256]: an ellipse over each of the parts, well beyond it."""
+    hole = np.zeros((256, 256), np.uint8)
+    for part in parts:
+        low, high = points[list(part)].min(0), points[list(part)].max(0)
+        axes = tuple(int(v) for v in (high - low) / 2 * 1.35 + 8)
+        cv2.ellipse(hole, tuple(int(v) for v in (low + high) / 2), axes, 0, 0, 360, 1, -1)
+    return hole.astype(bool)
+
+
+def fills(photo: np.ndarray, face, restorer, earlier=None) -> dict[str, np.ndarray]:
+    """Fill -> crop uint8 [256, 256, 3]; photo: the true crop; earlier: another inpainter, or None."""
+    hole, known = face.crop_mask, face.crop
+    ring = cv2.dilate(hole.astype(np.uint8), np.ones((15, 15), np.uint8)).astype(bool) & ~hole
+    made = {
+        "real": photo,
+        "telea": coarse_fill(known, hole),
+        "blur": np.where(hole[..., None], cv2.GaussianBlur(photo, (0, 0), 9), photo),
+        "mean": np.where(hole[..., None], photo[ring].mean(0), photo).astype(np.uint8),
+    }
+    for name, inpainter in {**restorer.inpainters, "earlier": earlier}.items():
+        if name in FILLS and inpainter is not None:
+            predicted = inpainter.fill(FillRequest(face, face.id_embed, 1, None, 0))[0]
+            made[name] = like_twin(harmonize(predicted, known, hole), face)
+    return made
+
+
+def look(entry, points: np.ndarray, kind: str, restorer, earlier=None, keep: Path | None = None) -> dict:
+    """Numbers and verdicts of one photo; keep: a folder for the painted crops."""
+    photo = np.asarray(Image.open(entry.path).convert("RGB").resize((256, 256)))
+    hole = hole_over(points, HIDDEN[kind])
+    found = restorer.analyzer.analyze(np.where(hole[..., None], 0, photo).astype(np.uint8), hole, BOX)
+    face = max(found, key=lambda f: f.face_coverage)
+    from idinpaint.faces.alignment import warp_to_crop
+
+    true = warp_to_crop(photo, None, face.crop_to_photo)[0]
+    true = np.where(face.crop_mask[..., None], true, face.crop).astype(np.uint8)
+    row = {"photo": entry.key, "hidden": kind, "coverage": face.face_coverage, "fills": {}}
+    for name, crop in fills(true, face, restorer, earlier).items():
+        if keep is not None:
+            Image.fromarray(crop).save(keep / f"{entry.key.replace('/', '-')}-{name}.png")
+        looked = restorer.believer(crop, face)
+        strategy = {"earlier": "prior"}.get(name, name if name in restorer.inpainters else "telea")
+        decision = Decision(strategy, "test", "test", face.face_coverage, float(hole.mean()))
+        verdict = restorer.verifier.check(crop, face, References(), decision, looked=looked).verdict
+        row["fills"][name] = {"worst": looked.worst, "failed": looked.failed, "verdict": verdict}
+    return row
+
+
+def auc(good: list[float], bad: list[float]) -> float:
+    """Probability that a good one is above a bad one."""
+    g, b = np.array(good)[:, None], np.array(bad)[None]
+    return float((g > b).mean() + 0.5 * (g == b).mean())
+
+
+def summary(rows: list[dict]) -> str:
+    """Believable and delivered-as-good shares of each fill, and its AUC against the true pixels."""
+    lines = [f"{len(rows)} photos", "| fill | believable | verified or plausible | AUC |", "|---|---|---|---|"]
+    real = [r["fills"]["real"]["worst"] for r in rows]
+    for name in FILLS:
+        some = [r["fills"][name] for r in rows if name in r["fills"]]
+        if not some:
+            continue
+        fine = sum(not s["failed"] for s in some)
+        good = sum(s["verdict"] in ("verified", "plausible") for s in some)
+        area = auc(real, [s["worst"] for s in some])
+        lines.append(f"| {name} | {fine} of {len(some)} | {good} | {area:.3f} |")
+    for kind in HIDDEN:
+        part = [r for r in rows if r["hidden"] == kind]
+        if part:
+            shares = {
+                n: f"{sum(not r['fills'][n]['failed'] for r in part)}/{len(part)}"
+                for n in FILLS
+                if n in part[0]["fills"]
+            }
+            lines.append(f"{kind}: believable {shares}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Goes on where the last call stopped, for some minutes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--photos", type=int, default=200)
+    parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--earlier", type=Path, help="model folder of another prior")
+    parser.add_argument("--keep", type=Path, help="folder for the painted crops")
+    args = parser.parse_args()
+    if args.keep:
+        args.keep.mkdir(parents=True, exist_ok=True)
+    end = time.monotonic() + 60 * args.minutes
+    rows = [json.loads(x) for x in args.output.read_text().splitlines()] if args.output.is_file() else []
+    if len(rows) < args.photos:
+        from idinpaint import Restorer
+        from idinpaint.bundle import load_bundle
+        from idinpaint.inpainters.diffusion import PriorInpainter
+
+        people, marks = set(read_split(SPLIT)), load_landmarks(args.data)
+        entries = [
+            e for e in list_identity_folders(args.data / "celeba_id256") if e.person in people and e.key in marks
+        ]
+        order = np.random.default_rng(0).permutation(len(entries))
+        restorer = Restorer.from_pretrained(device="cpu")
+        earlier = PriorInpainter(load_bundle(str(args.earlier)).pipeline) if args.earlier else None
+        for index in range(len(rows), min(args.photos, len(entries))):
+            if time.monotonic() > end:
+                break
+            entry = entries[order[index]]
+            hidden = list(HIDDEN)[index % len(HIDDEN)]
+            rows.append(look(entry, marks[entry.key], hidden, restorer, earlier, args.keep))
+            with open(args.output, "a") as handle:
+                handle.write(json.dumps(rows[-1]) + "\n")
+    print(summary(rows[: args.photos]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""A painted iris has its visible twin's colour, and no other pixel changes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import skimage.data
+
+from idinpaint.believability import Believability
+from idinpaint.iris import iris_disc, like_twin
+from idinpaint.painting import OTHERS, Painter
+from idinpaint.references import combine
+from idinpaint.types import Decision
+
+
+@pytest.fixture(scope="module")
+def face(restorer):
+    hole = np.zeros((512, 512), bool)
+    hole[85:120, 180:225] = True  # the left eye of the picture
+    return max(restorer.analyzer.analyze(skimage.data.astronaut(), hole), key=lambda f: f.box[2])
+
+
+def test_a_blue_eye_beside_a_brown_one_turns_brown(face):
+    left, right = (iris_disc(face.landmarks, name) > 0.5 for name in ("left_eye", "right_eye"))
+    crop = face.crop.copy()
+    crop[face.crop_mask] = (200, 160, 140)
+    crop[left] = (70, 110, 180)
+    made = like_twin(crop, face)
+    lab = cv2.cvtColor(made, cv2.COLOR_RGB2LAB).astype(float)
+    apart = np.median(lab[left], 0) - np.median(lab[right], 0)
+    before = np.median(cv2.cvtColor(crop, cv2.COLOR_RGB2LAB).astype(float)[left], 0)
+    assert np.abs(apart[1:]).max() < 8 and abs(np.median(lab[left], 0)[0] - before[0]) < 8
+    assert np.array_equal(made[~face.crop_mask], crop[~face.crop_mask])
+    grown = cv2.dilate(left.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
+    assert np.array_equal(made[~grown], crop[~grown])
+
+
+def test_nothing_changes_without_a_twin_that_shows_its_colour(face):
+    both = face.crop_mask | (iris_disc(face.landmarks, "right_eye") > 0.5)
+    assert np.array_equal(like_twin(face.crop, replace(face, crop_mask=both)), face.crop)
+    none = replace(face, crop_mask=np.zeros_like(face.crop_mask))
+    assert np.array_equal(like_twin(face.crop, none), face.crop)
+
+
+def test_the_other_networks_are_asked_where_nothing_is_believable(restorer, face):
+    def paint(believer):
+        painter = Painter(restorer.inpainters, restorer.bundle.landmarker, restorer.verifier, True, believer)
+        decision = Decision("diffusion", "test", "test", face.face_coverage, 0.1)
+        return painter(face, decision, combine([], 0.35), 2, None, 0)
+
+    def believer(crop, face, calls=[]):  # noqa: B006 - counts the looks: the first two find nothing
+        calls.append(crop)
+        worst = 0.5 if len(calls) <= 2 else 1.5
+        return Believability({}, ["left_eye"] if worst < 1 else [], worst, 1.0)
+
+    made = paint(believer)
+    assert made[0].painter in OTHERS and made[0].believable == 1.5 and "painted by" in made[0].reason
+    assert [c.painter for c in made].count(None) == 2 and len(made) == 4
+    assert all(c.painter is None for c in paint(lambda crop, face: Believability({}, [], 2.0, 1.0)))
