@@ -15,6 +15,7 @@ MARGIN = 64  # px of a tile that only its neighbour may answer for
 STRIDE = 32  # px; a tile's sides are multiples of it
 SCALES = (None, 1024)  # the photo's own, and its longer side reduced to so many px
 FEWEST = 3  # px of a spot
+UNSURE = 0.2  # of the way from certainty to the threshold: a place must be likelier than that somewhere
 NEAR = 2  # px; what is likely enough and touches what is certain belongs to it
 
 
@@ -75,12 +76,16 @@ class DamageFinder:
 
 
 def spots(likely: np.ndarray, threshold: float) -> np.ndarray:
-    """uint8 [H, W] -> bool [H, W]: what reaches the threshold, with the less likely rim, without single pixels."""
-    sure = likely >= 255 * threshold
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(sure.astype(np.uint8), connectivity=8)
-    keep = stats[:, cv2.CC_STAT_AREA] >= FEWEST
-    keep[0] = False
-    sure = keep[labels]
+    """uint8 [H, W] -> bool [H, W]: the places that reach the threshold and are nearly certain somewhere, with their less
+    likely rim; single pixels are left out."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(
+        (likely >= 255 * threshold).astype(np.uint8), connectivity=8
+    )
+    certain = np.zeros(count, bool)
+    certain[labels[likely >= 255 * (1 - UNSURE * (1 - threshold))]] = True
+    certain &= stats[:, cv2.CC_STAT_AREA] >= FEWEST
+    certain[0] = False
+    sure = certain[labels]
     rim = likely >= 255 * threshold / 2
     near = cv2.dilate(sure.astype(np.uint8), np.ones((2 * NEAR + 1, 2 * NEAR + 1), np.uint8)).astype(bool)
     return sure | (rim & near)
