@@ -76,8 +76,8 @@ class DamageFinder:
 
 
 def spots(likely: np.ndarray, threshold: float) -> np.ndarray:
-    """uint8 [H, W] -> bool [H, W]: the places that reach the threshold and are nearly certain somewhere, with their less
-    likely rim; single pixels are left out."""
+    """uint8 [H, W] -> bool [H, W]: the places that reach the threshold and are nearly certain somewhere, with their
+    less likely rim; single pixels are left out."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(
         (likely >= 255 * threshold).astype(np.uint8), connectivity=8
     )
