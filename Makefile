@@ -1,10 +1,11 @@
 # Every target does all its set-up by itself, once, in $(VENV). `make` alone lists the targets.
 #   make setup PYTHON=/path/to/python3.12     another interpreter      make test VENV=/tmp/venv     another place
-#   make test ARGS="-k masks"                 arguments for pytest
+#   make test ARGS="-k masks"                 arguments for pytest           make test JOBS=8     more at a time
 
 VENV ?= .venv
 PYTHON ?=
 ARGS ?=
+JOBS ?= 2
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.idinpaint-setup
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
@@ -32,8 +33,9 @@ setup: $(STAMP)
 demo: $(STAMP)
 	@$(BIN)/python examples/demo.py
 
+# A file's tests stay together, since many share what they load; threads that wait for each other cost more than they give.
 test: $(STAMP)
-	@$(BIN)/python -m pytest $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .

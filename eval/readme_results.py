@@ -1,4 +1,4 @@
-"""Put a finished benchmark's main figures and two plots into README.md, between its RESULTS marks.
+"""Put a finished benchmark's main figures and two plots into eval/README.md, between its RESULTS marks.
 
 python eval/readme_results.py runs/bench [--leave-out METHOD...] [--bins all] --note "commit, machine, date"
 """
@@ -92,7 +92,7 @@ def write_plots(run: Path, folder: Path, leave_out: Sequence[str]) -> str:
             temporary = folder / f"{name}.tmp"
             temporary.write_bytes(png)
             os.replace(temporary, folder / f"{name}.png")
-            lines.append(f"![{ALT[name]}](eval/results/{name}.png)")
+            lines.append(f"![{ALT[name]}](results/{name}.png)")
     return "\n".join(lines)
 
 
@@ -100,7 +100,7 @@ def main(argv: list[str] | None = None) -> int:
     """Rewrite the README through a temporary file. Returns 0, or 2 for bad input."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
-    parser.add_argument("--readme", type=Path, default=Path(__file__).resolve().parents[1] / "README.md")
+    parser.add_argument("--readme", type=Path, default=Path(__file__).resolve().parent / "README.md")
     parser.add_argument("--note", default="", help="commit, machine and date of the run")
     parser.add_argument("--leave-out", nargs="+", default=[], metavar="METHOD")
     parser.add_argument("--bins", nargs="+", default=[], metavar="BIN", help="lines of these only, such as all")

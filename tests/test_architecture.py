@@ -17,7 +17,7 @@ HEAVY = ("torch", "diffusers", "transformers", "accelerate", "onnxruntime", "ski
 BASE = {"torch", "diffusers", "safetensors", "huggingface_hub", "numpy", "PIL", "cv2", "yaml"}
 # Extras, imported inside functions only.
 PLUG_INS = {"insightface", "face_alignment", "onnxruntime", "datasets", "pyarrow", "peft", "c2pa"}
-PLUG_INS |= {"cryptography"}  # beside c2pa
+PLUG_INS |= {"gradio", "cryptography"}  # beside c2pa
 
 # Package part -> parts of the package that it must not import, directly or inside a function.
 PAINTERS = ("inpainters", "diffusion_pipeline", "sd_pipeline")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 import types
@@ -214,6 +215,24 @@ def test_folder_pairs_by_stem_and_sums_up(folders, capsys):
     assert {row["status"] for row in rows.values()} == {"restored"} and rows["one.png"]["identity_similarity"] == "0.5"
     printed = capsys.readouterr()
     assert "3 photos: 3 restored, 0 abstained, 0 bad" in printed.out and "[1/3] one.png: reading" in printed.out
+
+
+def test_a_signal_leaves_the_summary_of_what_was_done(folders, monkeypatch, capsys):
+    """Not that of an earlier run."""
+    (folders / "out").mkdir()
+    (folders / "out" / "summary.csv").write_text("image,status\nof an earlier run,restored\n")
+    real = StandIn.__call__
+
+    def second_is_stopped(self, *words, **options):
+        if len(StandIn.calls) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(self, *words, **options)
+
+    monkeypatch.setattr(StandIn, "__call__", second_is_stopped)
+    assert main(folder_command(folders)) == 143
+    assert capsys.readouterr().err.splitlines()[-1] == "idinpaint: error: terminated"
+    assert list(read_summary(folders / "out")) == ["one.png"]
+    assert sorted(os.listdir(folders / "out")) == ["one.png", "summary.csv"]
 
 
 def test_one_bad_file_does_not_stop_the_rest(folders, capsys):

@@ -127,6 +127,9 @@ def test_what_cannot_be_signed_is_refused_in_one_line(chain, tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     with pytest.raises(InputError, match="cannot be signed"):
         other.seal((tmp_path / "a.png").read_bytes(), Path("b.png"), tmp_path / "a.png", FACTS)
+    (tmp_path / "root.pem").write_bytes(other.chain)
+    with pytest.raises(InputError, match="root.pem: the result cannot be signed"):  # told before the work
+        find_credentials(tmp_path / "root.pem", key)
 
 
 @pytest.mark.parametrize("suffix, kind", [("jpg", "image/jpeg"), ("png", "image/png"), ("webp", "image/webp")])

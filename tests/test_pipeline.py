@@ -26,7 +26,7 @@ from idinpaint.models.pconv import PConvPrior
 SCHEDULE = {"beta_schedule": "scaled_linear", "prediction_type": "v_prediction", "timestep_spacing": "trailing"}
 
 
-def tiny_pipeline(scheduler=None) -> IdentityInpaintPipeline:
+def tiny_pipeline(scheduler=None, **settings) -> IdentityInpaintPipeline:
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
         sample_size=8, in_channels=3 * 4 + 4 + 5, out_channels=4, block_out_channels=(8, 16), layers_per_block=1,
@@ -38,7 +38,8 @@ def tiny_pipeline(scheduler=None) -> IdentityInpaintPipeline:
     prior = PConvPrior(widths=(8, 8, 8), head_width=8)
     tokens = IdentityTokens(6, 4, 16, 8)
     parts = (unet, scheduler or DDIMScheduler(**SCHEDULE), autoencoder, prior, tokens)
-    pipeline = IdentityInpaintPipeline(*(p.eval() if isinstance(p, torch.nn.Module) else p for p in parts), [0.5] * 4)
+    parts = [p.eval() if isinstance(p, torch.nn.Module) else p for p in parts]
+    pipeline = IdentityInpaintPipeline(*parts, [0.5] * 4, **settings)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -103,6 +104,23 @@ def test_callback_sees_and_may_change_the_latents():
     images = run(pipeline, callback_on_step_end=callback)
     assert [s for s, _ in seen] == [0, 1] and seen[0][1] == (2, 4, 8, 8)
     assert torch.equal(images, run(pipeline, seed=9, callback_on_step_end=callback))
+
+
+def test_the_priors_share_of_the_picture(tmp_path):
+    hole = inputs()["mask"].expand(-1, 3, -1, -1).bool()
+    call = {"num_inference_steps": 2, **inputs()}
+    made = {}
+    for share in (0.0, 0.25, 1.0):
+        pipeline = tiny_pipeline(prior_share=share)
+        made[share] = pipeline(generator=torch.Generator().manual_seed(0), **call)
+    assert torch.equal(made[1.0].images[hole], made[0.0].prior_image[hole])
+    mean = 0.75 * made[0.0].predicted_images + 0.25 * made[0.0].prior_image
+    assert torch.allclose(made[0.25].predicted_images, mean, atol=1e-6)
+    tiny_pipeline(prior_share=0.25).save_pretrained(tmp_path, safe_serialization=True)
+    again = IdentityInpaintPipeline.from_pretrained(tmp_path)
+    assert IdentityInpaintPipeline(**again.components).config.prior_share == again.config.prior_share == 0.25
+    again.set_progress_bar_config(disable=True)
+    assert torch.equal(run(again), made[0.25].images)
 
 
 def test_save_and_load(tmp_path):

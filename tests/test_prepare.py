@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from idinpaint.bundle import load_faces
 from idinpaint.cli import main
 from idinpaint.data import load_photos, load_training_masks, training_photos
 from idinpaint.faces.alignment import warp_to_crop
+from idinpaint.folder_lock import locked
 from idinpaint.prepare_faces import Drop, Face, FaceReader, reflected_crop
 from idinpaint.prepare_sources import PhotoSource, Source
 from idinpaint.prepared import PreparedFaces
@@ -255,19 +257,56 @@ def test_a_cut_off_face_is_mirrored_or_dropped(reader, tmp_path, monkeypatch):
     assert not isinstance(result, Face) and isinstance(result[1], Drop) and result[1].kind in ("cut off", "no face")
 
 
-def test_a_name_that_is_not_utf8_is_one_photo_among_others(tmp_path, aligned):
-    folder = tmp_path / "photos" / "ann"
-    folder.mkdir(parents=True)
-    for name in (b"1.png", b"\xff.png"):
-        with open(os.path.join(os.fsencode(folder), name), "wb") as file:
-            Image.fromarray(aligned).save(file, "PNG")
-    assert main(["prepare", str(folder.parent), str(tmp_path / "out"), *OPTIONS]) == 0
-    assert sorted(rows_of(tmp_path / "out")) == ["ann/1.png", "ann/\\udcff.png"]
-
-
 @pytest.mark.parametrize("text", ["[]", "5", '{"shards": 5}', '{"shards": [1]}', '{"shards', ""])
 def test_a_list_of_shards_that_is_none(tmp_path, photos, capsys, text):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "prepare.json").write_text(text)
     assert main(["prepare", str(photos), str(tmp_path / "out"), *OPTIONS]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_flipped_bit_in_a_shard_is_told_and_mended(photos, prepared, tmp_path, capsys):
+    out = tmp_path / "out"
+    shutil.copytree(prepared, out, ignore=shutil.ignore_patterns(".cache"))
+    path = next(p for p in sorted(out.glob("data/train-*")))
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    path.write_bytes(whole)
+    with pytest.raises(InputError, match="not as it was written .*prepare` again"):
+        PreparedFaces(out)
+    others = {p: p.stat().st_mtime_ns for p in out.glob("data/*") if p != path}
+    assert main(["prepare", str(photos), str(out), *OPTIONS]) == 0
+    assert path.read_bytes() == (prepared / "data" / path.name).read_bytes() and len(PreparedFaces(out))
+    assert {p: p.stat().st_mtime_ns for p in others} == others
+
+
+def test_odd_names_links_pipes_and_a_second_run(tmp_path, aligned, capsys):
+    """A name that is not UTF-8 is a photo like others; a loop of links or a pipe is dropped; a second run keeps out."""
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for name in (b"1.png", b"\xff.png"):
+        with open(os.path.join(os.fsencode(source), name), "wb") as file:
+            Image.fromarray(aligned).save(file, "PNG")
+    (source / "2.png").symlink_to("2.png")
+    os.mkfifo(source / "3.png")
+    with locked(out):
+        assert main(["prepare", str(source), str(out), *OPTIONS]) == 2
+    assert "another run is writing into it" in capsys.readouterr().err and not out.exists()
+    assert main(["prepare", str(source), str(out), *OPTIONS]) == 0
+    lines = (out / "dropped.csv").read_text().splitlines()
+    assert sorted(rows_of(out)) == ["1.png", "\\udcff.png"]
+    assert [line.split(",")[0] for line in lines[1:]] == ["2.png", "3.png"]
+
+
+def test_sigterm_leaves_nothing_half_written(photos, tmp_path):
+    """Two workers in the middle of their shards."""
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "idinpaint.cli", "prepare", str(photos), str(out), "--shard-size", "2"]
+    env = {**os.environ, "PYTHONPATH": str(SRC), "OMP_NUM_THREADS": "1"}
+    run = subprocess.Popen([*command, "--workers", "2"], env=env, stderr=subprocess.PIPE, text=True)
+    while not list(out.glob("data/.*.tmp")) and run.poll() is None:
+        time.sleep(0.02)
+    run.send_signal(signal.SIGTERM)
+    _, error = run.communicate(timeout=60)
+    assert run.returncode == 143 and error.splitlines()[-1] == "idinpaint: error: terminated", error
+    assert "Traceback" not in error and not list(out.rglob("*.tmp"))

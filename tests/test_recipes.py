@@ -21,7 +21,7 @@ from idinpaint.types import InputError
 
 REPO = Path(__file__).parents[1]
 SCRIPTS = {"prior": "prior", "autoencoder": "autoencoder", "landmarks": "face_maps", "parsing": "face_maps"}
-SCRIPTS |= {"identity": "identity", "diffusion": "diffusion", "diffusion-sd15-inpaint": "diffusion"}
+SCRIPTS |= {"identity": "identity", "damage": "damage", "diffusion": "diffusion", "diffusion-sd15-inpaint": "diffusion"}
 SCRIPTS |= dict.fromkeys(("pdgan-face", "pdgan", "pconv", "encdec", "lafin", "pdgan-source"), "gan")
 SMALL = {  # beside two steps of two photos: what costs minutes, and the base that nobody can download here
     "diffusion": ["--pool_size=16", "--pool_passes=1"],
@@ -155,6 +155,9 @@ def test_data_prepared_without_labels_says_so_and_still_serves_the_rest(prepared
     shutil.copytree(prepared, old, ignore=shutil.ignore_patterns(".cache"))
     for path in old.glob("data/*.parquet"):
         pq.write_table(pq.read_table(path).drop_columns(["parsing"]).replace_schema_metadata(), path)
+    summary = json.loads((old / "summary.json").read_text())
+    del summary["sha256"]  # as then
+    (old / "summary.json").write_text(json.dumps(summary))
     entries = training_photos(old, "none")
     assert len(with_landmarks(entries, old)[0]) == len(entries) == 9
     with pytest.raises(InputError, match="prepared without parsing labels"):

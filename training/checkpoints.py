@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -18,15 +19,60 @@ from safetensors.torch import load_file, save_file
 from idinpaint.types import InputError
 
 State = dict[str, torch.Tensor]
+SUMS = "SHA256SUMS"  # of a checkpoint, in the format of sha256sum
+
+
+@contextmanager
+def _writing(path: Path, temporary: Path) -> Iterator[None]:
+    """What `temporary` takes on becomes `path`. InputError when the system refuses (disk full); nothing is left."""
+    try:
+        yield
+        if path.is_dir():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch says a full disk as RuntimeError
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: cannot be written ({reason}); the files before it are kept") from error
+    finally:
+        _remove(temporary)
+
+
+def _remove(path: Path) -> None:
+    """A file or folder that may be there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def save_state(state: Mapping[str, torch.Tensor], path: str | Path) -> None:
-    """Write tensors as safetensors through a temporary file."""
+    """Write tensors as safetensors through a temporary file. Raises InputError when it cannot be written."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, temporary)
-    os.replace(temporary, path)
+    with _writing(path, temporary):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, temporary)
+
+
+def save_folder(model: Any, path: str | Path) -> None:
+    """`save_pretrained` of a network or a pipeline, whole or not at all. InputError when it cannot be written."""
+    path = Path(path)
+    temporary = path.with_name(path.name + ".tmp")
+    _remove(temporary)
+    with _writing(path, temporary):
+        model.save_pretrained(temporary, safe_serialization=True)
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def clear_leftovers(folder: str | Path) -> None:
+    """Takes away what a run that was killed left half-written; only while no other run writes there."""
+    for rest in [*Path(folder).glob("*.tmp"), *Path(folder).glob("*.part"), *Path(folder).glob("validation/*.tmp")]:
+        _remove(rest)
 
 
 def save_weights(model: torch.nn.Module, path: str | Path, dtype: torch.dtype | None = None) -> None:
@@ -133,7 +179,7 @@ def scatter_optimizer(accelerator: Accelerator, model: torch.nn.Module, optimize
 
 
 class Checkpoints:
-    """`folder/checkpoint-N`: NAME.safetensors for each state, NAME.bin for each optimizer, state.json.
+    """`folder/checkpoint-N`: NAME.safetensors for each state, NAME.bin for each optimizer, state.json, SHA256SUMS.
 
     Written whole or not at all; the newest `total_limit` are kept (None: all).
     """
@@ -175,18 +221,22 @@ class Checkpoints:
     def save(
         self, step: int, weights: Mapping[str, State], optimizers: Mapping[str, dict[str, Any]], info: dict[str, Any]
     ) -> None:
-        """Write checkpoint-`step` and remove what is beyond the limit. `info` goes into state.json."""
-        temporary = self.folder / f"checkpoint-{step}.tmp"
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        for name, state in weights.items():
-            save_state(state, temporary / f"{name}.safetensors")
-        for name, state in optimizers.items():
-            torch.save(state, temporary / f"{name}.bin")
-        (temporary / "state.json").write_text(json.dumps({"step": step, **info}, indent=1))
+        """Write checkpoint-`step` and remove what is beyond the limit. `info` goes into state.json.
+
+        Raises InputError when it cannot be written (disk full); the checkpoints before it are kept.
+        """
         target = self.folder / f"checkpoint-{step}"
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(temporary, target)
+        temporary = target.with_name(target.name + ".tmp")
+        _remove(temporary)
+        with _writing(target, temporary):
+            temporary.mkdir(parents=True)
+            for name, state in weights.items():
+                save_state(state, temporary / f"{name}.safetensors")
+            for name, state in optimizers.items():
+                torch.save(state, temporary / f"{name}.bin")
+            (temporary / "state.json").write_text(json.dumps({"step": step, **info}, indent=1))
+            sums = [f"{sha256_of(file)}  {file.name}\n" for file in sorted(temporary.iterdir())]
+            (temporary / SUMS).write_text("".join(sums))
         for old in self.all()[: -self.total_limit] if self.total_limit else []:
             doomed = old.with_name(old.name + ".tmp")  # a kill here must not leave half a checkpoint under its name
             os.replace(old, doomed)
@@ -196,6 +246,7 @@ class Checkpoints:
     def load(path: Path, device: str = "cpu") -> tuple[dict[str, State], dict[str, dict[str, Any]], dict[str, Any]]:
         """(states by name, optimizers by name, info) of a checkpoint. Raises InputError when it cannot be read."""
         try:
+            _check_sums(path)
             info = json.loads((path / "state.json").read_text())
             weights = {file.stem: load_file(file, device) for file in sorted(path.glob("*.safetensors"))}
             optimizers = {
@@ -207,6 +258,15 @@ class Checkpoints:
                 f"{path}: not a readable checkpoint ({error}); remove it to resume from the one before"
             ) from error
         return weights, optimizers, info
+
+
+def _check_sums(folder: Path) -> None:
+    """ValueError when a file is not the one that was written. Checkpoints of earlier releases have no sums."""
+    sums = folder / SUMS
+    for line in sums.read_text().splitlines() if sums.exists() else []:
+        digest, _, name = line.partition("  ")
+        if Path(name).name != name or sha256_of(folder / name) != digest:
+            raise ValueError(f"{name or line}: sha256 differs")
 
 
 def step_of(path: Path) -> int:

@@ -5,20 +5,20 @@ A batch is a pure function of (seed, step), however it is split over processes a
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
-from checkpoints import save_weights
-from launching import parse, warn_of_missing_processes
+from checkpoints import clear_leftovers, save_weights
+from launching import parse, run_guarded, warn_of_missing_processes
 from loop_config import LoopConfig, process_state
 from recipes import check_start, load_phases, note_result
 from sampling import Draw
 from trainer import Batch, LossFunction, Terms, Trainer
 
+from idinpaint.folder_lock import locked
 from idinpaint.types import InputError
 
 __all__ = ["Batch", "Draw", "LoopConfig", "Terms", "save_weights"]  # with what is defined below
@@ -72,6 +72,17 @@ def train(
             trainer.log.close()
 
 
+@contextmanager
+def owned(folder: str) -> Iterator[None]:
+    """The run's folder for this run alone, without what a killed one left half-written. Raises InputError."""
+    if not main_process():
+        yield
+        return
+    with locked(folder):
+        clear_leftovers(folder)
+        yield
+
+
 def run_recipe(main: Callable[[Any], None], config_class: type, words: Sequence[str] | None = None) -> None:
     """Run the phases of the recipe that the command line names, each that is not done yet, one after the other.
 
@@ -93,21 +104,12 @@ def run_recipe(main: Callable[[Any], None], config_class: type, words: Sequence[
         if phase.name and main_process():
             print(f"phase {phase.name}: {phase.config.output_dir}", flush=True)
         check_start(phase)
-        main(phase.config)
-        if phase.name and main_process():
-            note_result(phase.config)
+        with owned(phase.config.output_dir):
+            main(phase.config)
+            if phase.name and main_process():
+                note_result(phase.config)
 
 
 def run_script(main: Callable[[Any], None], config_class: type) -> None:
-    """Entry point of a training script: one clear line and status 2 for bad input or a missing file."""
-    try:
-        run_recipe(main, config_class)
-    except InputError as error:
-        message = str(error)
-    except FileNotFoundError as error:
-        message = f"{error.filename or error}: no such file; check the config's paths"
-    else:
-        return
-    rank = int(os.environ.get("RANK", "0"))
-    print(f"error: {message}" if rank == 0 else f"error in process {rank}: {message}", file=sys.stderr)
-    raise SystemExit(2)
+    """Entry point of a training script; errors and signals as in `run_guarded`."""
+    run_guarded(lambda: run_recipe(main, config_class))

@@ -1,9 +1,9 @@
 """Collect trained parts into a model folder: fp16 safetensors, the pipeline, and weights.json with every sha256.
 
 python training/export_bundle.py --landmarks F --parsing F --identity F --pipeline DIR --threshold T [--output DIR]
-    [--gan NAME=GENERATOR_DIR]...
+    [--gan NAME=GENERATOR_DIR]... [--damage F --damage-threshold T]
 
---gan alone, `--gan NAME=GENERATOR_DIR [--output DIR]`, adds a generator to a model folder that is there.
+--gan or --damage alone, `--gan NAME=GENERATOR_DIR [--output DIR]`, adds to a model folder that is there.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from idinpaint.models.damage_net import DamageNet
 from idinpaint.models.face_maps import FaceMaps
 from idinpaint.models.gan import SYSTEMS
 from idinpaint.models.id_encoder import IdentityNet
@@ -32,6 +33,20 @@ def add_generators(named: list[str], folder: Path) -> None:
         if name not in SYSTEMS or not (Path(source) / "config.json").is_file():
             raise SystemExit(f"--gan {item}: write NAME=GENERATOR_DIR, NAME one of {', '.join(SYSTEMS)}")
         SYSTEMS[name].from_pretrained(source).half().save_pretrained(folder / "gan" / name, safe_serialization=True)
+
+
+def add_finder(source: Path | None, threshold: float | None, folder: Path) -> dict[str, dict]:
+    """Copy the network that finds damage, fp16, into FOLDER; returns its entry for write_manifest, empty without."""
+    if source is None:
+        return {}
+    if threshold is None or not 0 < threshold < 1:
+        raise SystemExit("--damage wants --damage-threshold, between 0 and 1")
+    net = DamageNet()
+    state = load_file(source)
+    net.load_state_dict(state)
+    state = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in state.items()}
+    save_file(state, folder / "damage.safetensors")
+    return {"damage.safetensors": {"config": {**net.config, "threshold": threshold}}}
 
 
 def write_manifest(folder: Path, before: dict[str, dict]) -> None:
@@ -55,13 +70,16 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path)
     parser.add_argument("--threshold", type=float, help="cosine from which two faces are one person")
     parser.add_argument("--gan", action="append", default=[], metavar="NAME=GENERATOR_DIR")
+    parser.add_argument("--damage", type=Path, help="the network that finds damage")
+    parser.add_argument("--damage-threshold", type=float, help="share from which a pixel is damage")
     parser.add_argument("--output", type=Path, default=BUNDLED)
     arguments = parser.parse_args()
     wanted = ("landmarks", "parsing", "identity", "pipeline", "threshold")
     given = [name for name in wanted if getattr(arguments, name) is not None]
-    if not given and arguments.gan:
+    if not given and (arguments.gan or arguments.damage):
         add_generators(arguments.gan, arguments.output)
-        write_manifest(arguments.output, json.loads((arguments.output / "weights.json").read_text())["files"])
+        entry = add_finder(arguments.damage, arguments.damage_threshold, arguments.output)
+        write_manifest(arguments.output, json.loads((arguments.output / "weights.json").read_text())["files"] | entry)
         return
     if len(given) < len(wanted):
         parser.error(f"missing --{next(name for name in wanted if name not in given)}")
@@ -79,7 +97,8 @@ def main() -> None:
     configs["identity.safetensors"]["threshold"] = arguments.threshold
     shutil.copytree(arguments.pipeline, staging / "pipeline")
     add_generators(arguments.gan, staging)
-    write_manifest(staging, {name: {"config": config} for name, config in configs.items()})
+    entry = add_finder(arguments.damage, arguments.damage_threshold, staging)
+    write_manifest(staging, {name: {"config": config} for name, config in configs.items()} | entry)
     shutil.rmtree(arguments.output, ignore_errors=True)
     os.replace(staging, arguments.output)
 

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from idinpaint.exits import TERMINATED, Terminated, unwinding
+from idinpaint.types import InputError
+
+GRACE = 60.0  # seconds to end in after the launcher has gone
 
 
 def launcher_words() -> list[str]:
@@ -52,6 +60,47 @@ def launcher_precision() -> str | None:
     except (OSError, AttributeError, yaml.YAMLError):
         return None
     return "no" if said is False else said  # YAML reads a bare no as a boolean
+
+
+def end_with_launcher(every: float = 1.0) -> None:
+    """Send this process SIGTERM once the launcher that started it has gone; without a launcher nothing is watched.
+
+    `accelerate launch` passes no signal on: killed, it would leave the training running.
+    """
+    parent = os.getppid()
+    if not launcher_words() and "TORCHELASTIC_RUN_ID" not in os.environ:  # the latter: torchrun
+        return
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(every)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(GRACE)  # the main thread may hang in a collective that waits for processes that are gone
+        os._exit(TERMINATED)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def run_guarded(work: Callable[[], None]) -> None:
+    """Ends the process with one clear line: status 2 for bad input, a missing file or a full disk, and for signals
+    with theirs, when temporary files have been taken away. `accelerate launch` is watched meanwhile."""
+    try:
+        with unwinding():
+            end_with_launcher()
+            work()
+            return
+    except InputError as error:
+        message, status = str(error), 2
+    except FileNotFoundError as error:
+        message, status = f"{error.filename or error}: no such file; check the config's paths", 2
+    except OSError as error:  # a full disk, no permission
+        message, status = f"{error.filename or 'files'}: {error.strerror or error}; the last checkpoint is kept", 2
+    except (Terminated, KeyboardInterrupt) as error:
+        name, status = ("terminated", TERMINATED) if isinstance(error, Terminated) else ("interrupted", 130)
+        message = f"{name}; the same command goes on from the last checkpoint"
+    rank = int(os.environ.get("RANK", "0"))
+    print(f"error: {message}" if rank == 0 else f"error in process {rank}: {message}", file=sys.stderr, flush=True)
+    raise SystemExit(status)
 
 
 def warn_of_missing_processes() -> None:

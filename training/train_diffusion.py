@@ -18,6 +18,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 from bases import run_chosen
+from checkpoints import save_folder
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from engine import Batch, Draw, LoopConfig, Terms, main_process, save_weights, train, training_device
 from example_pool import ExamplePool
@@ -293,7 +294,7 @@ def main(config: DiffusionConfig, pool: ExamplePool | None = None) -> None:
     if main_process():
         save_weights(ema, Path(config.output_dir) / "denoiser.safetensors")
         pipeline = copy.deepcopy(make_pipeline(ema, pool)).to(torch.float16)  # the next run reads the pool's networks
-        pipeline.save_pretrained(Path(config.output_dir) / "pipeline", safe_serialization=True)
+        save_folder(pipeline, Path(config.output_dir) / "pipeline")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from checkpoints import save_folder
 from engine import run_script, save_weights
 from gan_examples import ExamplePool, GanConfig
 from gan_losses import GanLosses
@@ -73,7 +74,7 @@ def main(config: GanConfig) -> None:
     generator = trainer.run(pool.batch, losses, validation)
     if trainer.accelerator.is_main_process:
         save_weights(generator, f"{config.output_dir}/generator.safetensors")
-        generator.to("cpu").save_pretrained(f"{config.output_dir}/generator", safe_serialization=True)
+        save_folder(generator.to("cpu"), f"{config.output_dir}/generator")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import copy
 import json
 import math
 import os
-import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,19 +20,21 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
+from checkpoints import clear_leftovers, save_state
 from device_examples import DeviceExamples, Examples
-from launching import parse
+from launching import parse, run_guarded
 from loop_config import process_state
 from painter_losses import LossConfig, PainterLoss
 from painter_stages import STAGES, DiffusionStage
 from PIL import Image
 from run_log import picture_grid
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn.utils import parametrize
 from window_losses import per_sample_l1, unit_distance
 
 from idinpaint.config import build_config, parse_overrides, read_values
+from idinpaint.folder_lock import locked
 from idinpaint.models.critics import Critics
 from idinpaint.packed import PackedFaces
 from idinpaint.types import InputError
@@ -112,9 +113,7 @@ def write_weights(folder: Path, name: str, net: nn.Module) -> None:
         size += value.nbytes
     for index, part in enumerate(parts):
         path = folder / (f"{name}-{index + 1}.safetensors" if len(parts) > 1 else f"{name}.safetensors")
-        temporary = path.with_suffix(".part")
-        save_file(part, temporary)
-        os.replace(temporary, path)
+        save_state(part, path)
 
 
 class Validation:
@@ -308,18 +307,15 @@ def main(config: PainterConfig) -> None:
             torch.cuda.empty_cache()
 
 
-def command() -> int:
-    """Parse the command line; exit status 2 with one line for bad input."""
-    try:
-        path, _, given = parse(PainterConfig)
-        config = build_config(PainterConfig, {**read_values(path), **parse_overrides(given)}, str(path))
-        config.prepare()
+def command() -> None:
+    """Parse the command line and run, alone in the output folder."""
+    path, _, given = parse(PainterConfig)
+    config = build_config(PainterConfig, {**read_values(path), **parse_overrides(given)}, str(path))
+    config.prepare()
+    with locked(config.output_dir):
+        clear_leftovers(config.output_dir)
         main(config)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(command())
+    run_guarded(command)

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from checkpoints import save_folder
 from engine import Batch, Draw, LoopConfig, Terms, main_process, run_script, save_weights, train, training_device
 from identity_terms import IdentityTerm
 from places import BUNDLE
@@ -143,7 +144,7 @@ def main(config: PriorConfig) -> None:
 
     ema = train(config, build, make_batch, loss_function, validate, picture, batch_means=("mask",))
     if main_process():
-        ema.save_pretrained(f"{config.output_dir}/prior")  # with its config, as the diffusion's recipe reads it
+        save_folder(ema, f"{config.output_dir}/prior")  # with its config, as the diffusion's recipe reads it
         save_weights(ema, f"{config.output_dir}/prior.safetensors")
 
 

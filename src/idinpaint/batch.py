@@ -10,8 +10,8 @@ import os
 import sys
 import time
 import traceback
-import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,16 +20,16 @@ import numpy as np
 
 from idinpaint.containers import check_fits
 from idinpaint.content_credentials import find_credentials
-from idinpaint.controller import load_controller
+from idinpaint.detect import AUTO
 from idinpaint.encoders import write_atomic
+from idinpaint.found_masks import UNDAMAGED, read_mask, unchanged
 from idinpaint.jobs import SUMMARY, Job, model_files, plan_folder, plan_single
-from idinpaint.mask_grow import fit_mask
-from idinpaint.mask_io import load_mask
+from idinpaint.lazy_models import Models
 from idinpaint.photo import Photo, load_photo
 from idinpaint.progress import Progress
 from idinpaint.sidecar import write_files
 from idinpaint.staging import refuse_loops
-from idinpaint.types import Decision, FaceAnalysis, InputError
+from idinpaint.types import Decision, FaceAnalysis, InputError, Restoration
 from idinpaint.verify import headline, summary_lines, to_plain
 from idinpaint.weights import user_folder
 
@@ -38,35 +38,6 @@ COLUMNS = (
     ("image", "mask", "output", "status", "strategy", "rule", "forced", "face_coverage", "hole_ratio")
     + ("verdict", "identity_similarity", "seconds", "message")
 )  # fmt: skip
-
-
-class Models:
-    """Loads the Restorer at its first use, so that bad input is told before torch is imported."""
-
-    def __init__(self, args: argparse.Namespace, progress: Progress) -> None:
-        names = ("device", "dtype", "gan", "landmarks", "identity", "judge")
-        self.model, self.settings = args.model, {name: getattr(args, name) for name in names if hasattr(args, name)}
-        self.progress, self.controller = progress, getattr(args, "controller", None)
-        if self.controller is not None:
-            load_controller(self.controller)  # told now, not after the loading of the models
-        self._restorer: Any = None
-
-    def restorer(self) -> Any:
-        """The Restorer. InputError for a wrong model, device or installation."""
-        if self._restorer is None:
-            self.progress("loading the models")
-            os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # of the libraries, to their developers
-                    from idinpaint.restorer import Restorer
-
-                    self._restorer = Restorer.from_pretrained(self.model, **self.settings)
-                if self.controller is not None:
-                    self._restorer.use_controller(self.controller)
-            except ImportError as error:
-                raise InputError(f"a package cannot be loaded: {error}; see idinpaint doctor") from error
-        return self._restorer
 
 
 def warn(notices: list[str], progress: Progress) -> None:
@@ -88,18 +59,18 @@ def one_line(error: BaseException) -> str:
     return f"internal error, {type(error).__name__}: {text} (IDINPAINT_DEBUG=1 shows where)"
 
 
-def read_inputs(job: Job, args: argparse.Namespace) -> tuple[Photo, np.ndarray, list[str]]:
-    """(photo, mask, notices). InputError for all that can be wrong with the files and the face box."""
+def read_inputs(job: Job, args: argparse.Namespace, models: Models) -> tuple[Photo, np.ndarray, list[str]]:
+    """(photo, mask, notices); the mask is empty when nothing was found. InputError for all that can be wrong with the
+    files and the face box."""
     photo = load_photo(job.image)
-    mask, notices = load_mask(job.mask, photo.size, args.invert_mask, photo.rgb)
-    mask, grown = fit_mask(photo.rgb, mask, args.grow)
+    mask, notices = read_mask(job, photo, args, models)
     for x, y, w, h in args.face_box or ():
         if x >= photo.size[0] or y >= photo.size[1] or x + w <= 0 or y + h <= 0:
             width, height = photo.size
             raise InputError(
                 f"{job.image}: --face-box {x:g},{y:g},{w:g},{h:g} is outside of the {width}x{height} photo"
             )
-    return photo, mask, photo.notices + notices + grown
+    return photo, mask, photo.notices + notices
 
 
 def run_restore(args: argparse.Namespace) -> int:
@@ -122,7 +93,8 @@ def run_analyze(args: argparse.Namespace) -> int:
 
 def always_read() -> tuple[Path, ...]:
     """The files of the package and of the user's folder of weights, which any command may read."""
-    return tuple(path for top in (Path(__file__).parent, user_folder()) for path in top.rglob("*") if path.is_file())
+    tops = (top for top in (Path(__file__).parent, user_folder()) if os.access(top, os.R_OK | os.X_OK))
+    return tuple(path for top in tops for path in top.rglob("*") if os.path.isfile(path))
 
 
 def _run(
@@ -138,15 +110,18 @@ def _run(
     as_json = getattr(args, "json", False)
     given = (args.model, args.controller, getattr(args, "gan", None))
     inputs = (*inputs, *model_files(*(Path(path) for path in given if path)))
+    mask = None if args.mask == AUTO else args.mask
+    if mask is None and args.invert_mask:
+        raise InputError("--invert-mask: is about a mask that you give; with --mask auto there is none, leave it out")
     if not args.image.is_dir():
-        job = plan_single(args.image, args.mask, output, report, picture, inputs, **sides)
+        job = plan_single(args.image, mask, output, report, picture, inputs, **sides)
         progress = Progress(plain=work is restore_one)
         models = Models(args, progress)
         row = work(job, args, models, progress)
         if as_json:
             print(json.dumps(to_plain(row), indent=2))
         return ABSTAINED if row["status"] == "abstained" else RESTORED
-    jobs, notices = plan_folder(args.image, args.mask, output, report, picture, inputs=inputs, **sides)
+    jobs, notices = plan_folder(args.image, mask, output, report, picture, inputs=inputs, **sides)
     progress = Progress(len(jobs), plain=work is restore_one)
     warn(notices, progress)
     models = Models(args, progress)
@@ -193,33 +168,54 @@ def _write_summary(path: Path, rows: list[dict[str, Any]]) -> None:
     write_atomic(path, lambda file: file.write(data))
 
 
-def restore_one(job: Job, args: argparse.Namespace, models: Models, progress: Progress) -> dict[str, Any]:
-    """Restores one photo and writes its files, all or none. Returns its row of the summary."""
+@dataclass(frozen=True)
+class Done:
+    """One restored photo, its files written. mask: bool [H, W], as it was used."""
+
+    photo: Photo
+    mask: np.ndarray
+    restoration: Restoration
+    report: dict[str, Any]
+    notices: list[str]
+
+
+def restore_job(job: Job, args: argparse.Namespace, models: Models, progress: Callable[[str], None]) -> Done:
+    """Restores one photo and writes its files, all or none. args: those of `restore`, with `credentials`."""
     start = time.monotonic()
     progress("reading the photo")
     if args.credentials is not None:
         args.credentials.check(job.image, job.output)
-    photo, mask, notices = read_inputs(job, args)
+    photo, mask, notices = read_inputs(job, args, models)
     check_fits(photo.size, job.output, job.invented)
-    restoration = models.restorer()(
-        photo.rgb,
-        mask,
-        references=tuple(args.reference),
-        strategy=args.strategy,
-        num_samples=args.num_samples,
-        steps=args.steps,
-        seed=args.seed,
-        force=args.force,
-        face_box=args.face_box,
-        max_coverage=args.max_coverage,
-        reference_pixels=not args.no_reference_pixels,
-        progress=progress,
+    restoration = (
+        unchanged(photo, args)
+        if not mask.any()
+        else models.restorer()(
+            photo.rgb,
+            mask,
+            references=tuple(args.reference),
+            strategy=args.strategy,
+            num_samples=args.num_samples,
+            steps=args.steps,
+            seed=args.seed,
+            force=args.force,
+            face_box=args.face_box,
+            max_coverage=args.max_coverage,
+            reference_pixels=not args.no_reference_pixels,
+            progress=progress,
+        )
     )
     progress("writing")
-    decision = restoration.decision
     notices += restoration.report.get("notices", [])
     report = write_files(job, photo, mask, restoration, notices, args, start)
-    warn(notices, progress)
+    return Done(photo, mask, restoration, report, notices)
+
+
+def restore_one(job: Job, args: argparse.Namespace, models: Models, progress: Progress) -> dict[str, Any]:
+    """`restore_job`, told on the terminal. Returns its row of the summary."""
+    done = restore_job(job, args, models, progress)
+    restoration, report, decision = done.restoration, done.report, done.restoration.decision
+    warn(done.notices, progress)
     status = "abstained" if restoration.abstained else "restored"
     what = f"{headline(report)} ({decision.strategy}): {decision.reason}"
     print(f"{job.output}: {what} [{report['seconds_total']:.1f} s]", flush=True)
@@ -244,10 +240,13 @@ def _decision_row(job: Job, decision: Decision) -> dict[str, Any]:
 def analyze_one(job: Job, args: argparse.Namespace, models: Models, progress: Progress) -> dict[str, Any]:
     """Analyses one photo; prints it unless --json; returns what --json shows."""
     progress("reading the photo")
-    photo, mask, notices = read_inputs(job, args)
-    restorer = models.restorer()
-    progress("analysing")
-    faces, decision = restorer.analyze(photo.rgb, mask, face_box=args.face_box)
+    photo, mask, notices = read_inputs(job, args, models)
+    if mask.any():
+        restorer = models.restorer()
+        progress("analysing")
+        faces, decision = restorer.analyze(photo.rgb, mask, face_box=args.face_box)
+    else:
+        faces, decision = [], UNDAMAGED
     if job.picture:
         from idinpaint import visuals
 

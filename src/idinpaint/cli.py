@@ -14,8 +14,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from idinpaint import __version__
+from idinpaint.detect import add_detect, mask_argument, run_detect
 from idinpaint.exits import BAD, run_guarded
 from idinpaint.types import InputError
+from idinpaint.web.serve import add_serve, run_serve
 
 IDENTITY_HELP = "of identity: bundled, or insightface:PACK (a pack's name, folder or ONNX file)"
 STRATEGIES = ("auto", "telea", "prior", "gan", "diffusion", "colorize")
@@ -96,6 +98,12 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _add_restore(commands.add_parser("restore", help="fill the masked part of a photo, or of a folder of photos"))
     _add_analyze(commands.add_parser("analyze", help="what the mask hides, and what restore would do; paints nothing"))
+    detect = commands.add_parser("detect", help="find scratches, cracks, tears, stains and dust; writes the mask")
+    add_detect(detect, file_path, whole_number)
+    _add_model(detect)
+    serve = commands.add_parser("serve", help="the same as a page in the browser, on this machine (extra web)")
+    add_serve(serve, whole_number)
+    _add_model(serve)
     verify = commands.add_parser("verify", help="do two photos show the same person?")
     verify.add_argument("photo_a", type=file_path, metavar="PHOTO_A")
     verify.add_argument("photo_b", type=file_path, metavar="PHOTO_B")
@@ -112,7 +120,10 @@ def build_parser() -> Parser:
 def _add_inputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", type=file_path, metavar="IMAGE", help="a photo, or a folder of photos")
     parser.add_argument(
-        "--mask", type=file_path, required=True, help="white = to be filled; a file, or a folder paired by file stem"
+        "--mask",
+        type=mask_argument,
+        required=True,
+        help="white = to be filled; a file, a folder paired by file stem, or auto: what detect finds",
     )
     parser.add_argument("--invert-mask", action="store_true", help="the mask is black where it is to be filled")
     parser.add_argument("--grow", type=whole_number(0, 64, "auto"), metavar="PX", help="widen the mask, or auto")
@@ -261,6 +272,8 @@ def _run(args: argparse.Namespace) -> int:
         return run_doctor(args)
     if args.command == "download":
         return run_download(args)
+    if args.command in ("detect", "serve"):
+        return run_detect(args) if args.command == "detect" else run_serve(args)
     if args.command == "prepare":
         from idinpaint.prepare import run_prepare
 
@@ -275,7 +288,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
     args = parser.parse_args(argv)
     if args.command is None:
-        parser.error("a command is needed: restore, analyze, verify, prepare, download or doctor")
+        parser.error("a command is needed: restore, analyze, detect, serve, verify, prepare, download or doctor")
     # Before torch is loaded: threads that wait by spinning made painting five times slower on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     return run_guarded(lambda: _run(args))

@@ -26,6 +26,7 @@ SOURCES = {
 }  # fmt: skip
 SETTINGS = {"builder": {"thumbnail": {"enabled": False}}}  # a thumbnail would show what lay under the mask
 EMBEDDED = (b"bidb", b"bfdb", b"c2pa.data", b"thumbnail")  # boxes and labels of files within a manifest (JUMBF)
+CREATION = "http://cv.iptc.org/newscodes/digitalsourcetype/digitalCreation"  # of the blank picture signed as a trial
 LABEL = "invalid.idinpaint.restoration"  # of our own assertion; labels are reverse domains, and we own none
 
 
@@ -44,8 +45,18 @@ class Credentials:
         self.key = _read(key)
         self.algorithm = _algorithm(key, self.key)
 
+    def try_out(self) -> None:
+        """Signs a blank picture. InputError when the certificate will not do: told before the work."""
+        blank = io.BytesIO()
+        Image.new("L", (1, 1)).save(blank, "PNG")
+        created = {"action": "c2pa.created", "digitalSourceType": CREATION}
+        actions = {"label": "c2pa.actions.v2", "data": {"actions": [created]}}
+        definition = {"claim_generator_info": [{"name": "idinpaint"}], "assertions": [actions]}
+        self._sign(blank.getvalue(), "image/png", definition)
+
     def check(self, source: Path, output: Path) -> None:
-        """Raises InputError when the output's format cannot carry a manifest, or the source's cannot be named in it."""
+        """Raises InputError when the output's format cannot carry a manifest, or the source's cannot be named in it,
+        or the source's own manifest is damaged."""
         kind = output_format(output)
         if kind not in CARRIERS:
             raise InputError(f"{output}: {kind} carries no Content Credentials; use {', '.join(CARRIERS)}")
@@ -53,19 +64,25 @@ class Credentials:
             raise InputError(
                 f"{source}: Content Credentials cannot name such a source; convert it to PNG or TIFF first"
             )
+        if source.is_file():
+            parent(source)
 
     def seal(self, picture: bytes, output: Path, source: Path, report: Mapping[str, Any]) -> bytes:
         """The encoded result with its manifest. InputError when the certificate will not do."""
+        return self._sign(picture, CARRIERS[output_format(output)], manifest(report), source)
+
+    def _sign(self, picture: bytes, kind: str, definition: dict[str, Any], source: Path | None = None) -> bytes:
         import c2pa
 
         try:
             signer = c2pa.Signer.from_info(c2pa.C2paSignerInfo(self.algorithm, self.chain, self.key, None))
-            builder = c2pa.Builder(manifest(report), c2pa.Context.from_dict(SETTINGS))
-            ingredient = {"title": source.name, "relationship": "parentOf", "instance_id": "original"}
-            kind, original = parent(source)
-            builder.add_ingredient(ingredient, kind, io.BytesIO(original))
+            builder = c2pa.Builder(definition, c2pa.Context.from_dict(SETTINGS))
+            if source is not None:
+                ingredient = {"title": source.name, "relationship": "parentOf", "instance_id": "original"}
+                original_kind, original = parent(source)
+                builder.add_ingredient(ingredient, original_kind, io.BytesIO(original))
             sealed = io.BytesIO()
-            builder.sign(signer, CARRIERS[output_format(output)], io.BytesIO(picture), sealed)
+            builder.sign(signer, kind, io.BytesIO(picture), sealed)
         except c2pa.C2paError as error:
             reason = " ".join(str(error).split())
             raise InputError(f"{self.cert_file}: the result cannot be signed with it ({reason})") from error
@@ -84,12 +101,14 @@ class Credentials:
 
 
 def find_credentials(cert: Path | None, key: Path | None) -> Credentials | None:
-    """The signer of --c2pa-cert and --c2pa-key, None without them. InputError for one without the other."""
+    """The signer of --c2pa-cert and --c2pa-key, tried out; None without them. InputError for one without the other."""
     if cert is None and key is None:
         return None
     if cert is None or key is None:
         raise InputError("--c2pa-cert and --c2pa-key belong together: give both")
-    return Credentials(cert, key)
+    credentials = Credentials(cert, key)
+    credentials.try_out()
+    return credentials
 
 
 def parent(source: Path) -> tuple[str, bytes]:

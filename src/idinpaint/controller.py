@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from idinpaint.config import load_config
@@ -85,10 +85,17 @@ def _nearest(name: str, known: Collection[str]) -> str:
     return f"; did you mean `{near[0]}`?" if near else f"; known: {', '.join(known)}"
 
 
-@lru_cache
 def load_controller(path: Path | str | None = None) -> ControllerConfig:
     """The ladder of a YAML file; the package's own by default. Raises InputError that names the file and the key."""
-    source = Path(path) if path is not None else LADDER
+    return _shipped() if path is None else _load(Path(path))
+
+
+@cache
+def _shipped() -> ControllerConfig:
+    return _load(LADDER)
+
+
+def _load(source: Path) -> ControllerConfig:
     try:
         return load_config(ControllerConfig, source)
     except InputError as error:

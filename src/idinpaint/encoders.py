@@ -7,7 +7,7 @@ import os
 import struct
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -66,11 +66,12 @@ def check_output(path: str | Path) -> None:
 def write_atomic(path: str | Path, write: Callable[[BinaryIO], None]) -> None:
     """Calls `write` with a binary file in the target's folder and moves it over `path`: all or nothing.
 
-    Missing folders are made; a link is written through; an existing file keeps its mode. InputError when the
-    system refuses (no permission, disk full) or the target is no regular file.
+    Missing folders are made, and taken away again when it fails; a link is written through; an existing file keeps
+    its mode. InputError when the system refuses (no permission, disk full) or the target is no regular file.
     """
     path, target = Path(path), Path(os.path.realpath(path))
     check_writable(path)
+    missing = [folder for folder in target.parents if not folder.exists()]  # innermost first
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=target.parent)  # O_EXCL, follows no link
@@ -82,11 +83,23 @@ def write_atomic(path: str | Path, write: Callable[[BinaryIO], None]) -> None:
                 os.fchmod(file.fileno(), target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
                 os.fsync(file.fileno())
             os.replace(temporary, target)
+            missing = []
             _sync_folder(target.parent)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        remove_empty(missing)
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Takes folders away, innermost first, up to one into which something has come."""
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            break
 
 
 def _umask() -> int:

@@ -25,7 +25,7 @@ def run_guarded(work: Callable[[], int]) -> int:
     """The status that `work` returns, or that of its error, told in one line."""
     _open_streams()
     try:
-        with _unwinding():
+        with unwinding():
             status = work()
             sys.stdout.flush()
             return status
@@ -77,7 +77,7 @@ def _fail(message: str, status: int) -> int:
 
 
 @contextmanager
-def _unwinding() -> Iterator[None]:
+def unwinding() -> Iterator[None]:
     """SIGTERM raises Terminated within the block, so that temporary files are taken away; main thread only."""
     if threading.current_thread() is not threading.main_thread():
         yield

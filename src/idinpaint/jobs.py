@@ -13,6 +13,7 @@ from idinpaint.types import InputError
 READABLE = frozenset(FORMATS) | {".gif", ".jfif", ".jpe", ".jp2", ".mpo", ".ppm", ".pgm", ".tga", ".avif"}
 SUMMARY = "summary.csv"
 MASK_SUFFIX = "_mask"
+FOUND_SUFFIX = "_mask_auto.png"
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,17 @@ class Job:
     error: str | None = None
     html: Path | None = None
     invented: Path | None = None  # picture of where the candidates disagree
+    found: Path | None = None  # the mask that is found, when none is given
+
+
+def found_beside(output: Path | None) -> Path | None:
+    """Where the mask that was found for a result is written: NAME_mask_auto.png beside it."""
+    return output and output.with_name(output.stem + FOUND_SUFFIX)
 
 
 def plan_single(
     image: Path,
-    mask: Path,
+    mask: Path | None,
     output: Path | None,
     report: Path | None,
     picture: Path | None,
@@ -39,25 +46,28 @@ def plan_single(
     html: Path | None = None,
     invented: Path | None = None,
 ) -> Job:
-    """One photo. inputs: further files that are read. InputError when a path will not do."""
-    mask = _mask_for(image, mask) if mask.is_dir() else mask
-    for path in (image, mask):
+    """One photo. mask: None when it is to be found. inputs: further files that are read. InputError when a path will
+    not do."""
+    mask = _mask_for(image, mask) if mask and mask.is_dir() else mask
+    found = found_beside(output) if mask is None else None
+    read = [path for path in (image, mask) if path]
+    for path in read:
         if not path.exists():
             raise InputError(f"{path}: no such file")
-    for path in (output, picture, invented):
+    for path in (output, picture, invented, found):
         if path is not None:
             check_output(path)
     for path in (report, html):
         if path is not None:
             check_writable(path)
-    written = [path for path in (output, report, picture, html, invented) if path is not None]
-    _check_distinct([image, mask, *inputs], written)
-    return Job(image, mask, output, report, picture, html=html, invented=invented)
+    written = [path for path in (output, report, picture, html, invented, found) if path is not None]
+    _check_distinct([*read, *inputs], written)
+    return Job(image, mask, output, report, picture, html=html, invented=invented, found=found)
 
 
 def plan_folder(
     images: Path,
-    mask: Path,
+    mask: Path | None,
     output: Path | None,
     report: Path | None,
     picture: Path | None,
@@ -67,10 +77,10 @@ def plan_folder(
 ) -> tuple[list[Job], list[str]]:
     """A job for every picture in a folder, sorted by name, and notices. All that is written goes into folders.
 
-    mask: a folder whose files are paired by stem, or one file for all. A photo without its mask becomes a job
-    with an error; InputError when the folders themselves will not do.
+    mask: a folder whose files are paired by stem, one file for all, or None: to be found. A photo without
+    its mask becomes a job with an error; InputError when the folders themselves will not do.
     """
-    if not mask.exists():
+    if mask is not None and not mask.exists():
         raise InputError(f"{mask}: no such file or folder")
     sides = (("--report", report), ("--report-html", html), ("--invented", invented), ("the picture", picture))
     for option, folder in (("-o", output), *sides):
@@ -78,44 +88,49 @@ def plan_folder(
             continue
         if folder.suffix.lower() in {*FORMATS, ".json", ".html"} or folder.is_file():
             raise InputError(f"{folder}: {images} is a folder, so {option} must name a folder too")
-        if folder.resolve() in (images.resolve(), mask.resolve()):
+        if folder.resolve() in (images.resolve(), mask and mask.resolve()):
             raise InputError(f"{folder}: is the folder of the input, name another one for {option}")
         check_writable(folder / SUMMARY)
     files = _files(images)
     found = [path for path in files if path.suffix.lower() in READABLE]
-    if mask.resolve() == images.resolve():  # NAME_mask.png beside NAME.jpg
+    if mask and mask.resolve() == images.resolve():  # NAME_mask.png beside NAME.jpg
         stems = {path.stem + MASK_SUFFIX for path in found}
         found = [path for path in found if path.stem not in stems]
         if not stems & {path.stem for path in files}:
             raise InputError(f"{mask}: photos and masks in one folder need masks named NAME{MASK_SUFFIX}.png")
     if not found:
         raise InputError(f"{images}: no pictures in this folder")
-    others = [path.name for path in files if path.suffix.lower() not in READABLE]
-    more = f" and {len(others) - 5} more" if len(others) > 5 else ""
-    notices = [f"{images}: passed over, not pictures: {', '.join(others[:5])}{more}"] if others else []
+    notices = _passed_over(images, files)
     jobs, taken = [], set()
     for path in found:
         try:
-            own_mask = _mask_for(path, mask) if mask.is_dir() else mask
+            own_mask = _mask_for(path, mask) if mask and mask.is_dir() else mask
         except InputError as error:
             jobs.append(Job(path, error=str(error)))
             continue
         suffix = path.suffix if path.suffix.lower() in FORMATS else ".png"
         stem = path.stem if path.stem not in taken else f"{path.stem}_{path.suffix[1:]}"
         taken.add(stem)
+        result = output / f"{stem}{suffix}" if output else None
         jobs.append(
             Job(
                 path,
                 own_mask,
-                output / f"{stem}{suffix}" if output else None,
+                result,
                 report / f"{stem}.json" if report else None,
                 picture / f"{stem}.png" if picture else None,
                 html=html / f"{stem}.html" if html else None,
                 invented=invented / f"{stem}.png" if invented else None,
+                found=found_beside(result) if mask is None else None,
             )
         )
     read = [*found, *(job.mask for job in jobs if job.mask), *inputs]
-    written = [path for job in jobs for path in (job.output, job.report, job.picture, job.html, job.invented) if path]
+    written = [
+        path
+        for job in jobs
+        for path in (job.output, job.report, job.picture, job.html, job.invented, job.found)
+        if path
+    ]
     _check_distinct(read, [*written, *([output / SUMMARY] if output else [])])
     return jobs, notices
 
@@ -126,6 +141,19 @@ def _files(folder: Path) -> list[Path]:
         return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     except OSError as error:
         raise InputError(f"{folder}: cannot be read ({error.strerror})") from None
+
+
+def _passed_over(folder: Path, files: list[Path]) -> list[str]:
+    """Notices of what is in a folder beside its pictures and sub-folders."""
+    others = [path.name for path in files if path.suffix.lower() not in READABLE]
+    shown = (path for path in folder.iterdir() if not path.name.startswith("."))
+    odd = sorted(path.name for path in shown if not path.is_file() and not path.is_dir())
+    said = ((others, "not pictures"), (odd, "no regular files (broken links, pipes, devices)"))
+    lines = []
+    for names, what in said:
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        lines += [f"{folder}: passed over, {what}: {', '.join(names[:5])}{more}"] if names else []
+    return lines
 
 
 def _mask_for(image: Path, folder: Path) -> Path:

@@ -27,7 +27,7 @@ from idinpaint.encoders import (
     write_png16,
     write_tiff,
 )
-from idinpaint.read_checks import read_formats, refuse_odd_tiff
+from idinpaint.read_checks import dropped_channels, plain_samples, read_formats, refuse_odd_tiff
 from idinpaint.types import InputError
 
 __all__ = ["Photo", "check_output", "load_photo", "open_image", "save_photo"]
@@ -90,8 +90,7 @@ def open_image(path: str | Path) -> Image.Image:
     except InputError:
         raise
     except Image.DecompressionBombError:
-        limit = MAX_PIXELS // 1_000_000
-        raise InputError(f"{path}: has more than {limit} megapixels; refused, scale it down first") from None
+        raise InputError(f"{path}: has more than {MAX_PIXELS // 10**6} megapixels; refused, scale it down") from None
     except UnidentifiedImageError:
         raise InputError(f"{path}: is not a picture that can be read (JPEG, PNG, TIFF, WebP and BMP can)") from None
     except PermissionError:
@@ -121,6 +120,7 @@ def load_photo(path: str | Path) -> Photo:
         _read_16bit(photo, image)
     else:
         _read_8bit(photo, image)
+    photo.notices += dropped_channels(path, image, int(photo.alpha is not None))
     image.close()
     _turn_upright(photo, orientation)
     return photo
@@ -141,7 +141,7 @@ def _read_16bit(photo: Photo, image: Image.Image) -> None:
         data = cv2.imdecode(np.fromfile(photo.path, np.uint8), cv2.IMREAD_UNCHANGED)
     if data is None or data.dtype != np.uint16:
         raise InputError(f"{photo.path}: 16-bit data of this kind ({image.mode}) is not supported; convert it")
-    data = data.reshape(*data.shape[:2], -1)
+    data = plain_samples(image, data.reshape(*data.shape[:2], -1))
     grey_png = image.format == "PNG" and _png_header(photo.path)[25] in (0, 4)
     if data.shape[2] in (2, 4):
         photo.alpha = np.ascontiguousarray(data[..., -1])

@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from idinpaint.encoders import check_writable, write_atomic
+from idinpaint.folder_lock import locked
 from idinpaint.prepare_faces import FaceReader
 from idinpaint.prepare_shards import DATA_FOLDER, PLAN_FOLDER, finished, write_plan, write_shard
 from idinpaint.prepare_sources import SPLITS, PhotoSource
@@ -60,8 +62,13 @@ def run_prepare(args: argparse.Namespace) -> int:
         from idinpaint.devices import pick_device
 
         pick_device(args.device)  # told now, not by a worker
+    with locked(out):
+        return _prepare(args, source, out, started)
+
+
+def _prepare(args: argparse.Namespace, source: PhotoSource, out: Path, started: float) -> int:
     shards = _begin(source, out, args.image_format, args.shard_size)
-    todo = [shard for shard in shards if finished(out, shard) is None]
+    todo = [shard for shard in shards if finished(out, shard, whole=True) is None]
     if len(todo) < len(shards):
         _say(f"{len(shards) - len(todo)} of {len(shards)} shards are there already; going on")
     workers = min(args.workers or _usable_cpus(), max(len(todo), 1))
@@ -112,14 +119,20 @@ def _begin(source: PhotoSource, out: Path, image_format: str, shard_size: int) -
                 what = "the photos, people or splits" if key == "list_sha256" else key
                 then = "" if isinstance(value, dict) or key == "list_sha256" else f" ({before.get(key)}, now {value})"
                 raise InputError(f"{out}: was begun with other settings: {what}{then}; prepare into a new folder")
-        for rest in (out / DATA_FOLDER).glob(".*.tmp"):  # of a run that was killed
-            rest.unlink(missing_ok=True)
+        _clear(out)  # of a run that was killed
         return shards
     if out.is_dir() and any(out.glob(f"{DATA_FOLDER}/*")):
         raise InputError(f"{out}: holds other data; name a new or an empty folder")
     shards = write_plan(source, out, shard_size)
     _write_json(path, {**settings, "shards": shards})
     return shards
+
+
+def _clear(out: Path) -> None:
+    """Takes half-written files away."""
+    for folder in (out, out / DATA_FOLDER, out / PLAN_FOLDER):
+        for rest in folder.glob(".*.tmp"):
+            rest.unlink(missing_ok=True)
 
 
 def _work(job: Job, shards: list[str], workers: int, meter: _Meter) -> None:
@@ -144,8 +157,13 @@ def _work(job: Job, shards: list[str], workers: int, meter: _Meter) -> None:
         except BrokenProcessPool as error:
             text = "a worker was killed (out of memory?); the same command goes on, with fewer --workers if need be"
             raise InputError(text) from error
+        except BaseException:  # a full disk, SIGTERM, Ctrl-C: the shards that are being made are given up
+            for process in list(pool._processes.values()):
+                process.kill()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
+            _clear(Path(job.out))
 
 
 _worker: dict[str, Any] = {}  # of this process: its job and reader
@@ -165,6 +183,7 @@ def _start_worker(job: Job) -> None:
 
 def _enter_worker(job: Job) -> None:
     """Start of a worker process; it ends itself when its parent is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of the terminal's; the parent ends us
     parent = parent_process()
     threading.Thread(target=lambda: (connection.wait([parent.sentinel]), os._exit(1)), daemon=True).start()
     _start_worker(job)
@@ -180,6 +199,7 @@ def _make(shard: str, progress: Callable[[int], None] | None = None) -> tuple[in
 def _sum_up(out: Path, shards: list[str]) -> dict[str, Any]:
     """Counts over all shards; writes dropped.csv, a line for each photo left out or repaired."""
     kept, dropped, repaired, annotated = dict.fromkeys(SPLITS, 0), Counter(), Counter(), 0
+    digests = {}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("photo", "what", "kind", "detail"))
@@ -187,11 +207,13 @@ def _sum_up(out: Path, shards: list[str]) -> dict[str, Any]:
         state = finished(out, shard)
         kept[shard.rpartition("-")[0]] += state["rows"]
         annotated += state["annotated_skin"]
+        digests |= {shard: state["sha256"]} if "sha256" in state else {}
         for what, counts in (("dropped", dropped), ("repaired", repaired)):
             counts.update(kind for _, kind, _ in state[what])
             writer.writerows((path, what, kind, detail) for path, kind, detail in state[what])
     write_atomic(out / DROPPED, lambda file: file.write(text.getvalue().encode(errors="surrogateescape")))
-    return {"kept": kept, "dropped": dict(dropped), "repaired": dict(repaired), "annotated_skin": annotated}
+    counts = {"kept": kept, "dropped": dict(dropped), "repaired": dict(repaired), "annotated_skin": annotated}
+    return {**counts, "sha256": digests}
 
 
 def _summary_line(out: Path, summary: dict[str, Any]) -> str:

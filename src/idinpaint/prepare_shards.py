@@ -17,6 +17,7 @@ from idinpaint.encoders import write_atomic
 from idinpaint.prepare_faces import Face, FaceReader, encode
 from idinpaint.prepare_sources import Source
 from idinpaint.types import CROP_SIZE, NUM_LANDMARKS, InputError
+from idinpaint.weights import sha256_of
 
 PLAN_FOLDER, DATA_FOLDER = ".prepare", "data"
 BATCH = 32  # photos through the networks at once, and rows a Parquet row group
@@ -78,22 +79,25 @@ def planned(out: Path, shard: str) -> list[Source]:
         raise InputError(f"{path}: cannot be read ({error}); prepare into a new folder") from error
 
 
-def finished(out: Path, shard: str) -> dict[str, Any] | None:
-    """What became of a shard's photos; None when it is not done, or when its Parquet file is not whole."""
+def finished(out: Path, shard: str, whole: bool = False) -> dict[str, Any] | None:
+    """What became of a shard's photos; None when it is not done, or when its Parquet file is not as it was written:
+    rows are counted, and with `whole` its sha256 is compared."""
     import pyarrow.parquet as pq
 
+    path = out / DATA_FOLDER / f"{shard}.parquet"
     try:
         state = json.loads((out / PLAN_FOLDER / f"{shard}.json").read_text(encoding="utf-8"))
-        rows = pq.ParquetFile(out / DATA_FOLDER / f"{shard}.parquet").metadata.num_rows if state["rows"] else 0
-    except (OSError, ValueError, KeyError):  # ArrowInvalid is a ValueError
+        rows = pq.ParquetFile(path).metadata.num_rows if state["rows"] else 0
+        changed = whole and "sha256" in state and sha256_of(path) != state["sha256"]  # earlier releases wrote none
+    except (OSError, ValueError, KeyError, TypeError):  # ArrowInvalid is a ValueError
         return None
-    return state if rows == state["rows"] else None
+    return None if changed or rows != state["rows"] else state
 
 
 def write_shard(
     reader: FaceReader, out: Path, shard: str, image_format: str, progress: Callable[[int], None] | None = None
 ) -> dict[str, Any]:
-    """Make one shard, a batch in memory at a time. Returns and stores {"rows": kept, "people", "dropped": [...]}.
+    """Make one shard, a batch in memory at a time. Returns and stores its rows, what was dropped and why, its sha256.
 
     progress is called with the number of photos of each batch.
     """
@@ -128,7 +132,9 @@ def write_shard(
 
     target = out / DATA_FOLDER / f"{shard}.parquet"
     write_atomic(target, write)
-    if not state["rows"]:
+    if state["rows"]:
+        state["sha256"] = sha256_of(target)
+    else:
         target.unlink()  # `datasets` reads no empty file
     text = json.dumps(state, ensure_ascii=False)
     write_atomic(out / PLAN_FOLDER / f"{shard}.json", lambda file: file.write(text.encode(errors="backslashreplace")))

@@ -49,7 +49,7 @@ class PhotoSource:
         if not self.root.is_dir():
             raise InputError(f"{root}: no such folder; name the folder where the photos lie")
         self.identities: dict[str, str] = {}
-        celeba = next((self.root / f for f in CELEBA_PHOTOS if (self.root / f).is_dir()), None)
+        celeba = next((self.root / f for f in CELEBA_PHOTOS if os.path.isdir(self.root / f)), None)
         identity_file = next(
             (p for p in (self.root / IDENTITY_FILE, self.root / "Anno" / IDENTITY_FILE) if p.is_file()), None
         )
@@ -72,10 +72,10 @@ class PhotoSource:
         """Every photo in sorted order, without its split. One folder's names are in memory at a time."""
         for folder in self.folders:
             prefix = "" if self.layout != "celebamask-hq" or folder.name == HQ_PHOTOS else f"{folder.name}/"
-            people = [] if self.layout == "celebamask-hq" else sorted(e.name for e in _scan(folder) if e.is_dir())
+            people = [] if self.layout == "celebamask-hq" else sorted(e.name for e in _scan(folder) if _is_folder(e))
             for person in ["", *people]:
                 inside = folder / person
-                names = (e.name for e in _scan(inside) if Path(e.name).suffix.lower() in SUFFIXES and not e.is_dir())
+                names = (e.name for e in _scan(inside) if Path(e.name).suffix.lower() in SUFFIXES and not _is_folder(e))
                 for name in sorted(names, key=_natural):
                     path = (inside / name).relative_to(self.root).as_posix()
                     identity = self.identities.get(name, "") if self.layout != "folder" else person
@@ -153,6 +153,14 @@ def _scan(folder: Path) -> Iterator[Any]:
             yield from (entry for entry in entries if not entry.name.startswith("."))
     except OSError as error:
         raise InputError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from error
+
+
+def _is_folder(entry: Any) -> bool:
+    """False for a loop of links too, which is then one unreadable photo among others."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _columns(path: Path, count: int) -> Iterator[list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from idinpaint.encoders import write_atomic
 from idinpaint.types import CROP_SIZE, InputError
+from idinpaint.weights import sha256_of
 
 MARKER, FINISHED = "prepare.json", "summary.json"
 
@@ -58,7 +61,8 @@ class PreparedFaces(Sequence):
 
     `datasets` turns the Parquet files into one Arrow file (beside them, or in its own cache where the folder cannot
     be written) once, and maps it into memory: what is held does not grow with the number of photos.
-    Raises InputError when `datasets` is not installed or the folder has no such split.
+    Raises InputError when `datasets` is not installed, the folder has no such split, or a shard is not as it was
+    written.
     """
 
     def __init__(self, folder: str | Path, split: str = "train") -> None:
@@ -76,6 +80,7 @@ class PreparedFaces(Sequence):
             own = {"cache_dir": str(cache)}
         except OSError:  # a read-only copy
             own = {}
+        _check_shards(self.folder, files, cache / "checked.json")
         self.table = datasets.Dataset.from_parquet(files, split=split, **own)
         for column in {"image", "skin_mask", "parsing"} & set(self.table.column_names):
             self.table = self.table.cast_column(column, datasets.Image(decode=False))
@@ -147,6 +152,30 @@ def prepared_rows(rows: Sequence[tuple[Path, str, int]]) -> Iterator[FaceRow]:
     tables = {key: PreparedFaces(*key) for key in sorted({(folder, split) for folder, split, _ in rows})}
     for folder, split, row in rows:
         yield tables[folder, split][row]
+
+
+def _check_shards(folder: Path, files: Sequence[str], noted: Path) -> None:
+    """InputError for a file whose sha256 is not that of the summary. `noted`: size and date of those that agreed."""
+    wanted, before = (_read_json(path) for path in (folder / FINISHED, noted))
+    wanted, seen = wanted.get("sha256", {}), dict(before)
+    for path in map(Path, files):
+        state = [path.stat().st_size, path.stat().st_mtime_ns]
+        if path.stem not in wanted or seen.get(path.name) == state:
+            continue
+        if sha256_of(path) != wanted[path.stem]:
+            raise InputError(f"{path}: is not as it was written (sha256); run the same `idinpaint prepare` again")
+        seen[path.name] = state
+    if seen != before and noted.parent.is_dir():
+        write_atomic(noted, lambda file: file.write(json.dumps(seen).encode()))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Empty where there is no such file, or nothing of use in it."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _decode(picture: dict[str, Any], mode: str) -> np.ndarray:

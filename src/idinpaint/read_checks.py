@@ -29,5 +29,18 @@ def refuse_odd_tiff(path: Path, image: Image.Image, deep: bool) -> None:
         raise InputError(f"{path}: TIFF with associated (premultiplied) alpha is not supported; save it unassociated")
     if deep and tags.get(284, 1) != 1:
         raise InputError(f"{path}: 16-bit TIFF in planes is not supported; save it with interleaved channels")
-    if deep and tags.get(262) == 0:
-        raise InputError(f"{path}: 16-bit TIFF with white as zero is not supported; save it with black as zero")
+
+
+def plain_samples(image: Image.Image, data: np.ndarray) -> np.ndarray:
+    """uint16 [H, W, C] as OpenCV decodes a file -> black as zero, and without a TIFF's channel of unstated meaning."""
+    if image.format != "TIFF":
+        return data
+    if image.tag_v2.get(262) == 0:
+        data = 65535 - data
+    return data[..., :-1] if data.shape[2] in (2, 4) and 2 not in np.atleast_1d(image.tag_v2.get(338, 0)) else data
+
+
+def dropped_channels(path: Path, image: Image.Image, kept: int) -> list[str]:
+    """A notice when a TIFF has more channels beside its colours than the `kept` ones."""
+    extra = len(np.atleast_1d(image.tag_v2.get(338, ()))) if image.format == "TIFF" else 0
+    return [f"{path.name}: has channels that are neither colour nor alpha; they are dropped"] if extra > kept else []

@@ -26,7 +26,7 @@ from idinpaint.staging import staging
 from idinpaint.types import Restoration
 from idinpaint.verify import summary_lines, to_plain
 
-WRITTEN = ("output", "report", "picture", "html", "invented")  # the files of a Job
+WRITTEN = ("output", "report", "picture", "html", "invented", "found")  # the files of a Job
 PAGE_WIDTH = 1000  # px, of the pictures in the page
 _STYLE = (
     "body{font:16px/1.5 sans-serif;max-width:1040px;margin:2em auto;padding:0 1em;color:#222}"
@@ -50,9 +50,17 @@ def write_files(
         places = {name: staged.place(path) for name in WRITTEN if (path := getattr(job, name))}
         there = replace(job, **places)
         write_pictures(there, photo.rgb, mask, restoration)
-        save = partial(save_photo, photo, restoration.image, mask, xmp=xmp_packet(report))
-        notices += save(there.output) if signer is None else signer.save(save, there.output, job.image, report)
-        files = {"image": job.image, "mask": job.mask, "output": job.output, "references": list(args.reference)}
+        xmp = xmp_packet(report) if mask.any() else None  # nothing was done to it: nothing is said or signed
+        save = partial(save_photo, photo, restoration.image, mask, xmp=xmp)
+        notices += (
+            save(there.output) if signer is None or xmp is None else signer.save(save, there.output, job.image, report)
+        )
+        files = {
+            "image": job.image,
+            "mask": job.mask or job.found,
+            "output": job.output,
+            "references": list(args.reference),
+        }
         seconds = time.monotonic() - start
         report = to_plain({**report, "files": files, "notices": notices, "seconds_total": seconds})
         if there.report:
@@ -69,12 +77,15 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_pictures(job: Job, rgb: np.ndarray, mask: np.ndarray, restoration: Restoration) -> None:
-    """The comparison and the map of what was invented (black where nothing was), where they are asked for."""
+    """The comparison, the map of what was invented (black where nothing was) and the mask that was found, where they
+    are asked for."""
     if job.picture:
         visuals.save_picture(job.picture, visuals.comparison(rgb, mask, restoration.image, restoration.candidates))
     if job.invented:
         blank = np.zeros(mask.shape, np.uint8)
         visuals.save_picture(job.invented, blank if restoration.invented is None else restoration.invented)
+    if job.found:
+        visuals.save_picture(job.found, np.where(mask, np.uint8(255), np.uint8(0)))
 
 
 def write_page(

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from idinpaint.encoders import remove_empty
 from idinpaint.types import InputError
 
 
@@ -72,11 +73,7 @@ class Staging:
         """Takes away what is not committed, and the folders made for it."""
         for _, written in self._staged.values():
             shutil.rmtree(written.parent, ignore_errors=True)
-        for folder in reversed(self._made):
-            try:
-                folder.rmdir()
-            except OSError:  # another file has come into it
-                break
+        remove_empty(reversed(self._made))
 
 
 def refuse_loops(*paths: Path | None) -> None:

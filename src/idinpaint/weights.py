@@ -63,7 +63,7 @@ def sha256_of(path: Path) -> str:
 
 def user_folder() -> Path:
     """Where downloads and optional files lie: $IDINPAINT_WEIGHTS or ~/.cache/idinpaint."""
-    return Path(os.environ.get("IDINPAINT_WEIGHTS") or Path.home() / ".cache" / "idinpaint")
+    return Path(os.environ.get("IDINPAINT_WEIGHTS") or os.path.expanduser("~/.cache/idinpaint"))
 
 
 class WeightStore:
@@ -94,7 +94,7 @@ class WeightStore:
         """Path of an optional file in the model folder, the user's or the package's own; None when it is in none."""
         for folder in dict.fromkeys((self.folder, user_folder(), BUNDLED)):
             path = folder / filename
-            if path.is_file():
+            if os.path.isfile(path):  # False too where a service may not look into a home
                 if filename in DOWNLOADS and not is_published(path):
                     raise InputError(f"{path}: sha256 differs from the published file; delete it and fetch it again")
                 return path
