@@ -1,6 +1,6 @@
 """How well damage is found on held-out photos, and how much is found where there is none.
 
-    python eval/damage_found.py DATA [--split val|test] [--size 512] [--thresholds 0.3 0.5] [--json FILE]
+    python eval/damage_found.py DATA [--split val|test] [--size 512] [--photos N] [--thresholds 0.3 0.5] [--json FILE]
 
 Damaged: every photo of the split with drawn damage (idinpaint.damaged_prints), precision, recall and F1 with 1 px of
 tolerance over all pixels together; faint rims and damage that does not show count neither way. Undamaged: the same
@@ -70,10 +70,11 @@ def undamaged(data: Path, entry: PhotoEntry, photo: np.ndarray, rng: np.random.G
     yield "writing, margins", scanned(rng, add_marks(rng, print_look(rng, photo)))
 
 
-def measure(data: Path, split: str, size: int, thresholds: list[float]) -> list[dict]:
-    """One row a threshold."""
+def measure(data: Path, split: str, size: int, thresholds: list[float], photos: int) -> list[dict]:
+    """One row a threshold; of at most so many photos, spread evenly."""
     finder = load_finder(device="cpu")
     entries = held_out(data, split)
+    entries = entries[:: -(-len(entries) // photos)]
     totals = {t: np.zeros(4) for t in thresholds}
     areas: dict[float, dict[str, list[float]]] = {t: {} for t in thresholds}
     for index, entry in enumerate(entries):
@@ -112,11 +113,12 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--split", choices=("val", "test"), default="test")
     parser.add_argument("--size", type=int, default=512, help="px")
+    parser.add_argument("--photos", type=int, default=100, help="at most")
     parser.add_argument("--thresholds", type=float, nargs="+", help="instead of the finder's own")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     thresholds = arguments.thresholds or [load_finder(device="cpu").threshold]
-    rows = measure(arguments.data, arguments.split, arguments.size, thresholds)
+    rows = measure(arguments.data, arguments.split, arguments.size, thresholds, arguments.photos)
     text = "\n".join(json.dumps(row) for row in rows)
     print(text)
     if arguments.json:

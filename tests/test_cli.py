@@ -402,3 +402,40 @@ def test_module_runs_as_a_process_without_torch(tmp_path):
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert result.returncode == 2 and result.stdout == ""
     assert result.stderr == "idinpaint: error: missing.png: no such file\n"
+
+
+def test_a_folder_of_references_and_a_candidate_by_hand(files, capsys):
+    photo, mask, folder = files
+    for name in ("r2.png", "r1.png", "notes.txt"):
+        picture(folder / "refs" / name) if name.endswith("png") else (folder / "refs" / name).write_text("x")
+    words = ["restore", photo, "--mask", mask, "-o", str(folder / "o.png"), "--report", str(folder / "r.json")]
+    assert main([*words, "--reference", str(folder / "refs"), "--candidate", "3"]) == 0
+    assert [p.name for p in StandIn.calls[0]["references"]] == ["r1.png", "r2.png"]
+    report = json.loads((folder / "r.json").read_text())
+    assert report["verdict"] == "not_verified" and report["faces"][0]["candidates"][0]["seed"] == 2
+    assert "candidate 3 was picked by hand" in capsys.readouterr().err
+    before, after = np.asarray(Image.open(photo)), np.asarray(Image.open(folder / "o.png"))
+    assert np.array_equal(before[~HOLE], after[~HOLE]) and (after[HOLE] == 120).any()  # that candidate's grey
+    (folder / "none").mkdir()
+    for more, said in (
+        (["--reference", str(folder / "none")], "no pictures in this folder"),
+        (["--candidate", "5"], "raise --num-samples"),
+        (["--candidate", "4"], "there are 3"),
+    ):
+        assert main([*words, *more]) == 2
+        told = capsys.readouterr().err
+        assert said in told and told.count("\n") == 1
+
+
+def test_results_that_are_there_are_passed_over(folders, capsys):
+    assert main(folder_command(folders)) == 0
+    (folders / "out" / "one.png").unlink()
+    (folders / "out" / "two.jpg").write_bytes(b"mine")
+    StandIn.calls = []
+    assert main(folder_command(folders, "--skip-existing")) == 0
+    assert len(StandIn.calls) == 1 and (folders / "out" / "two.jpg").read_bytes() == b"mine"
+    assert "1 restored, 0 abstained, 0 bad, 2 passed over" in capsys.readouterr().out
+    statuses = {name: row["status"] for name, row in read_summary(folders / "out").items()}
+    assert statuses == {"one.png": "restored", "two.jpg": "skipped", "three.gif": "skipped"}
+    assert main(folder_command(folders, "--candidate", "2")) == 2
+    assert "not for a folder" in capsys.readouterr().err

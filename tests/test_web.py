@@ -175,7 +175,7 @@ def test_a_port_that_is_taken_is_one_line():
 def test_a_mask_painted_in_the_editor_comes_back_at_the_photos_size(tmp_path, monkeypatch):
     from idinpaint.web import desk
 
-    rgb = np.random.default_rng(0).integers(0, 255, (2100, 2800, 3), np.uint8)
+    rgb = np.random.default_rng(0).integers(0, 255, (1800, 2400, 3), np.uint8)
     found = np.zeros(rgb.shape[:2], bool)
     found[101:104, 333:1999] = True
     Image.fromarray(rgb).save(tmp_path / "p.png")
@@ -184,7 +184,7 @@ def test_a_mask_painted_in_the_editor_comes_back_at_the_photos_size(tmp_path, mo
     session = place.session()
     value = place.propose(session, tmp_path / "p.png", None, lambda stage: None)
     layer = value["layers"][0]
-    assert value["background"].shape == (1050, 1400, 3) and np.array_equal(layer[..., 3] > 0, session.sent)
+    assert value["background"].shape == (1200, 1200, 3) and np.array_equal(layer[:900, :, 3] > 0, session.sent)
     same = np.asarray(Image.open(place.painted(session, [layer]))) > 0
     assert np.array_equal(same, found)  # untouched: to the pixel what was found
     layer = layer.copy()

@@ -26,8 +26,10 @@ def test_upload_brush_restore_pick_and_download(tmp_path, restorer, monkeypatch)
 
     monkeypatch.setattr(desk.Models, "restorer", lambda self: restorer)  # loaded once for all tests
     image = Image.fromarray(astronaut()).crop((96, 0, 352, 256))
-    ImageDraw.Draw(image).line([(90, 60), (135, 150)], fill=(250, 246, 240), width=4)
     image.save(tmp_path / "p.png")
+    mask = Image.new("L", image.size, 0)
+    ImageDraw.Draw(mask).line([(80, 70), (130, 130)], fill=255, width=14)
+    mask.save(tmp_path / "m.png")
     port = free_port()
     page = start(build_parser().parse_args(["serve", "--port", str(port)]), Path(tempfile.mkdtemp(dir=tmp_path)))
     try:
@@ -39,7 +41,9 @@ def test_upload_brush_restore_pick_and_download(tmp_path, restorer, monkeypatch)
         page.close()
     mask = np.asarray(Image.open(result["mask"])) > 0
     before, after = (np.asarray(Image.open(p)) for p in (tmp_path / "p.png", result["restored"]))
-    assert mask.any() and np.array_equal(before[~mask], after[~mask]) and (before[mask] != after[mask]).any()
+    given = np.asarray(Image.open(tmp_path / "m.png")) > 0
+    assert mask[given].all() and 20 < (mask & ~given).sum() < 4000  # what was given, and the stroke by hand
+    assert np.array_equal(before[~mask], after[~mask]) and (before[mask] != after[mask]).any()
 
 
 def visit(tab, port: int, folder: Path) -> dict[str, Path]:
@@ -49,14 +53,18 @@ def visit(tab, port: int, folder: Path) -> dict[str, Path]:
     tab.goto(f"http://127.0.0.1:{port}")
     tab.set_input_files("#photo input[type=file]", folder / "p.png")
     tab.wait_for_function("/found/.test(document.querySelector('#said').innerText)", timeout=60_000)
-    box = tab.wait_for_selector("#editor canvas").bounding_box()
-    tab.wait_for_timeout(1500)  # the editor fades in
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] * 0.35
+    tab.set_input_files("#mask input[type=file]", folder / "m.png")
+    tab.wait_for_function("/mask file/.test(document.querySelector('#said').innerText)", timeout=60_000)
+    tab.wait_for_selector("#editor canvas")
+    tab.wait_for_timeout(2500)  # the editor takes the new picture in without a sign
+    box = tab.locator("#editor canvas").last.bounding_box()
+    x, y = box["x"] + box["width"] / 2 + 80, box["y"] + box["height"] * 0.65  # on the shoulder
     tab.mouse.move(x, y)
     tab.mouse.down()
     for step in range(8):
         tab.mouse.move(x + 4 * step, y + 2 * step)
     tab.mouse.up()
+    tab.wait_for_timeout(500)
     tab.click("#restore")
     tab.wait_for_selector("#gallery button img, #gallery .thumbnail-item", timeout=120_000)
     tab.locator("#gallery .thumbnail-item").nth(1).click()

@@ -31,6 +31,7 @@ class DamageConfig(LoopConfig):
     photos: int = 1500  # at most, spread evenly over the sets
     damaged_share: float = 0.8
     marked_share: float = 0.3  # prints with writing or a margin
+    things_share: float = 0.0  # photos with things drawn in that are no damage
     dice_weight: float = 0.5
 
 
@@ -68,7 +69,7 @@ def main(config: DamageConfig) -> None:
 
     def assemble(generators: Sequence[np.random.Generator], index: Sequence[int], source: np.ndarray) -> Batch:
         made = [
-            damaged_print(rng, crop(rng, source[i]), config.damaged_share, config.marked_share)
+            damaged_print(rng, crop(rng, source[i]), config.damaged_share, config.marked_share, config.things_share)
             for rng, i in zip(generators, index, strict=True)
         ]
         prints, masks, certain = (np.stack(part) for part in zip(*made, strict=True))

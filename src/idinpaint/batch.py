@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
 import os
 import sys
@@ -18,15 +16,16 @@ from typing import Any
 
 import numpy as np
 
+from idinpaint.candidates import with_candidate
 from idinpaint.containers import check_fits
 from idinpaint.content_credentials import find_credentials
 from idinpaint.detect import AUTO
-from idinpaint.encoders import write_atomic
 from idinpaint.found_masks import UNDAMAGED, read_mask, unchanged
 from idinpaint.jobs import SUMMARY, Job, model_files, plan_folder, plan_single
 from idinpaint.lazy_models import Models
 from idinpaint.photo import Photo, load_photo
 from idinpaint.progress import Progress
+from idinpaint.restore_options import check_restore_options, write_summary
 from idinpaint.sidecar import write_files
 from idinpaint.staging import refuse_loops
 from idinpaint.types import Decision, FaceAnalysis, InputError, Restoration
@@ -34,10 +33,6 @@ from idinpaint.verify import headline, summary_lines, to_plain
 from idinpaint.weights import user_folder
 
 RESTORED, BAD, ABSTAINED = 0, 2, 3  # exit statuses
-COLUMNS = (
-    ("image", "mask", "output", "status", "strategy", "rule", "forced", "face_coverage", "hole_ratio")
-    + ("verdict", "identity_similarity", "seconds", "message")
-)  # fmt: skip
 
 
 def warn(notices: list[str], progress: Progress) -> None:
@@ -75,6 +70,7 @@ def read_inputs(job: Job, args: argparse.Namespace, models: Models) -> tuple[Pho
 
 def run_restore(args: argparse.Namespace) -> int:
     """`idinpaint restore`; returns the exit status."""
+    check_restore_options(args)
     references = tuple(args.reference)
     for path in references:
         load_photo(path)  # told now, not after minutes of work
@@ -115,6 +111,9 @@ def _run(
         raise InputError("--invert-mask: is about a mask that you give; with --mask auto there is none, leave it out")
     if not args.image.is_dir():
         job = plan_single(args.image, mask, output, report, picture, inputs, **sides)
+        if _skips(job, args):
+            print(f"{job.output}: passed over, it is there already")
+            return RESTORED
         progress = Progress(plain=work is restore_one)
         models = Models(args, progress)
         row = work(job, args, models, progress)
@@ -132,15 +131,21 @@ def _run(
             rows.append(_try(work, job, args, models, progress))
     finally:
         if output is not None:
-            _write_summary(output / SUMMARY, rows)
-    counts = {status: sum(row["status"] == status for row in rows) for status in ("error", "abstained")}
+            write_summary(output / SUMMARY, rows)
+    counts = {status: sum(row["status"] == status for row in rows) for status in ("error", "abstained", "skipped")}
     if as_json:
         print(json.dumps(to_plain(rows), indent=2))
     else:
         fine = len(rows) - sum(counts.values())
         done = "restored" if work is restore_one else "analyzed"
-        print(f"{len(rows)} photos: {fine} {done}, {counts['abstained']} abstained, {counts['error']} bad")
+        more = f", {counts['skipped']} passed over" if counts["skipped"] else ""
+        print(f"{len(rows)} photos: {fine} {done}, {counts['abstained']} abstained, {counts['error']} bad{more}")
     return BAD if counts["error"] else ABSTAINED if counts["abstained"] else RESTORED
+
+
+def _skips(job: Job, args: argparse.Namespace) -> bool:
+    """Whether --skip-existing passes over it."""
+    return getattr(args, "skip_existing", False) and job.output is not None and job.output.is_file()
 
 
 def _try(work: Callable[..., dict[str, Any]], job: Job, args: argparse.Namespace, models: Models, progress: Progress):
@@ -149,6 +154,8 @@ def _try(work: Callable[..., dict[str, Any]], job: Job, args: argparse.Namespace
     try:
         if job.error:
             raise InputError(job.error)
+        if _skips(job, args):
+            return {"image": job.image, "output": job.output, "status": "skipped", "message": "its result is there"}
         return work(job, args, models, progress)
     except Exception as error:  # one bad file does not stop the rest
         message = one_line(error)
@@ -156,16 +163,6 @@ def _try(work: Callable[..., dict[str, Any]], job: Job, args: argparse.Namespace
         print(f"idinpaint: error: {message}", file=sys.stderr)
         seconds = time.monotonic() - start
         return {"image": job.image, "mask": job.mask, "status": "error", "message": message, "seconds": seconds}
-
-
-def _write_summary(path: Path, rows: list[dict[str, Any]]) -> None:
-    """One line a photo, CSV with a header."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(to_plain(rows))
-    data = text.getvalue().encode(errors="surrogateescape")  # file names need not be UTF-8
-    write_atomic(path, lambda file: file.write(data))
 
 
 @dataclass(frozen=True)
@@ -205,6 +202,8 @@ def restore_job(job: Job, args: argparse.Namespace, models: Models, progress: Ca
             progress=progress,
         )
     )
+    if args.candidate > 1:
+        restoration = with_candidate(restoration, photo.rgb, mask, args.candidate)
     progress("writing")
     notices += restoration.report.get("notices", [])
     report = write_files(job, photo, mask, restoration, notices, args, start)

@@ -16,7 +16,7 @@ from pathlib import Path
 from idinpaint import __version__
 from idinpaint.detect import add_detect, mask_argument, run_detect
 from idinpaint.exits import BAD, run_guarded
-from idinpaint.types import InputError
+from idinpaint.restore_options import add_restore_options
 from idinpaint.web.serve import add_serve, run_serve
 
 IDENTITY_HELP = "of identity: bundled, or insightface:PACK (a pack's name, folder or ONNX file)"
@@ -159,7 +159,12 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
         help="its extension sets the format; or a folder",
     )
     parser.add_argument(
-        "--reference", type=file_path, action="append", default=[], metavar="PHOTO", help="same person; may be repeated"
+        "--reference",
+        type=file_path,
+        action="append",
+        default=[],
+        metavar="PHOTO",
+        help="same person, or a folder; may be repeated",
     )
     parser.add_argument(
         "--no-reference-pixels", action="store_true", help="references guide and verify; nothing is taken from them"
@@ -192,6 +197,7 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
         "--judge", type=encoder_name, default="auto", metavar="ENCODER", help="that verifies: sface, insightface:PACK"
     )
     _add_controller(parser)
+    add_restore_options(parser, whole_number)
 
 
 def _add_controller(parser: argparse.ArgumentParser) -> None:
@@ -256,22 +262,15 @@ def run_doctor(_: argparse.Namespace) -> int:
     return 0 if ok else BAD
 
 
-def run_download(args: argparse.Namespace) -> int:
-    """`idinpaint download`; 2 when a file could not be fetched."""
-    from idinpaint import weights
-
-    if unknown := [name for name in args.names if name not in weights.SHORT_NAMES]:
-        raise InputError(f"{unknown[0]}: nothing of that name to fetch; use {', '.join(weights.SHORT_NAMES)}")
-    return weights.run_download(args.names)
-
-
 def _run(args: argparse.Namespace) -> int:
     if args.command == "verify":
         return run_verify(args)
     if args.command == "doctor":
         return run_doctor(args)
     if args.command == "download":
-        return run_download(args)
+        from idinpaint.weights import run_download
+
+        return run_download(args.names)
     if args.command in ("detect", "serve"):
         return run_detect(args) if args.command == "detect" else run_serve(args)
     if args.command == "prepare":

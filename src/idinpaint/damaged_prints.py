@@ -19,7 +19,8 @@ DARK = ((6, 6, 6), (30, 26, 24), (52, 40, 30), (70, 60, 58))
 
 
 def print_look(rng: np.random.Generator, photo: np.ndarray) -> np.ndarray:
-    """float32 [h, w, 3] in 0..255 with a print's colour (its own, grey or sepia), fading, vignette and grain."""
+    """float32 [h, w, 3] in 0..255, of uint8 or float32, with a print's colour (its own, grey or sepia), fading,
+    vignette and grain."""
     image = photo.astype(np.float32)
     look = rng.random()
     if look < 0.55:
@@ -62,6 +63,40 @@ def add_marks(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
         inside = image[top : height - bottom, left : width - right].copy()
         image = np.broadcast_to(colour, image.shape) + rng.normal(0, 1.5, image.shape).astype(np.float32)
         image[top : height - bottom, left : width - right] = inside
+    return image
+
+
+def add_things(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """One to five things with sharp or round outlines and even shading, as faces' photos have few: bands, stripes,
+    signs, balls, rings, pieces of the picture itself. No damage. float32 [h, w, 3] in, out."""
+    height, width = image.shape[:2]
+    for _ in range(int(rng.integers(1, 6))):
+        layer = np.zeros((height, width), np.uint8)
+        centre = (rng.uniform(0, 1, 2) * [width, height]).astype(int)
+        sides = [int(log_uniform(rng, 6, 0.5 * max(height, width))) for _ in range(2)]
+        kind, angle = int(rng.integers(5)), float(rng.uniform(0, 180))
+        if kind == 0:
+            box = cv2.boxPoints((tuple(map(float, centre)), tuple(map(float, sides)), angle))
+            cv2.fillPoly(layer, [np.rint(box * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+        elif kind in (1, 2):
+            thick = -1 if kind == 1 else int(rng.integers(3, 16))
+            cv2.ellipse(layer, tuple(map(int, centre)), tuple(sides), angle, 0, 360, 255, thick, cv2.LINE_AA)
+        else:  # stripes, or one band
+            step = np.array([np.cos(np.radians(angle)), np.sin(np.radians(angle))])
+            along, gap = np.array([-step[1], step[0]]) * 2 * max(height, width), int(rng.integers(14, 40))
+            thick = int(rng.integers(13, 40) if kind == 3 else rng.integers(6, gap // 2 + 2))  # wider than scratches
+            for index in range(1 if kind == 3 else int(rng.integers(2, 6))):
+                middle = centre + step * index * gap
+                ends = [tuple(map(int, middle + along * end)) for end in (-1, 1)]
+                cv2.line(layer, *ends, 255, thick, cv2.LINE_AA)
+        shade = 1 + rng.uniform(0, 0.35) * smooth_noise(rng, (height, width), log_uniform(rng, 20, 120))[..., None]
+        if rng.random() < 0.3:
+            fill = np.roll(image[:, ::-1], tuple(rng.integers(0, 90, 2)), (0, 1))
+        else:
+            tone = rng.choice([rng.uniform(0, 60), rng.uniform(180, 255), rng.uniform(0, 255)])
+            fill = (tone + rng.normal(0, 3 if rng.random() < 0.6 else 40, 3)) * shade
+        cover = cv2.GaussianBlur(layer.astype(np.float32) / 255, (0, 0), rng.uniform(0.3, 1.6))[..., None]
+        image = image * (1 - cover) + fill.clip(0, 255).astype(np.float32) * cover
     return image
 
 
@@ -111,14 +146,17 @@ def scanned(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 
 
 def damaged_print(
-    rng: np.random.Generator, photo: np.ndarray, damaged: float = 0.8, marked: float = 0.3
+    rng: np.random.Generator, photo: np.ndarray, damaged: float = 0.8, marked: float = 0.3, things: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(print uint8 [h, w, 3], damage bool [h, w], certain bool [h, w]) of a photo uint8 [h, w, 3].
 
-    damaged, marked: how often there is damage, and writing or a margin. certain: False on faint rims and where the
-    damage does not show.
+    damaged, marked, things: how often there is damage, writing or a margin, things with even outlines. certain: False
+    on faint rims and where the damage does not show.
     """
-    image = print_look(rng, photo)
+    image = photo.astype(np.float32)
+    if rng.random() < things:
+        image = add_things(rng, image)
+    image = print_look(rng, image)
     if rng.random() < marked:
         image = add_marks(rng, image)
     cover, change = np.zeros(photo.shape[:2], np.float32), np.zeros(photo.shape[:2], np.float32)

@@ -91,7 +91,7 @@ def plan_folder(
         if folder.resolve() in (images.resolve(), mask and mask.resolve()):
             raise InputError(f"{folder}: is the folder of the input, name another one for {option}")
         check_writable(folder / SUMMARY)
-    files = _files(images)
+    files = visible_files(images)
     found = [path for path in files if path.suffix.lower() in READABLE]
     if mask and mask.resolve() == images.resolve():  # NAME_mask.png beside NAME.jpg
         stems = {path.stem + MASK_SUFFIX for path in found}
@@ -135,7 +135,7 @@ def plan_folder(
     return jobs, notices
 
 
-def _files(folder: Path) -> list[Path]:
+def visible_files(folder: Path) -> list[Path]:
     """The visible files of a folder, sorted by name."""
     try:
         return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
@@ -158,7 +158,7 @@ def _passed_over(folder: Path, files: list[Path]) -> list[str]:
 
 def _mask_for(image: Path, folder: Path) -> Path:
     """NAME.* or NAME_mask.* in a folder, beside the photo only the latter. InputError: none, or more than one."""
-    pictures = [path for path in _files(folder) if path.suffix.lower() in READABLE]
+    pictures = [path for path in visible_files(folder) if path.suffix.lower() in READABLE]
     beside = folder.resolve() == image.parent.resolve()  # there the plain stem is the photo's own
     names = [image.stem + MASK_SUFFIX] if beside else [image.stem, image.stem + MASK_SUFFIX]
     matches = [path for path in pictures if path.stem in names]

@@ -185,6 +185,8 @@ def download(filename: str, target: Path | None = None) -> Path:
 
 def run_download(names: Sequence[str]) -> int:
     """`idinpaint download [NAME]...`: every optional file that is missing, or those named. Returns the exit status."""
+    if unknown := [name for name in names if name not in SHORT_NAMES]:
+        raise InputError(f"{unknown[0]}: nothing of that name to fetch; use {', '.join(SHORT_NAMES)}")
     failed = False
     for name in names or SHORT_NAMES:
         filename = SHORT_NAMES[name]

@@ -29,6 +29,7 @@ from idinpaint.verify import summary_lines
 from idinpaint.visuals import HOLE_COLOUR, save_picture
 
 PREVIEW = 1400  # px, the longer side of pictures that are only looked at
+CANVAS = 1200  # px, the editor's square; a photo is scaled to fill it, up or down, and lies in its upper left
 PAINTED = 64  # of 255; a brush's opacity from which a pixel counts as painted
 SAME = "as the photo"
 ENDINGS = {SAME: "", "PNG": ".png", "TIFF": ".tif", "JPEG": ".jpg"}
@@ -50,7 +51,7 @@ class Outcome:
 
 @dataclass
 class Session:
-    """What one visitor has on the desk; nobody else sees it. proposed: bool [H, W]; sent: it at the preview's size."""
+    """What one visitor has on the desk; nobody else sees it. proposed: bool [H, W]; sent: it on the canvas."""
 
     folder: Path
     path: Path | None = None
@@ -93,13 +94,17 @@ class Desk:
         """Opens a photo: what the editor shows, the damage found (or read from a mask file) on a layer of its own."""
         photo = load_photo(path)
         found = self.find(photo, progress) if mask is None else load_mask(mask, photo.size, photo=photo.rgb)[0]
-        small = preview(photo.rgb)
         session.path, session.photo, session.proposed, session.outcome = path, photo, found, None
-        shape = small.shape[1::-1]
-        session.sent = cv2.resize(found.astype(np.float32), shape, interpolation=cv2.INTER_AREA) > 0
-        layer = np.zeros((*small.shape[:2], 4), np.uint8)
-        layer[session.sent] = (*HOLE_COLOUR, 170)
-        return {"background": small, "layers": [layer], "composite": None}
+        scale = CANVAS / max(photo.size)
+        width, height = (max(1, round(side * scale)) for side in photo.size)
+        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        background = np.full((CANVAS, CANVAS, 3), 255, np.uint8)
+        background[:height, :width] = cv2.resize(photo.rgb, (width, height), interpolation=how)
+        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
+        session.sent = cv2.resize(found.astype(np.float32), (width, height), interpolation=how) > 0
+        layer = np.zeros((CANVAS, CANVAS, 4), np.uint8)
+        layer[:height, :width][session.sent] = (*HOLE_COLOUR, 170)
+        return {"background": background, "layers": [layer], "composite": None}
 
     def painted(self, session: Session, layers: Sequence[np.ndarray]) -> Path:
         """The mask of the editor's layers, uint8 [h, w, 4] each, at the photo's own size: a file. What was not painted
@@ -108,8 +113,9 @@ class Desk:
             raise InputError("no photo is open; drop one first")
         small = np.zeros(session.sent.shape, bool)
         for layer in layers:
-            alpha = (np.asarray(layer)[..., 3] >= PAINTED).astype(np.uint8)
-            small |= cv2.resize(alpha, small.shape[::-1], interpolation=cv2.INTER_NEAREST).astype(bool)
+            if layer.shape != (CANVAS, CANVAS, 4):
+                raise InputError(f"the editor gave a layer of {layer.shape}; load the page again")
+            small |= layer[: small.shape[0], : small.shape[1], 3] >= PAINTED
         if not small.any():
             raise InputError("nothing is painted; paint over what is damaged")
         changed = (small != session.sent).astype(np.uint8)

@@ -13,7 +13,7 @@ import numpy as np
 from idinpaint.batch import one_line
 from idinpaint.types import InputError
 from idinpaint.visuals import save_picture
-from idinpaint.web.desk import ENDINGS, SAME, Desk, Session, hidden, overlay, preview
+from idinpaint.web.desk import CANVAS, ENDINGS, SAME, Desk, Session, hidden, overlay, preview
 
 STAGES = 7  # about so many are named while a photo is restored
 IDLE = 3600  # s after which a visit's files are taken away
@@ -85,9 +85,7 @@ def build_page(desk: Desk) -> Any:
         value = desk.propose(session, _need(photo), mask and Path(mask), stages(progress))
         share = 100 * float(session.proposed.mean())
         what = "taken from the mask file" if mask else "found as damage; look whether it is right"
-        size = value["background"].shape[1::-1]  # the canvas is the picture, else its layers are shifted
-        shown = gr.ImageEditor(value=value, canvas_size=size)
-        return session, shown, f"{share:.2f} % {what}" if share else "No damage was found: paint over it."
+        return session, value, f"{share:.2f} % {what}" if share else "no damage was found: paint over it."
 
     def restored(session, photo, layers, references, samples, seed, grow, form, progress: Any = bar):
         if session is None:
@@ -142,6 +140,8 @@ def build_page(desk: Desk) -> Any:
                 editor = gr.ImageEditor(
                     label="Damage: brush adds, eraser takes away", type="numpy", image_mode="RGBA", format="png",
                     sources=(), transforms=(), layers=gr.LayerOptions(allow_additional_layers=False), height=620,
+                    # always the whole canvas: Gradio shifts the layers of pictures that are smaller
+                    canvas_size=(CANVAS, CANVAS), fixed_canvas=True,
                     brush=gr.Brush(colors=["rgba(235, 40, 120, 0.67)"], color_mode="fixed"), elem_id="editor",
                 )  # fmt: skip
                 button = gr.Button("Restore", variant="primary", elem_id="restore")
