@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from idinpaint import weights
+from idinpaint.cli import main
 from idinpaint.encoders import photo_tags, write_atomic
 from idinpaint.jobs import plan_folder
 from idinpaint.photo import open_image
@@ -74,3 +76,12 @@ def test_postscript_is_not_opened(tmp_path):
     (tmp_path / "x.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n")
     with pytest.raises(InputError, match="not a picture"):
         open_image(tmp_path / "x.jpg")
+
+
+def test_detect_writes_over_nothing_that_it_reads_and_what_fits(tmp_path, capsys):
+    Image.new("RGB", (17000, 600)).save(tmp_path / "wide.png")
+    (tmp_path / "m.png").symlink_to(weights.BUNDLED / "landmarks.safetensors")
+    for out, said in (("wide.png", "it is read"), ("m.png", "it is read"), ("m.webp", "holds sides up to 16383 px")):
+        assert main(["detect", str(tmp_path / "wide.png"), "-o", str(tmp_path / out)]) == 2
+        assert said in (error := capsys.readouterr().err) and error.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.png", "wide.png"]

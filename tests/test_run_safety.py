@@ -14,7 +14,7 @@ import psutil
 import pytest
 import torch
 import yaml
-from test_engine import COMMON, REPO, curve, here, load_file
+from test_engine import COMMON, REPO, here, load_file
 
 from checkpoints import Checkpoints, clear_leftovers  # isort: skip  test_engine puts training/ on the path
 from idinpaint.folder_lock import locked
@@ -87,8 +87,8 @@ def test_what_a_killed_run_left_is_cleared(tmp_path):
 def test_a_signal_to_the_launcher_ends_the_run_which_then_goes_on(tmp_path):
     """SIGTERM to `accelerate launch`, which passes nothing on: the trainer ends, leaves nothing half-written and keeps
     a second run out while it lives; resumed it ends with the weights of an undisturbed run."""
-    same = {"checkpointing_steps": 5, "checkpoints_total_limit": 1, "batch_norm": True, "threads": 1}
-    same |= {"max_train_steps": 300, "validation_steps": 300}
+    same = {"checkpointing_steps": 10, "checkpoints_total_limit": 1, "batch_norm": True, "threads": 1}
+    same |= {"max_train_steps": 300, "validation_steps": 300, "log_steps": 300}
     run, config = tmp_path / "run", tmp_path / "recipe.yaml"
     config.write_text(yaml.safe_dump({**COMMON, **same, "output_dir": str(run)}))
     command = [sys.executable, *LAUNCHER, str(REPO / "tests" / "tiny_recipe.py"), "--config", str(config)]
@@ -100,13 +100,12 @@ def test_a_signal_to_the_launcher_ends_the_run_which_then_goes_on(tmp_path):
     with pytest.raises(InputError, match="another run"), locked(run):
         pass
     launcher.send_signal(signal.SIGTERM)
-    launcher.wait(10)
-    trainer.wait(20)
+    launcher.wait(60)
+    trainer.wait(60)
     said = launcher.stderr.read()
     assert said.splitlines()[-1] == "error: terminated; the same command goes on from the last checkpoint", said
     assert not list(run.rglob("*.tmp"))
     assert 0 < Checkpoints.load(Checkpoints(run).find("latest"))[2]["step"] < 300
     one, again = here(tmp_path / "one", **same), here(run, **same)
-    assert curve(one).tolist() == curve(again).tolist()
     first, second = (load_file(folder / "tiny.safetensors") for folder in (one, again))
     assert all(torch.equal(first[key], second[key]) for key in first)

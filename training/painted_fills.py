@@ -5,9 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-import cv2
 import numpy as np
 
+from idinpaint.believability import middle_band
 from idinpaint.compositing import harmonize
 from idinpaint.faces.features import coverage, feature_regions, identity_visible
 from idinpaint.faces.identity import arcface_crop
@@ -47,15 +47,9 @@ def hit(painted: np.ndarray, true: np.ndarray, by_form: bool = True) -> float:
     inside = true[..., 3] > 127
     if inside.sum() < 20:
         return 1.0
-    x, y = (_middle(w)[inside] for w in (painted, true))
+    x, y = (middle_band(w)[inside] for w in (painted, true))
     strength = float(x.std() / (y.std() + 1e-3))
     if not by_form:
         return min(strength, 1 / max(strength, 1e-3))
     alike = float(((x - x.mean()) * (y - y.mean())).mean() / (x.std() * y.std() + 1e-3))
     return alike * min(1.0, 1.3 * strength)
-
-
-def _middle(patch: np.ndarray) -> np.ndarray:
-    """The grey window between Gaussians of 1 and 8 px."""
-    grey = cv2.cvtColor(np.ascontiguousarray(patch[..., :3]), cv2.COLOR_RGB2GRAY).astype(np.float32)
-    return cv2.GaussianBlur(grey, (0, 0), 1.0) - cv2.GaussianBlur(grey, (0, 0), 8.0)

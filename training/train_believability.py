@@ -26,7 +26,18 @@ from bad_fills import KINDS as FILLS
 from bad_fills import Faces, bad_fill
 from painted_fills import PAINTERS, Painters, hit
 
-from idinpaint.believability import FILE, HAIR_PX, JUDGED, KINDS, SIGNS, Believer, as_input, hidden_features, window
+from idinpaint.believability import (
+    FILE,
+    HAIR_PX,
+    JUDGED,
+    KINDS,
+    SIGNS,
+    WHOLE,
+    Believer,
+    as_input,
+    hidden_features,
+    window,
+)
 from idinpaint.config import load_config
 from idinpaint.data import list_identity_folders, list_photos, load_landmarks, read_split
 from idinpaint.faces.features import coverage, feature_regions
@@ -39,7 +50,8 @@ from idinpaint.weights import sha256_of
 class BelieveConfig:
     """Settings of configs/believability.yaml. bundle: a model folder that gets the result, "" for none.
     data: the raw data sets, "" for IDINPAINT_DATA. leave_out: a kind of fill that is not trained on. painted: photos
-    that the bundled painters fill too; hits: shares of their fills that count as bad and as good."""
+    that the bundled painters fill too; hits: shares of their fills that count as bad and as good;
+    repeats: how often each counts."""
 
     data: str = ""
     splits: str = "configs/splits"
@@ -54,9 +66,10 @@ class BelieveConfig:
     learning_rate: float = 0.003
     painted: int = 420
     held_painted: int = 130
-    hits: tuple[float, float] = (0.4, 0.3)
+    hits: tuple[float, float] = (0.45, 0.3)
+    repeats: int = 3
     leave_out: str = ""
-    real_accepted: float = 0.97
+    real_accepted: float = 0.985
 
 
 def windows_in(crop: np.ndarray, hole: np.ndarray, points: np.ndarray, moved: np.ndarray) -> list[tuple]:
@@ -140,14 +153,14 @@ def read_face(crop: np.ndarray, hole: np.ndarray, bundle: Any) -> FaceAnalysis:
 
 
 def fit_signs(rows: dict[str, list], real_accepted: float) -> tuple[dict, dict]:
-    """(weights, limits) a feature: a logistic model of the signs, and the number below which 1 - real_accepted of the
-    real ones lie; too few rows of a feature are filled up with those of all."""
+    """(weights, limits) a feature: a logistic model of the signs, and the numbers below which 1 - real_accepted of the
+    real ones lie, of those hidden in part and whole; too few rows of a feature are filled up with those of all."""
     everything = [row for some in rows.values() for row in some]
     weights, limits = {}, {}
     for name in KINDS:
         some = rows[name] if len(rows[name]) >= 60 else everything
-        x = torch.tensor(np.array([s for s, _ in some]), dtype=torch.float64)
-        y = torch.tensor([float(r) for _, r in some], dtype=torch.float64)
+        x = torch.tensor(np.array([row[0] for row in some]), dtype=torch.float64)
+        y = torch.tensor([float(row[1]) for row in some], dtype=torch.float64)
         mean, scale = x.mean(0), x.std(0).clamp(min=1e-3)
         w = torch.zeros(x.shape[1] + 1, dtype=torch.float64, requires_grad=True)
         optimizer = torch.optim.LBFGS([w], max_iter=200, line_search_fn="strong_wolfe")
@@ -164,7 +177,14 @@ def fit_signs(rows: dict[str, list], real_accepted: float) -> tuple[dict, dict]:
         whole = [float(w[0].detach() - (plain * mean).sum()), *map(float, plain)]
         numbers = torch.sigmoid(whole[0] + x @ plain)
         weights[name] = [round(v, 5) for v in whole]
-        limits[name] = round(float(torch.quantile(numbers[y > 0], 1 - real_accepted)), 5)
+        whole = torch.tensor([row[2] >= WHOLE for row in some])
+        limits[name] = [
+            round(float(torch.quantile(few if len(few) >= 20 else numbers[y > 0], 1 - real_accepted)), 5)
+            for few in (numbers[(y > 0) & ~whole], numbers[(y > 0) & whole])
+        ]
+    for part in ("eye", "brow"):  # the two sides are one kind: the lower of two noisy limits refuses fewer real ones
+        lower = [min(pair) for pair in zip(limits[f"left_{part}"], limits[f"right_{part}"], strict=True)]
+        limits[f"left_{part}"] = limits[f"right_{part}"] = lower
     return weights, limits
 
 
@@ -205,7 +225,7 @@ def main(config: BelieveConfig) -> None:
     faces = Faces(entries, marks, config.photos, rng)
     painted = painted_windows(faces, config, painters, rng)
     limits = hit_limits(painted, config.hits)
-    rows = windows_of(faces, config, rng) + graded(painted, limits)
+    rows = windows_of(faces, config, rng) + config.repeats * graded(painted, limits)
     print(f"{len(rows)} windows, {len(painted)} painted, {time.monotonic() - start:.0f} s", flush=True)
     net = fit_network(rows, config)
     print(f"network trained, {time.monotonic() - start:.0f} s", flush=True)
@@ -241,7 +261,7 @@ def signs_of(
                 if fill in PAINTERS:
                     told = graded([(name, signs, hit(p, t, name != "hair"))], limits)
                 for _, _, good in told:
-                    rows[name].append((signs, good))
+                    rows[name].append((signs, good, face.coverage.get(name, 0.0)))
                     fill_as = f"{fill} {'good' if good else 'bad'}" if fill in PAINTERS else fill
                     alone.setdefault(fill_as, []).append(signs[0])
     true = np.array(alone["real"])

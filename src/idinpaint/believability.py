@@ -2,7 +2,8 @@
 
 For every feature that was hidden, one number in [0, 1]: a logistic model (fitted by training/train_believability.py on
 validation people) of what a small network makes of its window, the landmark network's confidence and agreement on the
-output, the parser's class there, and gradient energy and grain against the known surroundings.
+output, the parser's class there, gradient energy and grain against the known surroundings, and for an eye how much it
+is like its visible twin, mirrored.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from idinpaint.types import FaceAnalysis
 FILE = "believability.safetensors"
 WINDOW = 64  # px, side of what the network sees
 JUDGED = 0.25  # of a feature under the mask from which it is judged
+WHOLE = 0.8  # of a feature under the mask from which the limit for whole ones holds: what is seen of it proves nothing
 HAIR_PX = 400  # of hidden hair in the crop, from which it is judged
 # Feature -> its landmarks and the side of its window in distances between the eye centres. Hair has no landmarks.
 WINDOWS: dict[str, tuple[range, float]] = {
@@ -35,7 +37,10 @@ WINDOWS: dict[str, tuple[range, float]] = {
     "hair": (range(0), 1.2),
 }
 KINDS = tuple(WINDOWS)
-SIGNS = ("network", "confidence", "shift", "parsed", "gradient", "grain")
+SIGNS = ("network", "confidence", "shift", "parsed", "gradient", "grain", "twin")
+TWINS = {"left_eye": "right_eye", "right_eye": "left_eye"}
+NO_TWIN = 0.7  # its sign where there is none to see: the median of true eyes
+REACH = 4  # px of a window by which a twin may lie elsewhere
 RIM = 4.0  # step across the hole's edge over that of its surroundings; 99 % of untouched photos lie below 2
 WORDS = {"hair": "hair", "rim": "edge of the hole"}
 
@@ -111,9 +116,29 @@ def energies(patch: np.ndarray) -> tuple[float, float]:
     return float(np.log(ratio)), float(np.log(fine))
 
 
+def middle_band(patch: np.ndarray) -> np.ndarray:
+    """float32 [H, W]: a window's grey [H, W, 3 or 4] between Gaussians of 1 and 8 px, neither grain nor shading."""
+    grey = cv2.cvtColor(np.ascontiguousarray(patch[..., :3]), cv2.COLOR_RGB2GRAY).astype(np.float32)
+    return cv2.GaussianBlur(grey, (0, 0), 1.0) - cv2.GaussianBlur(grey, (0, 0), 8.0)
+
+
+def twin_likeness(patch: np.ndarray, crop: np.ndarray, face: FaceAnalysis, name: str) -> float:
+    """Best correlation in [-1, 1] of an eye's window with its twin's, mirrored; NO_TWIN where that is hidden too."""
+    other = TWINS.get(name)
+    if other is None or face.coverage[other] >= JUDGED:
+        return NO_TWIN
+    twin = middle_band(window(crop, face.crop_mask, other, face.landmarks, None)[:, ::-1])
+    rows, columns = slice(18, 46), slice(10, 54)  # of the window: the eye without its brow
+    wide = twin[rows.start - REACH : rows.stop + REACH, columns.start - REACH : columns.stop + REACH]
+    inner = np.ascontiguousarray(middle_band(patch)[rows, columns])
+    if inner.std() < 0.5:  # OpenCV calls a flat template like everything
+        return 0.0
+    return float(cv2.matchTemplate(np.ascontiguousarray(wide), inner, cv2.TM_CCOEFF_NORMED).max())
+
+
 class Believer:
     """Looks at painted crops. net: BelieveNet; model: {"weights": kind -> [intercept, one a sign], "limits": kind ->
-    number}, as the manifest has it."""
+    (of features hidden in part, of those hidden from WHOLE on)}, as the manifest has it."""
 
     def __init__(self, net: Any, landmarker: Any, parser: Any, model: Mapping[str, Any]) -> None:
         self.net, self.landmarker, self.parser, self.model = net.eval(), landmarker, parser, model
@@ -139,6 +164,7 @@ class Believer:
             confidence = float(sure[members].mean()) if members else 1.0
             shift = float(apart[members].mean()) if members else 0.0
             rows.append([float(np.clip(logit, -8, 8)), confidence, shift, parsed, *energies(patch)])
+            rows[-1].append(twin_likeness(patch, crop, face, name))
         return np.asarray(rows, np.float64), float(100 * apart.mean())
 
     def __call__(self, crop: np.ndarray, face: FaceAnalysis) -> Believability:
@@ -150,7 +176,7 @@ class Believer:
             rows, shift = self.signs(crop, face, names)
             for name, signs in zip(names, rows, strict=True):
                 numbers[name] = probability(self.model["weights"][name], signs)
-        limits = {name: self.model["limits"][name] for name in names}
+        limits = {n: self.model["limits"][n][face.coverage.get(n, 0.0) >= WHOLE] for n in names}
         if face.crop_mask.any():
             numbers["rim"], limits["rim"] = float(np.exp(-max(seam_ratio(crop, face.crop_mask), 0.0) / RIM)), np.exp(-1)
         margins = {name: value / limits[name] for name, value in numbers.items()}
@@ -178,6 +204,8 @@ def load_believer(bundle: Any) -> Believer | None:
     for place in (store, WeightStore(BUNDLED)):
         if FILE in getattr(place, "manifest", {}):
             config, state = place.load(FILE)
+            if config["signs"] != list(SIGNS):  # of another version of this package
+                continue
             net = BelieveNet(config["kinds"], tuple(config["widths"]))
             net.load_state_dict(state)
             return Believer(net, *networks, {name: config[name] for name in ("weights", "limits")})

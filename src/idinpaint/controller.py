@@ -14,8 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from idinpaint.config import load_config
-from idinpaint.faces.features import FEATURE_WEIGHTS
-from idinpaint.types import FEATURES, Decision, InputError
+from idinpaint.types import FEATURE_WEIGHTS, FEATURES, Decision, InputError
 
 LADDER = Path(__file__).with_name("controller.yaml")  # the one that ships
 STRATEGIES = ("telea", "gan", "diffusion", "colorize", "abstain")

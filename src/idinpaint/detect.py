@@ -38,7 +38,10 @@ def run_detect(args: argparse.Namespace) -> int:
     """`idinpaint detect`: writes the mask of the damage, also an empty one; the exit status only says that it did."""
     import numpy as np
 
+    from idinpaint.batch import always_read
+    from idinpaint.containers import check_fits
     from idinpaint.encoders import check_output, output_format
+    from idinpaint.jobs import check_distinct, model_files
     from idinpaint.lazy_models import Models
     from idinpaint.mask_grow import grow_mask
     from idinpaint.photo import load_photo
@@ -50,9 +53,9 @@ def run_detect(args: argparse.Namespace) -> int:
     check_output(args.output)
     if output_format(args.output) == "JPEG":
         raise InputError(f"{args.output}: JPEG blurs a mask's rim; name a .png")
-    if args.output.exists() and args.image.exists() and args.output.samefile(args.image):
-        raise InputError(f"{args.output}: cannot be written, it is read in the same command")
+    check_distinct([args.image, *always_read(), *model_files(Path(args.model))], [args.output])
     photo = load_photo(args.image)
+    check_fits(photo.size, args.output)
     progress = Progress(plain=False)
     models = Models(args, progress)
     progress("finding the damage")

@@ -61,7 +61,7 @@ def plan_single(
         if path is not None:
             check_writable(path)
     written = [path for path in (output, report, picture, html, invented, found) if path is not None]
-    _check_distinct([*read, *inputs], written)
+    check_distinct([*read, *inputs], written)
     return Job(image, mask, output, report, picture, html=html, invented=invented, found=found)
 
 
@@ -131,7 +131,7 @@ def plan_folder(
         for path in (job.output, job.report, job.picture, job.html, job.invented, job.found)
         if path
     ]
-    _check_distinct(read, [*written, *([output / SUMMARY] if output else [])])
+    check_distinct(read, [*written, *([output / SUMMARY] if output else [])])
     return jobs, notices
 
 
@@ -169,7 +169,7 @@ def _mask_for(image: Path, folder: Path) -> Path:
     return matches[0]
 
 
-def _check_distinct(inputs: list[Path], outputs: list[Path]) -> None:
+def check_distinct(inputs: list[Path], outputs: list[Path]) -> None:
     """InputError when an output would overwrite an input or another output, under whatever name or link."""
     taken: dict[object, str] = {}
     for path in inputs:

@@ -17,6 +17,16 @@ NUM_LANDMARKS = 68  # iBUG-68 order
 
 # Facial features whose coverage the controller reads; "left" and "right" are the picture's sides.
 FEATURES = ("left_eye", "right_eye", "left_brow", "right_brow", "nose", "mouth", "skin")
+# Share of each feature in the face's coverage; they add up to 1. Eyes carry most of a person's identity.
+FEATURE_WEIGHTS = {
+    "left_eye": 0.20,
+    "right_eye": 0.20,
+    "left_brow": 0.06,
+    "right_brow": 0.06,
+    "nose": 0.14,
+    "mouth": 0.18,
+    "skin": 0.16,
+}
 
 
 class InputError(ValueError):

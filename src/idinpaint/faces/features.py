@@ -5,18 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from idinpaint.types import CROP_SIZE, FEATURES
+from idinpaint.types import CROP_SIZE, FEATURE_WEIGHTS, FEATURES
 
-# Share of each feature in the face's coverage; they add up to 1. Eyes carry most of a person's identity.
-FEATURE_WEIGHTS = {
-    "left_eye": 0.20,
-    "right_eye": 0.20,
-    "left_brow": 0.06,
-    "right_brow": 0.06,
-    "nose": 0.14,
-    "mouth": 0.18,
-    "skin": 0.16,
-}
 SKIN_LABEL, HAIR_LABEL = 1, 8  # indices into faces.parsing.PARSING_CLASSES
 LEAST_PARSED = 0.2  # of the visible face oval; a parsing with less skin than that has failed and is not used for it
 IDENTITY_FEATURES = ("left_eye", "right_eye", "nose", "mouth")
