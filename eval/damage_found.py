@@ -1,6 +1,6 @@
 """How well damage is found on held-out photos, and how much is found where there is none.
 
-    python eval/damage_found.py DATA [--split val|test] [--size 512] [--photos N] [--thresholds 0.3 0.5] [--json FILE]
+    python eval/damage_found.py DATA [--split val|test] [--size 512] [--photos N] [--thresholds 0.3 0.5] [--kinds]
 
 Damaged: every photo of the split with drawn damage (idinpaint.damaged_prints), precision, recall and F1 with 1 px of
 tolerance over all pixels together; faint rims and damage that does not show count neither way. Undamaged: the same
@@ -23,6 +23,7 @@ from PIL import Image
 from idinpaint.damage_finder import load_finder, spots
 from idinpaint.damaged_prints import add_marks, damaged_print, print_look, scanned
 from idinpaint.data import PhotoEntry, list_photos, read_split, validation_photos
+from idinpaint.synthetic_damage import SHAPES
 
 GROUPS = {"glasses": "eye_g", "earrings": "ear_r", "necklace": "neck_l", "hat": "hat"}  # part of CelebAMask-HQ
 SQUARE = np.ones((3, 3), np.uint8)  # 1 px of tolerance
@@ -107,6 +108,21 @@ def measure(data: Path, split: str, size: int, thresholds: list[float], photos: 
     ]
 
 
+def by_kind(data: Path, split: str, size: int, photos: int) -> list[dict]:
+    """One row a kind of damage, drawn alone, at the finder's own threshold."""
+    finder, rows = load_finder(device="cpu"), []
+    entries = held_out(data, split)
+    entries = entries[:: -(-len(entries) // photos)]
+    for kind in SHAPES:
+        total = np.zeros(4)
+        for index, entry in enumerate(entries):
+            rng = np.random.default_rng([12, index])
+            damaged, mask, certain = damaged_print(rng, read(entry, size), damaged=1.0, only=kind)
+            total += counts(finder.find(damaged), mask, certain)
+        rows.append({"kind": kind, "photos": len(entries), **scores(total)})
+    return rows
+
+
 def main() -> None:
     """Print the rows as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -115,10 +131,14 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512, help="px")
     parser.add_argument("--photos", type=int, default=100, help="at most")
     parser.add_argument("--thresholds", type=float, nargs="+", help="instead of the finder's own")
+    parser.add_argument("--kinds", action="store_true", help="each kind of damage by itself instead")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     thresholds = arguments.thresholds or [load_finder(device="cpu").threshold]
-    rows = measure(arguments.data, arguments.split, arguments.size, thresholds, arguments.photos)
+    if arguments.kinds:
+        rows = by_kind(arguments.data, arguments.split, arguments.size, arguments.photos)
+    else:
+        rows = measure(arguments.data, arguments.split, arguments.size, thresholds, arguments.photos)
     text = "\n".join(json.dumps(row) for row in rows)
     print(text)
     if arguments.json:

@@ -120,11 +120,14 @@ def _painted(rng: np.random.Generator, image: np.ndarray, alpha: np.ndarray, kin
     return image * (1 - cover) + stained.clip(0, 255) * cover, opacity
 
 
-def add_damage(rng: np.random.Generator, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(damaged float32 [h, w, 3], cover float32 [h, w] in [0, 1], change in levels [h, w]) of one to four kinds."""
+def add_damage(
+    rng: np.random.Generator, image: np.ndarray, only: str | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(damaged float32 [h, w, 3], cover float32 [h, w] in [0, 1], change in levels [h, w]) of one to four kinds, or
+    of the one kind that is named."""
     before, cover = image, np.zeros(image.shape[:2], np.float32)
     for _ in range(int(rng.choice([1, 2, 3, 4], p=[0.45, 0.3, 0.15, 0.1]))):
-        kind = str(rng.choice(list(SHAPES), p=SHARES))
+        kind = only or str(rng.choice(list(SHAPES), p=SHARES))
         alpha = SHAPES[kind](rng, image.shape[:2])
         image, _ = _painted(rng, image, alpha, kind)
         cover = np.maximum(cover, alpha)
@@ -146,7 +149,12 @@ def scanned(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 
 
 def damaged_print(
-    rng: np.random.Generator, photo: np.ndarray, damaged: float = 0.8, marked: float = 0.3, things: float = 0.0
+    rng: np.random.Generator,
+    photo: np.ndarray,
+    damaged: float = 0.8,
+    marked: float = 0.3,
+    things: float = 0.0,
+    only: str | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(print uint8 [h, w, 3], damage bool [h, w], certain bool [h, w]) of a photo uint8 [h, w, 3].
 
@@ -161,7 +169,7 @@ def damaged_print(
         image = add_marks(rng, image)
     cover, change = np.zeros(photo.shape[:2], np.float32), np.zeros(photo.shape[:2], np.float32)
     if rng.random() < damaged:
-        image, cover, change = add_damage(rng, image)
+        image, cover, change = add_damage(rng, image, only)
     mask = cover >= COVERED
     certain = np.where(mask, change >= VISIBLE, cover < FAINT)
     return scanned(rng, image), mask, certain
