@@ -64,7 +64,7 @@ def visit(tab, port: int, folder: Path) -> dict[str, Path]:
     for step in range(8):
         tab.mouse.move(x + 4 * step, y + 2 * step)
     tab.mouse.up()
-    tab.wait_for_timeout(500)
+    tab.wait_for_timeout(2500)  # the editor sends a stroke a moment after it
     tab.click("#restore")
     tab.wait_for_selector("#gallery button img, #gallery .thumbnail-item", timeout=120_000)
     tab.locator("#gallery .thumbnail-item").nth(1).click()
