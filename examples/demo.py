@@ -62,7 +62,7 @@ def write_inputs(folder: Path) -> None:
 
 
 def write_print(folder: Path) -> None:
-    """Write print.png: the portrait in sepia, with grain, scratches and specks of dust."""
+    """Write print.png: the portrait in sepia, with grain and scratches."""
     from skimage.data import astronaut
 
     rng = np.random.default_rng(3)
@@ -73,8 +73,6 @@ def write_print(folder: Path) -> None:
     pen = ImageDraw.Draw(layer)
     for points in SCRATCHES:
         pen.line(points, fill=255, width=3, joint="curve")
-    for x, y in rng.uniform(0, 512, (40, 2)):
-        pen.ellipse((x - 1.5, y - 1.5, x + 1.5, y + 1.5), fill=255)
     layer = layer.filter(ImageFilter.GaussianBlur(0.6))
     Image.composite(Image.new("RGB", (512, 512), DAMAGE), Image.fromarray(sepia), layer).save(folder / "print.png")
 
