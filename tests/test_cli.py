@@ -160,7 +160,7 @@ def test_a_wrong_controller_file_is_told_before_anything_is_loaded(files, capsys
 
 def test_abstention_is_status_3_with_the_hole_marked(files, capsys):
     _, mask, folder = files
-    photo = picture(folder / "b.png", coverage=28)
+    photo = picture(folder / "b.png", coverage=45)
     assert main(["restore", photo, "--mask", mask, "-o", str(folder / "o.png")]) == 3
     before, after = np.asarray(Image.open(photo)), np.asarray(Image.open(folder / "o.png"))
     assert np.array_equal(before[~HOLE], after[~HOLE])
