@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from bad_fills import KINDS as FILLS
 from bad_fills import Faces, bad_fill
+from launching import run_guarded
 from painted_fills import PAINTERS, Painters, hit
 
 from idinpaint.believability import (
@@ -272,21 +272,17 @@ def signs_of(
 
 
 def run() -> None:
-    """Reads --config and --set; one clear line and status 2 for bad input."""
+    """Reads --config and --set. Raises InputError for bad ones."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", required=True)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
     args = parser.parse_args()
-    try:
-        config = load_config(BelieveConfig, args.config, args.overrides)
-        config.data = config.data or os.environ.get("IDINPAINT_DATA", "")
-        if not config.data:
-            raise InputError("data: set IDINPAINT_DATA, or --set data=FOLDER, to the folder of the data sets")
-        main(config)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    config = load_config(BelieveConfig, args.config, args.overrides)
+    config.data = config.data or os.environ.get("IDINPAINT_DATA", "")
+    if not config.data:
+        raise InputError("data: set IDINPAINT_DATA, or --set data=FOLDER, to the folder of the data sets")
+    main(config)
 
 
 if __name__ == "__main__":
-    run()
+    run_guarded(run)
