@@ -138,7 +138,7 @@ class Workplace:
     def _photo(self, path: Path) -> tuple[np.ndarray, np.ndarray]:
         """(SFace vector, bundled vector) of an untouched photo."""
         rgb = read_rgb(path)
-        (face,) = self.restorer.analyzer.analyzer.analyze(rgb, None, self.restorer.analyzer.box)
+        face = self.restorer.analyzer.analyzer.analyze(rgb, None, self.restorer.analyzer.box)[0]
         return self.encoder.embed([self.aligned(rgb, face)])[0], face.id_embed
 
     def aligned(self, rgb: np.ndarray, face: FaceAnalysis) -> np.ndarray:
@@ -178,7 +178,7 @@ def score(case: Case, method: str, config: CalibrationConfig, place: Workplace) 
     stages = result.report["seconds"]  # of a shared analysis its real time; reading the references is left out
     seconds = time.perf_counter() - start - stages["finding faces"] - stages["reading references"]
     seconds += restorer.analyzer.seconds
-    (face,), (said,) = result.faces, result.report["faces"]
+    face, said = result.faces[0], result.report["faces"][0]  # the largest: others are people behind
     aligned, verification = place.aligned(result.image, face), said["verification"]
     truth = [place.photo(path) for path in case.others]
     sface, bundled = (unit_mean([vectors[k] for vectors in truth]) for k in (0, 1))

@@ -60,7 +60,7 @@ def damaged_photo(restorer, photo: np.ndarray, rng: np.random.Generator) -> tupl
         if rng.random() < 0.5:
             mask = mask | feature_block(rng, photo.shape[0])
         known = np.where(mask[..., None], 0, photo).astype(np.uint8)
-        (face,) = restorer.analyzer.analyze(known, mask, given_face_box())
+        face = restorer.analyzer.analyze(known, mask, given_face_box())[0]
         if LOW <= face.face_coverage <= HIGH:
             return mask, face.face_coverage
     return None

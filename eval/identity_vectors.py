@@ -89,7 +89,7 @@ def _in_turn(entries: list[PhotoEntry]) -> list[PhotoEntry]:
 
 
 def _untouched(photo: np.ndarray, restorer, encoders: dict[str, IdentityEncoder], box: tuple) -> dict[str, np.ndarray]:
-    (face,) = restorer.analyzer.analyze(photo, None, box)
+    face = restorer.analyzer.analyze(photo, None, box)[0]
     aligned = aligned_face(photo, face)
     vectors = {name: encoder.embed([aligned])[0] for name, encoder in encoders.items()}
     return {**vectors, "weight": np.array([face_quality(face, aligned).weight])}
@@ -101,7 +101,7 @@ def _damaged(
     """Of the visible part (hidden pixels grey), of the coarse fill, and of the face painted without any reference."""
     holed = np.where(mask[..., None], 0, photo).astype(np.uint8)
     result = restorer(holed, mask, strategy="diffusion", num_samples=1, force=True, face_box=box)
-    (face,), best = result.faces, result.candidates[0][0]
+    face, best = result.faces[0], result.candidates[0][0]
     sources = {
         "visible": visible_part(face),
         "coarse": aligned_crop(coarse_fill(face.crop, face.crop_mask), face),
