@@ -53,11 +53,11 @@ def test_table_of_the_literature(face, references, strategy, unless_verified, ru
         (0.0199, False, "telea", None, "thin"),
         (0.02, False, "diffusion", None, "up-to-17"),
         (0.17, True, "diffusion", None, "up-to-17"),
-        (0.1701, False, "diffusion", None, "17-24"),
-        (0.239, True, "diffusion", None, "17-24"),
-        (0.24, False, "abstain", None, "24-56"),
-        (0.24, True, "diffusion", "abstain", "24-56-with-references"),
-        (0.56, False, "abstain", None, "24-56"),
+        (0.1701, False, "diffusion", None, "17-25"),
+        (0.249, True, "diffusion", None, "17-25"),
+        (0.25, False, "abstain", None, "25-56"),
+        (0.25, True, "diffusion", "abstain", "25-56-with-references"),
+        (0.56, False, "abstain", None, "25-56"),
         (0.5601, False, "colorize", None, "above-56"),
         (0.5601, True, "diffusion", "colorize", "above-56-with-references"),
     ],
@@ -112,7 +112,7 @@ def test_a_model_without_gan_paints_with_diffusion_and_says_so():
     assert decide({}, 0.2, 0.1, False, available=WITHOUT_GAN).instead_of is None
 
 
-@pytest.mark.parametrize("face, references, rule", [(0.5, False, "24-56"), (0.6, False, "above-56")])
+@pytest.mark.parametrize("face, references, rule", [(0.5, False, "25-56"), (0.6, False, "above-56")])
 def test_force_overrides_and_says_so(face, references, rule):
     decision = decide({}, face, 0.2, references, force=True)
     assert decision.strategy == "diffusion" and decision.forced and decision.rule == rule
@@ -197,7 +197,7 @@ def test_a_visible_eye_serves_its_hidden_twin():
     hidden = {"left_eye": 1.0, "left_brow": 1.0, "skin": 0.2}
     share = sum({"left_eye": 0.2, "left_brow": 0.06, "skin": 0.03}.values())
     served = decide({**hidden, "right_eye": 0.0}, share, 0.1, False)
-    assert (served.strategy, served.rule) == ("diffusion", "24-twin") and "other eye" in served.reason
+    assert (served.strategy, served.rule) == ("diffusion", "25-twin") and "other eye" in served.reason
     assert decide({**hidden, "right_eye": 0.5}, share, 0.1, False).strategy == "abstain", "the twin is damaged too"
     half_a_face = {**hidden, "nose": 0.5, "mouth": 0.5, "skin": 0.5}
     assert decide(half_a_face, 0.5, 0.2, False).strategy == "abstain"

@@ -35,7 +35,7 @@ class ControllerConfig:
 
     thin: float = 0.02
     low: float = 0.17
-    stop: float = 0.24
+    stop: float = 0.25
     colour: float = 0.56
     eyes: float = 0.90
     if_untouched: tuple[str, str] = ("telea", "telea")
