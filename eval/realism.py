@@ -109,7 +109,8 @@ class Trial:
         )  # fmt: skip
         pictures = {arm: result.image}
         made = result.candidates[0] if result.candidates else []
-        painted = sorted((c for c in made if c.shown == made[0].shown), key=lambda c: c.seed)
+        own = [c for c in made if c.painter is None]  # others were asked where none of these is believable
+        painted = sorted((c for c in own if c.shown == made[0].shown), key=lambda c: c.seed)
         to_photo = result.faces[0].crop_to_photo if painted else None
         whole = [paste_crop(result.image, case.mask, c.image, to_photo) for c in painted]
         if len(whole) < 2:

@@ -80,7 +80,8 @@ def test_force_overrides_and_says_so(restorer, portrait):
     result = restorer(portrait, hidden_face(), face_box=FACE_BOX, force=True, num_samples=1, steps=2)
     assert not result.abstained
     assert result.decision.forced and "forced" in result.decision.reason
-    assert len(result.candidates[0]) == 1
+    own = [candidate for candidate in result.candidates[0] if candidate.painter is None]
+    assert len(own) == 1 and len(result.candidates[0]) <= 3  # the two other networks paint where it is not believable
 
 
 def test_same_seed_same_bytes_and_samples_differ(restorer, portrait):
