@@ -100,6 +100,11 @@ def test_window_losses_by_hand():
     apart = [torch.stack([torch.zeros(1, 2, 2), torch.ones(1, 2, 2)])]  # one sample, two candidates, distance 1
     assert float(w.variety(apart, 2, 0.3, torch.ones(1))) == 0
     assert float(w.variety(apart, 2, 1.5, torch.ones(1))) == pytest.approx(0.5)
+    ramp = torch.linspace(-1, 1, 9).expand(1, 3, 9, 9)
+    assert w.gradient_length(ramp).mean().item() == pytest.approx(0.25, abs=1e-3)  # 2 over 8 px
+    whole, none = torch.ones(1, 1, 9, 9), torch.zeros(1, 1, 9, 9)
+    assert w.gradient_gap(ramp * 0.6, ramp, whole).item() == pytest.approx(0.4, abs=1e-3)
+    assert w.gradient_gap(ramp * 0.6, ramp, none).item() == 0
 
 
 def test_places_are_drawn_by_their_weights():
@@ -192,6 +197,7 @@ def test_every_stage_trains_from_the_bundle_and_writes_what_exports(tmp_path, mo
         landmarks=str(bundle / "landmarks.safetensors"), identity=str(bundle / "identity.safetensors"),
         output_dir=str(tmp_path / "run"), max_train_minutes=0.25, train_batch_size=2, bank_size=3, log_steps=1,
         validation_photos=2, warmup_steps=1, adversarial_warmup=1, face_samples=1,
+        gradient_weight=0.1, critic_steps=1,
     )  # fmt: skip
     config.prepare()
     train_painters.main(config)

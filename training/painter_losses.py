@@ -15,6 +15,7 @@ from torch import nn
 from window_losses import (
     best_of,
     feature_distance,
+    gradient_gap,
     hinge_critic,
     hinge_painter,
     matching,
@@ -48,6 +49,7 @@ class LossConfig(ExampleConfig):
     vgg_weight: float = 0.1
     adversarial_weight: float = 0.15
     matching_weight: float = 1.5
+    gradient_weight: float = 0.0  # as much detail in the windows as the photo has
     rim_share: float = 0.5  # of the adversarial terms for the rim's window
     identity_weight: float = 0.2
     heatmap_weight: float = 0.05
@@ -153,6 +155,11 @@ class PainterLoss:
                 vgg_goal = self.vgg(torch.cat([real, rim_real]))
             terms["vgg"] = windowed(feature_distance(self.vgg(torch.cat([fake, rim_fake])), vgg_goal))
             weights["vgg"] = config.vgg_weight
+        if config.gradient_weight:
+            gaps = [gradient_gap(*look[kind]) for kind in ("eye", "rim")]
+            hidden = again(examples.hidden)
+            terms["gradient"] = weighted_mean(gaps[0], hidden) + 0.5 * gaps[1].mean()
+            weights["gradient"] = warm * config.gradient_weight
         adversarial, match = self._adversarial(look, counts)
         terms |= {"adversarial": adversarial, "matching": match}
         weights |= {"adversarial": warm * config.adversarial_weight, "matching": warm * config.matching_weight}

@@ -31,7 +31,7 @@ from run_log import picture_grid
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn.utils import parametrize
-from window_losses import per_sample_l1, unit_distance
+from window_losses import gradient_length, per_sample_l1, unit_distance
 
 from idinpaint.config import build_config, parse_overrides, read_values
 from idinpaint.folder_lock import locked
@@ -40,7 +40,6 @@ from idinpaint.packed import PackedFaces
 from idinpaint.types import InputError
 
 LARGEST = 15_000_000  # bytes of one written file
-TOLERANCE = 1.02  # later weights are believable longer before a distance shows it: they are kept within 2 % of the best
 FILES = {"prior": "prior", "diffusion": "denoiser", "gan": "pdgan-face"}
 
 
@@ -60,12 +59,14 @@ class PainterConfig(LossConfig):
     critic_rate: float = 1e-3
     warmup_steps: int = 100
     adversarial_warmup: int = 300  # steps
+    critic_steps: int = 0  # at the start in which the critics learn alone, for a run that has none to go on with
     ema_decay: float = 0.998
     max_grad_norm: float = 1.0
     channels_last: bool = True
     compile: bool = False
     validation_seconds: float = 45.0
     validation_photos: int = 48
+    tolerance: float = 1.02  # later weights are believable before a distance shows it: kept within 2 % of the best
     log_steps: int = 50
     threads: int = 1
     seed: int = 0
@@ -146,6 +147,8 @@ class Validation:
             error = ((pictures - part.image).square() * part.mask).mean((1, 2, 3)) / part.mask.mean((1, 2, 3)).clamp(
                 1e-4
             )
+            gradients = [(gradient_length(x) * part.mask[..., 1:-1, 1:-1]).sum() for x in (pictures, part.image)]
+            figures[f"{name}_gradient"] = float(gradients[0] / gradients[1])  # 1: as much detail as there was
             figures[f"{name}_psnr"] = float((10 * torch.log10(4 / error.clamp(min=1e-6))).mean())
             figures[f"{name}_distance"] = float(distance)
             figures[f"{name}_l1"] = float(per_sample_l1(pictures, part.image, part.mask).mean())
@@ -195,7 +198,8 @@ class StageRun:
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = rate(peak, step, config.warmup_steps, used)
         self.critic_optimizer.param_groups[0]["lr"] = rate(config.critic_rate, step, config.warmup_steps, used)
-        with self.accelerator.autocast():
+        alone = step < config.critic_steps
+        with self.accelerator.autocast(), torch.set_grad_enabled(not alone):
             painted = self.stage(examples)
         copies = painted.copies
         masked, mask = examples.masked_image.repeat(copies, 1, 1, 1), examples.mask.repeat(copies, 1, 1, 1)
@@ -207,8 +211,10 @@ class StageRun:
         critic.backward()
         self.critic_optimizer.step()
         self.critic_optimizer.zero_grad(set_to_none=True)
+        if alone:
+            return {"critic": critic.detach(), "loss": critic.detach()}
         self.critics.requires_grad_(False)
-        warm = min(1.0, step / max(1, config.adversarial_warmup))
+        warm = min(1.0, (step - config.critic_steps) / max(1, config.adversarial_warmup))
         with self.accelerator.autocast(), parametrize.cached():
             total, terms = loss.painter(examples, painted, inpainted, look, counts, warm)
         total.backward()
@@ -224,7 +230,7 @@ class StageRun:
         """Validate the average; write it and the critics when nothing before was clearly better."""
         figures, grid = validation(self.average, loss, self.accelerator)
         score = figures["feature_distance"] + figures["random_distance"]
-        written = score < TOLERANCE * self.best
+        written = score < self.config.tolerance * self.best
         self.best = min(self.best, score)
         if written:
             write_weights(

@@ -73,3 +73,19 @@ def variety(features: Sequence[torch.Tensor], copies: int, least: float, weights
     first = [f.unflatten(0, (copies, -1))[0] for f in features]
     second = [f.unflatten(0, (copies, -1))[1] for f in features]
     return weighted_mean(F.relu(least - unit_distance(first, second)), weights)
+
+
+def gradient_length(picture: torch.Tensor) -> torch.Tensor:
+    """Length of the luminance's gradient by central differences, [B, 3, H, W] -> [B, 1, H - 2, W - 2]."""
+    luma = picture.float().mean(1, keepdim=True)
+    dx, dy = luma[..., 1:-1, 2:] - luma[..., 1:-1, :-2], luma[..., 2:, 1:-1] - luma[..., :-2, 1:-1]
+    return (dx.square() + dy.square() + 1e-6).sqrt() / 2
+
+
+def gradient_gap(predicted: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """|g(p) - g(t)| / g(t), a number a sample [B]: g is the mean length of the gradient over the hidden pixels. It asks
+    for as much detail as there was, wherever it is; critics say which detail. 0 where nothing is hidden."""
+    hidden = mask[..., 1:-1, 1:-1]
+    area = hidden.sum((1, 2, 3)).clamp(min=1.0)
+    p, t = ((gradient_length(x) * hidden).sum((1, 2, 3)) / area for x in (predicted, target))
+    return (p - t).abs() / t.clamp(min=0.01) * (hidden.sum((1, 2, 3)) > 0)
