@@ -59,7 +59,7 @@ class PainterConfig(LossConfig):
     critic_rate: float = 1e-3
     warmup_steps: int = 100
     adversarial_warmup: int = 300  # steps
-    critic_steps: int = 0  # at the start in which the critics learn alone, for a run that has none to go on with
+    critic_steps: int = 60  # in which the critics learn alone, where there are none to go on with; a tenth of the time
     ema_decay: float = 0.998
     max_grad_norm: float = 1.0
     channels_last: bool = True
@@ -169,11 +169,12 @@ class StageRun:
         self.average = STAGES[name](folders).to(device).eval().requires_grad_(False)
         self.average.load_state_dict(self.stage.state_dict())
         self.stage.train()
-        self.critics = Critics().to(device)
+        self.critics, self.alone = Critics().to(device), config.critic_steps
         for folder in folders:
             if (folder / "critics.safetensors").is_file():
                 state = load_file(folder / "critics.safetensors")
                 self.critics.load_state_dict({k: v.float() for k, v in state.items()})
+                self.alone = 0
                 break
         fast = {id(p) for p in self.stage.fast()}
         trained = [p for p in self.stage.parameters() if p.requires_grad]
@@ -198,7 +199,7 @@ class StageRun:
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = rate(peak, step, config.warmup_steps, used)
         self.critic_optimizer.param_groups[0]["lr"] = rate(config.critic_rate, step, config.warmup_steps, used)
-        alone = step < config.critic_steps
+        alone = step < self.alone and used < 0.1
         with self.accelerator.autocast(), torch.set_grad_enabled(not alone):
             painted = self.stage(examples)
         copies = painted.copies
@@ -214,7 +215,7 @@ class StageRun:
         if alone:
             return {"critic": critic.detach(), "loss": critic.detach()}
         self.critics.requires_grad_(False)
-        warm = min(1.0, (step - config.critic_steps) / max(1, config.adversarial_warmup))
+        warm = min(1.0, max(0, step - self.alone) / max(1, config.adversarial_warmup))
         with self.accelerator.autocast(), parametrize.cached():
             total, terms = loss.painter(examples, painted, inpainted, look, counts, warm)
         total.backward()
