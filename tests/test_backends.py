@@ -73,8 +73,10 @@ def test_insightface_verifies_and_judges_by_flag(photos, tmp_path, capsys):
     }  # fmt: skip
     capsys.readouterr()
     given = given[:6] + ["--identity", f"insightface:{pack}"]
-    assert main(given) == 2 and "128 numbers, the encoder gives 512; to verify" in capsys.readouterr().err
-    assert main([*given, "--strategy", "gan", "--num-samples", "1"]) == 0  # which takes no identity
+    for strategy in ("auto", "gan", "prior"):  # all of them stand on the prior, which takes the identity too
+        assert main([*given, "--strategy", strategy]) == 2
+        assert "128 numbers, the encoder gives 512; to verify" in capsys.readouterr().err
+    assert main([*given, "--strategy", "telea"]) == 0
 
 
 def test_a_packs_network_is_found_wherever_the_zip_put_it(tmp_path, monkeypatch):

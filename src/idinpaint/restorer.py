@@ -219,7 +219,7 @@ class Restorer:
             raise InputError("strategy gan: this model has no generator; name a trained one with --gan FOLDER")
         if strategy not in ("auto", "telea", *self.inpainters):
             raise InputError(f"strategy {strategy}: use one of auto, telea, {', '.join(self.inpainters)}")
-        if strategy in ("auto", "diffusion"):
+        if strategy != "telea":  # the others stand on the prior, which takes the identity too
             check_encoder(getattr(self.bundle, "pipeline", None), self.identity)
         if not 1 <= num_samples <= 64:
             raise InputError(f"num_samples {num_samples}: use 1 to 64")
