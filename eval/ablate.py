@@ -26,7 +26,7 @@ from data_folder import add_data
 from summary import heading
 
 from idinpaint.config import load_config
-from idinpaint.encoders import write_atomic
+from idinpaint.imaging.encoders import write_atomic
 from idinpaint.types import InputError
 
 KEYS = {"steps": "steps", "num_samples": "num_samples", "guidance": "guidance", "model": "model"}

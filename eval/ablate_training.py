@@ -20,7 +20,7 @@ from cases import BenchmarkConfig
 from data_folder import add_data
 from summary import heading
 
-from idinpaint.encoders import write_atomic
+from idinpaint.imaging.encoders import write_atomic
 from idinpaint.types import InputError
 
 BINS = ("10-20", "20-30", "30-40")

@@ -25,10 +25,10 @@ from calibration_rows import CalibrationConfig, Row, Workplace, plan_cases, run_
 from data_folder import add_data
 from estimates import estimate, resample_weights
 
-from idinpaint.calibration import Calibration, load_calibration
 from idinpaint.config import load_config
+from idinpaint.judging.calibration import Calibration, load_calibration
+from idinpaint.report.reporting import to_plain
 from idinpaint.types import InputError
-from idinpaint.verify import to_plain
 
 FORCED = ("telea", "gan", "diffusion", "diffusion+ref2")
 NATURAL = ("telea", "prior", "gan", "diffusion", "diffusion+ref2", "auto", "auto+ref2")

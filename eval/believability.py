@@ -19,11 +19,11 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from idinpaint.compositing import coarse_fill, harmonize
-from idinpaint.data import list_identity_folders, load_landmarks, read_split
-from idinpaint.inpainters.base import FillRequest
-from idinpaint.iris import like_twin
-from idinpaint.references import References
+from idinpaint.data.photos import list_identity_folders, load_landmarks, read_split
+from idinpaint.faces.references import References
+from idinpaint.imaging.compositing import coarse_fill, harmonize
+from idinpaint.painting.base import FillRequest
+from idinpaint.painting.iris import like_twin
 from idinpaint.types import Decision
 
 SPLIT = Path(__file__).parents[1] / "configs" / "splits" / "celeba_id256_test.txt"
@@ -132,8 +132,8 @@ def main() -> None:
     rows = [json.loads(x) for x in args.output.read_text().splitlines()] if args.output.is_file() else []
     if len(rows) < args.photos:
         from idinpaint import Restorer
-        from idinpaint.bundle import load_bundle
-        from idinpaint.inpainters.diffusion import PriorInpainter
+        from idinpaint.loading.bundle import load_bundle
+        from idinpaint.painting.diffusion import PriorInpainter
 
         people, marks = set(read_split(SPLIT)), load_landmarks(args.data)
         entries = [

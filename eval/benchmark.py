@@ -36,7 +36,7 @@ from summary import write_summary
 
 import idinpaint
 from idinpaint.config import load_config
-from idinpaint.data import load_landmarks
+from idinpaint.data.photos import load_landmarks
 from idinpaint.types import InputError
 
 FACE_DIMS = 128

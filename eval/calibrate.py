@@ -37,12 +37,12 @@ from reference_trials import fit_both
 from run_store import Features
 
 import idinpaint
-from idinpaint.calibration import SHIPPED, VERSION, Calibration
 from idinpaint.config import load_config
-from idinpaint.encoders import write_atomic
 from idinpaint.faces.identity import SFaceEncoder
+from idinpaint.imaging.encoders import write_atomic
+from idinpaint.judging.calibration import SHIPPED, VERSION, Calibration
+from idinpaint.models.weights import sha256_of
 from idinpaint.types import InputError
-from idinpaint.weights import sha256_of
 
 SETTLED_AT = 0.8  # acceptance below which a strategy should no longer be used
 LIKENESS_KEPT = 0.9  # share of the likeness to other photos below which features are being invented

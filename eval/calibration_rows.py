@@ -18,13 +18,13 @@ from identity_vectors import STEP, STEPS, weights_of
 from methods import given_face_box
 from run_store import read_rows
 
-from idinpaint.calibration import Calibration, load_calibration
-from idinpaint.data import PhotoEntry, list_identity_folders, load_landmarks, read_split
+from idinpaint.data.photos import PhotoEntry, list_identity_folders, load_landmarks, read_split
 from idinpaint.faces.alignment import transform_points
 from idinpaint.faces.identity import IdentityEncoder, arcface_crop
-from idinpaint.references import ReferenceReader
+from idinpaint.faces.references import ReferenceReader
+from idinpaint.judging.calibration import Calibration, load_calibration
+from idinpaint.judging.verification import Verifier
 from idinpaint.types import FaceAnalysis, InputError
-from idinpaint.verification import Verifier
 
 KEYS = ("weights", "split", "damage", "method", "person", "photo", "mask")
 COLUMNS = (*KEYS, "kind", "coverage", "drawn", "interval", "independent", "bundled", "original")

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 from shifts import SHIFTS
 
-from idinpaint.data import PhotoEntry, list_identity_folders, list_photos, read_split
-from idinpaint.masks import blocks, feature_block, half, scratches, strokes
+from idinpaint.data.photos import PhotoEntry, list_identity_folders, list_photos, read_split
+from idinpaint.imaging.masks import blocks, feature_block, half, scratches, strokes
 from idinpaint.types import CROP_SIZE, InputError
 
 SPLITS = Path(__file__).resolve().parents[1] / "configs" / "splits"

@@ -29,8 +29,8 @@ from metrics import identity_similarity, load_metrics
 from PIL import Image
 
 import idinpaint
-from idinpaint.data import list_identity_folders, read_split
-from idinpaint.masks import feature_block
+from idinpaint.data.photos import list_identity_folders, read_split
+from idinpaint.imaging.masks import feature_block
 from idinpaint.types import InputError
 
 LOW, HIGH = 0.20, 0.40

@@ -80,7 +80,7 @@ def trace(
 
 def batch_of(items: Sequence[Item]) -> tuple[Tensor, Tensor, Tensor]:
     """image [B, 3, 256, 256] in [-1, 1], masked_image, mask [B, 1, 256, 256]."""
-    from idinpaint.tensors import to_tensor
+    from idinpaint.models.tensors import to_tensor
 
     image = torch.cat([to_tensor(item.photo[None]) for item in items])
     mask = torch.cat([torch.from_numpy(item.mask[None, None]).float() for item in items])
@@ -127,9 +127,9 @@ def network_of(name: str, pipeline, items: Sequence[Item]) -> tuple[nn.Module, C
         return pipeline.prior, lambda: hole_error(pipeline.prior(masked_image, mask), image, mask)
     if not name.startswith("gan:"):
         raise InputError(f"{name}: write diffusion, prior or gan:NAME")
-    from idinpaint.inpainters.gan import find_gan, load_gan
     from idinpaint.models.gan import GanInputs, generate, needs_landmarks, needs_prior
-    from idinpaint.weights import BUNDLED
+    from idinpaint.models.weights import BUNDLED
+    from idinpaint.painting.gan import find_gan, load_gan
 
     gan = load_gan(find_gan(BUNDLED, name.partition(":")[2]), pipeline)
     inputs = GanInputs(masked_image, mask)
@@ -168,7 +168,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--draws", type=int, default=10, help="of the trace")
     args = parser.parse_args(argv)
     try:
-        from idinpaint.bundle import load_pipeline, resolve_model
+        from idinpaint.loading.bundle import load_pipeline, resolve_model
 
         config = BenchmarkConfig(bins=("20-30",), max_images=args.photos)
         items = [load() for load in plan_items(config, args.data)]

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from cases import SPLITS, read_mask
 
-from idinpaint.data import read_split
+from idinpaint.data.photos import read_split
 from idinpaint.faces.features import FEATURE_WEIGHTS, coverage, face_coverage, feature_regions
-from idinpaint.masks import blocks, half
+from idinpaint.imaging.masks import blocks, half
 from idinpaint.types import CROP_SIZE
 
 KINDS = ("irregular", "features", "half", "block")

@@ -2,7 +2,7 @@
 
     python eval/damage_found.py DATA [--split val|test] [--size 512] [--photos N] [--thresholds 0.3 0.5] [--kinds]
 
-Damaged: every photo of the split with drawn damage (idinpaint.damaged_prints), precision, recall and F1 with 1 px of
+Damaged: every photo of the split with drawn damage (idinpaint.damage.prints), precision, recall and F1 with 1 px of
 tolerance over all pixels together; faint rims and damage that does not show count neither way. Undamaged: the same
 photos as they are, the area that is found nevertheless, also of those with glasses, earrings and hats (annotated) and
 of prints with writing (drawn). val: people of the validation list; test: CelebAMask-HQ's test list.
@@ -20,10 +20,10 @@ import numpy as np
 from cases import SPLITS
 from PIL import Image
 
-from idinpaint.damage_finder import load_finder, spots
-from idinpaint.damaged_prints import add_marks, damaged_print, print_look, scanned
-from idinpaint.data import PhotoEntry, list_photos, read_split, validation_photos
-from idinpaint.synthetic_damage import SHAPES
+from idinpaint.damage.finder import load_finder, spots
+from idinpaint.damage.prints import add_marks, damaged_print, print_look, scanned
+from idinpaint.damage.synthetic import SHAPES
+from idinpaint.data.photos import PhotoEntry, list_photos, read_split, validation_photos
 
 GROUPS = {"glasses": "eye_g", "earrings": "ear_r", "necklace": "neck_l", "hat": "hat"}  # part of CelebAMask-HQ
 SQUARE = np.ones((3, 3), np.uint8)  # 1 px of tolerance

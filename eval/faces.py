@@ -20,7 +20,7 @@ from data_folder import add_data
 from estimates import Estimate, estimate
 from PIL import Image
 
-from idinpaint.data import list_identity_folders, load_landmarks, load_photos, read_split
+from idinpaint.data.photos import list_identity_folders, load_landmarks, load_photos, read_split
 from idinpaint.faces.identity import hide
 from idinpaint.types import CROP_SIZE, InputError
 

@@ -23,9 +23,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from idinpaint.encoders import write_atomic
+from idinpaint.imaging.encoders import write_atomic
+from idinpaint.models.weights import DOWNLOADS, SHORT_NAMES, sha256_of
 from idinpaint.types import InputError
-from idinpaint.weights import DOWNLOADS, SHORT_NAMES, sha256_of
 
 SHA256 = {name: digest for name, (_, digest, _) in DOWNLOADS.items()}
 SHA256["inception_fid.pt"] = "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34"

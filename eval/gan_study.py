@@ -24,15 +24,15 @@ from cases import BenchmarkConfig, Item, plan_items
 from data_folder import add_data
 from metrics import BACKBONE_FILES, LPIPS, find_weight, weight_folders
 
-from idinpaint.bundle import load_pipeline
-from idinpaint.diffusion_pipeline import IdentityInpaintPipeline
-from idinpaint.encoders import write_atomic
-from idinpaint.inpainters.gan import GanInpainter, find_gan, load_gan
-from idinpaint.masks import random_mask
+from idinpaint.imaging.encoders import write_atomic
+from idinpaint.imaging.masks import random_mask
+from idinpaint.loading.bundle import load_pipeline
+from idinpaint.models.diffusion_pipeline import IdentityInpaintPipeline
 from idinpaint.models.spdnorm import counted_hard_map, known_at, plain_hard_map
-from idinpaint.tensors import to_tensor
+from idinpaint.models.tensors import to_tensor
+from idinpaint.models.weights import BUNDLED
+from idinpaint.painting.gan import GanInpainter, find_gan, load_gan
 from idinpaint.types import InputError
-from idinpaint.weights import BUNDLED
 
 SAMPLES = 8
 

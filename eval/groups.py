@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from idinpaint.data import load_landmarks, read_split
+from idinpaint.data.photos import load_landmarks, read_split
 from idinpaint.faces.alignment import transform_points
 from idinpaint.faces.analyzer import head
 from idinpaint.faces.features import coverage, feature_regions

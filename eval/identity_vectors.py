@@ -16,11 +16,11 @@ from damage import Damage
 from methods import given_face_box
 from run_store import SAVE_EVERY, Features, read_features, write_features
 
-from idinpaint.compositing import coarse_fill
-from idinpaint.data import PhotoEntry, list_identity_folders, load_landmarks, read_split
+from idinpaint.data.photos import PhotoEntry, list_identity_folders, load_landmarks, read_split
 from idinpaint.faces.identity import IdentityEncoder
 from idinpaint.faces.quality import aligned_face, face_quality
-from idinpaint.verification import aligned_crop, visible_part
+from idinpaint.imaging.compositing import coarse_fill
+from idinpaint.judging.verification import aligned_crop, visible_part
 
 STEP, STEPS = 0.05, 12  # coverage bins from 0 to 60 % of the features, one a case in turn
 

@@ -15,8 +15,8 @@ from cases import MAX_REFERENCES, BenchmarkConfig, Item, read_rgb
 from PIL import Image
 
 import idinpaint
-from idinpaint.compositing import composite
-from idinpaint.encoders import write_atomic
+from idinpaint.imaging.compositing import composite
+from idinpaint.imaging.encoders import write_atomic
 from idinpaint.types import InputError
 
 TELEA_RADIUS = 3  # px
@@ -168,8 +168,8 @@ def generator_of(method: str) -> str | None:
 
 def generator_folder(method: str, config: BenchmarkConfig) -> Path | None:
     """Where the method's generator lies: named in the config, in the model's gan/, or a path; None without one."""
-    from idinpaint.bundle import resolve_model
-    from idinpaint.inpainters.gan import find_gan
+    from idinpaint.loading.bundle import resolve_model
+    from idinpaint.painting.gan import find_gan
 
     name = generator_of(method)
     own = parse_gans(config).get(name or "")
@@ -217,7 +217,7 @@ def _digest(paths: Iterable[Path]) -> str:
 
 def method_factory(config: BenchmarkConfig, predictions: Mapping[str, Path]) -> Callable[[str], Method]:
     """name -> Method; one model and each generator is loaded when a method first needs it."""
-    from idinpaint.inpainters.gan import load_gan
+    from idinpaint.painting.gan import load_gan
 
     @functools.cache
     def load_model() -> idinpaint.Restorer:

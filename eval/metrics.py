@@ -20,8 +20,8 @@ from PIL import Image
 from pixel_metrics import ms_ssim, psnr, seam_error, ssim
 from torch import Tensor, nn
 
+from idinpaint.models.weights import user_folder
 from idinpaint.types import InputError
-from idinpaint.weights import user_folder
 
 SFACE_FILE = "face_recognition_sface_2021dec.onnx"
 YUNET_FILE = "face_detection_yunet_2023mar.onnx"

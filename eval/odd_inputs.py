@@ -24,7 +24,7 @@ from cases import SPLITS, read_rgb
 from PIL import Image
 
 import idinpaint
-from idinpaint.data import list_identity_folders, read_split
+from idinpaint.data.photos import list_identity_folders, read_split
 from idinpaint.types import InputError
 
 COLUMNS = ("kind", "number", "outcome", "strategy", "rule", "verdict", "faces", "face_coverage", "notices", "seconds")

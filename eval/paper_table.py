@@ -16,7 +16,7 @@ from compare import Outcome, compare_runs, load_run
 from readme_results import Summary, read_summary
 from summary import ALL_BINS, heading
 
-from idinpaint.encoders import write_atomic
+from idinpaint.imaging.encoders import write_atomic
 from idinpaint.types import InputError
 
 # method of the run: (name in the paper, PSNR in dB, SSIM), as published for the PD-GAN face variant.

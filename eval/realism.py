@@ -33,9 +33,9 @@ from realism_sheet import write_sheets
 from run_store import Features, feature_file, read_features, read_rows, write_features
 
 import idinpaint
-from idinpaint.compositing import paste_crop
-from idinpaint.data import load_landmarks
-from idinpaint.encoders import write_atomic
+from idinpaint.data.photos import load_landmarks
+from idinpaint.imaging.compositing import paste_crop
+from idinpaint.imaging.encoders import write_atomic
 from idinpaint.types import InputError
 
 COLUMNS = ("arm", "case", "kind", "component", "window", "real", "person", "photo", "hole_ratio", "psnr_hole", "lpips")

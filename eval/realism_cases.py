@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from cases import MAX_REFERENCES, plan_photos, read_rgb
 
-from idinpaint.data import PhotoEntry
+from idinpaint.data.photos import PhotoEntry
 from idinpaint.faces.features import feature_regions
 from idinpaint.types import CROP_SIZE, InputError
 

@@ -13,8 +13,8 @@ from PIL import Image, ImageDraw
 from realism_cases import CORNER, KINDS, Case, plan_cases
 
 import idinpaint
-from idinpaint.data import load_landmarks
-from idinpaint.encoders import write_atomic
+from idinpaint.data.photos import load_landmarks
+from idinpaint.imaging.encoders import write_atomic
 from idinpaint.types import InputError
 
 FACES, CORNERS, PER_SHEET = 24, 8, 8

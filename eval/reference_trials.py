@@ -12,8 +12,8 @@ from estimates import estimate
 from run_store import Features
 
 from idinpaint.faces.quality import FaceQuality
-from idinpaint.references import Reference, combine
-from idinpaint.verification import evidence_terms
+from idinpaint.faces.references import Reference, combine
+from idinpaint.judging.verification import evidence_terms
 
 FALSE_ALARMS = 0.05
 SAME = same_person()
@@ -26,7 +26,7 @@ BOOTSTRAP = 1000
 @dataclass(frozen=True)
 class Trials:
     """N trials. person: whose damaged face; count: reference photos; wrong: they show somebody else; coverage: [N];
-    terms: evidence name -> [N], as `idinpaint.verification.evidence_terms` gives them."""
+    terms: evidence name -> [N], as `idinpaint.judging.verification.evidence_terms` gives them."""
 
     person: list[str]
     count: np.ndarray

@@ -29,7 +29,7 @@ from slices import slice_rows
 from summary import LOWER_IS_BETTER, METRICS, cell, column, heading
 
 from idinpaint.config import load_config
-from idinpaint.encoders import write_atomic
+from idinpaint.imaging.encoders import write_atomic
 from idinpaint.types import InputError
 
 LARGEST = 15 * 2**20  # bytes of the page

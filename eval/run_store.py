@@ -13,7 +13,7 @@ from zipfile import BadZipFile
 import numpy as np
 from slices import CASE_COLUMNS
 
-from idinpaint.encoders import write_atomic
+from idinpaint.imaging.encoders import write_atomic
 from idinpaint.types import InputError
 
 KEYS = ("method", "bin", "index", "person", "photo", "mask")

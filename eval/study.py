@@ -28,7 +28,7 @@ from methods import masked_photo, method_factory, parse_predictions
 from PIL import Image
 
 from idinpaint.config import load_config
-from idinpaint.encoders import write_atomic
+from idinpaint.imaging.encoders import write_atomic
 from idinpaint.types import InputError
 
 PAGE = Path(__file__).with_name("study_page.html")

@@ -22,11 +22,11 @@ from metrics import SFACE_FILE, find_weight, weight_folders
 from reference_trials import FALSE_ALARMS, Trials, draw_trials, fit_both, log_odds, outliers, photos_of, rates
 from run_store import Features
 
-from idinpaint.calibration import load_calibration
 from idinpaint.faces.identity import SFaceEncoder
+from idinpaint.judging.calibration import load_calibration
+from idinpaint.judging.verification import Verifier
+from idinpaint.models.weights import sha256_of
 from idinpaint.types import InputError
-from idinpaint.verification import Verifier
-from idinpaint.weights import sha256_of
 
 BANDS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.61)  # of coverage, in the table
 

@@ -30,8 +30,8 @@ import numpy as np
 import skimage.data
 from PIL import Image
 
-from idinpaint.cli import main as run
-from idinpaint.controller import load_controller
+from idinpaint.cli.command_line import main as run
+from idinpaint.judging.controller import load_controller
 
 MODES = {"png": ("1", "L", "LA", "P", "RGB", "RGBA"), "jpg": ("L", "RGB", "CMYK"), "tif": ("L", "RGB", "RGBA", "CMYK")}
 MODES |= {"webp": ("RGB", "RGBA"), "bmp": ("L", "RGB"), "gif": ("L", "P")}

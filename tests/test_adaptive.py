@@ -12,10 +12,10 @@ import pytest
 import skimage.data
 
 import idinpaint
-from idinpaint.controller import load_controller
 from idinpaint.faces.quality import FaceQuality
-from idinpaint.references import Reference, References
-from idinpaint.verify import SCHEMA_VERSION
+from idinpaint.faces.references import Reference, References
+from idinpaint.judging.controller import load_controller
+from idinpaint.report.reporting import SCHEMA_VERSION
 
 FACE_BOX = (170.0, 60.0, 110.0, 130.0)  # of the astronaut
 
@@ -83,7 +83,7 @@ def test_a_missing_strategy_falls_back(restorer, portrait, tmp_path):
 
 
 def test_the_report_follows_its_schema(restorer, portrait):
-    schema = json.loads((Path(idinpaint.__file__).parent / "report.schema.json").read_text())
+    schema = json.loads((Path(idinpaint.__file__).parent / "report" / "report.schema.json").read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
     assert schema["properties"]["schema_version"]["const"] == SCHEMA_VERSION
     validate = jsonschema.Draft202012Validator(schema).validate

@@ -151,7 +151,7 @@ def bundled() -> an.FaceAnalyzer:
     """The analyzer over the bundled landmark network."""
     from idinpaint.faces.landmarks import Landmarker
     from idinpaint.models.face_maps import FaceMaps
-    from idinpaint.weights import BUNDLED, WeightStore
+    from idinpaint.models.weights import BUNDLED, WeightStore
 
     if not (BUNDLED / "landmarks.safetensors").is_file():
         pytest.skip(f"no bundled landmark network in {BUNDLED}")

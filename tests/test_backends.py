@@ -13,14 +13,14 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from idinpaint import doctor, weights
-from idinpaint.bundle import load_judge
-from idinpaint.cli import main
+from idinpaint.cli import doctor, main
 from idinpaint.faces import identity
 from idinpaint.faces.identity import InsightFaceEncoder
 from idinpaint.faces.landmarks import FaceAlignmentLandmarker
+from idinpaint.loading.bundle import load_judge
+from idinpaint.models import weights
+from idinpaint.models.weights import FAN_FILE, SFACE_FILE, WeightStore, sha256_of
 from idinpaint.types import InputError
-from idinpaint.weights import FAN_FILE, SFACE_FILE, WeightStore, sha256_of
 
 
 def arcface_onnx(path: Path, dim: int = 512) -> Path:

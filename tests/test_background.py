@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from idinpaint import background
-from idinpaint.background import available, refine_background
-from idinpaint.compositing import coarse_fill
+from idinpaint.imaging import background
+from idinpaint.imaging.background import available, refine_background
+from idinpaint.imaging.compositing import coarse_fill
 
 needs_waves = pytest.mark.skipif(
     not available(), reason="this OpenCV lacks xphoto: pip install --force-reinstall opencv-contrib-python-headless"

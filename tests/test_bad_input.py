@@ -14,10 +14,10 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from idinpaint import encoders, photo
 from idinpaint.cli import main
+from idinpaint.imaging import encoders, photo
+from idinpaint.models.weights import BUNDLED
 from idinpaint.types import InputError
-from idinpaint.weights import BUNDLED
 
 FACE_BOX = "170,60,110,130"  # of the astronaut
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import skimage.data
 
-from idinpaint.believability import NO_TWIN, hidden_features, twin_likeness, window
-from idinpaint.compositing import coarse_fill
+from idinpaint.imaging.compositing import coarse_fill
+from idinpaint.judging.believability import NO_TWIN, hidden_features, twin_likeness, window
 
 PARTS = {"mouth": range(48, 60), "nose": range(27, 36), "left_eye": range(36, 42)}
 

@@ -14,7 +14,7 @@ sys.path.insert(0, str(REPO / "eval"))
 
 import calibration_fit as fit  # noqa: E402
 
-from idinpaint.calibration import SHIPPED, VERSION, load_calibration  # noqa: E402
+from idinpaint.judging.calibration import SHIPPED, VERSION, load_calibration  # noqa: E402
 from idinpaint.types import InputError  # noqa: E402
 
 THRESHOLD = 0.4
@@ -138,7 +138,7 @@ def test_a_file_that_is_no_calibration_is_refused(tmp_path):
 def test_the_shipped_one_was_made_with_the_shipped_encoder():
     if not SHIPPED.is_file():
         pytest.skip("no calibration ships; make one with eval/calibrate.py --install")
-    from idinpaint.weights import WeightStore
+    from idinpaint.models.weights import WeightStore
 
     shipped = load_calibration()
     digest = WeightStore().manifest["identity.safetensors"]["sha256"]

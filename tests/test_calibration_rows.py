@@ -16,11 +16,11 @@ import calibration_rows as rows_of  # noqa: E402
 from damage import Damage, whole_features  # noqa: E402
 from identity_vectors import weights_of  # noqa: E402
 
-from idinpaint.calibration import Calibration  # noqa: E402
-from idinpaint.data import read_split  # noqa: E402
+from idinpaint.data.photos import read_split  # noqa: E402
 from idinpaint.faces.features import coverage, face_coverage, feature_regions  # noqa: E402
+from idinpaint.judging.calibration import Calibration  # noqa: E402
+from idinpaint.judging.verification import VERDICTS  # noqa: E402
 from idinpaint.types import InputError  # noqa: E402
-from idinpaint.verification import VERDICTS  # noqa: E402
 
 THRESHOLD = 0.4
 POINTS = np.array(  # a plain face in an aligned crop: jaw, brows, nose, eyes, mouth

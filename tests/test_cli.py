@@ -16,12 +16,12 @@ import pytest
 from PIL import Image
 
 import idinpaint
-from idinpaint import doctor
-from idinpaint.cli import build_parser, main
-from idinpaint.compositing import coarse_fill, mark_hole
-from idinpaint.controller import decide
+from idinpaint.cli import doctor, main
+from idinpaint.cli.parser import build_parser
+from idinpaint.imaging.compositing import coarse_fill, mark_hole
+from idinpaint.judging.controller import decide
+from idinpaint.report.reporting import build_report, face_report, versions
 from idinpaint.types import Candidate, FaceAnalysis, InputError, Restoration
-from idinpaint.verify import build_report, face_report, versions
 
 HOLE = np.zeros((60, 80), bool)
 HOLE[10:30, 20:50] = True

@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from idinpaint.inpainters.colorize import tonal_fill
+from idinpaint.painting.colorize import tonal_fill
 
 
 @settings(max_examples=15, deadline=None)

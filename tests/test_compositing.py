@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from idinpaint import compositing
-from idinpaint.compositing import coarse_fill, composite, harmonize, hole_boxes, mark_hole, paste_crop
+from idinpaint.imaging import compositing
+from idinpaint.imaging.compositing import coarse_fill, composite, harmonize, hole_boxes, mark_hole, paste_crop
 
 CROP = np.random.default_rng(7).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 

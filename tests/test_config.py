@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from idinpaint.config import load_config
-from idinpaint.controller import load_controller
+from idinpaint.judging.controller import load_controller
 from idinpaint.types import InputError
 
 

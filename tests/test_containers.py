@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from idinpaint.cli import main
-from idinpaint.containers import LONGEST_SIDE, check_fits, resolution
-from idinpaint.photo import load_photo, save_photo
+from idinpaint.imaging.containers import LONGEST_SIDE, check_fits, resolution
+from idinpaint.imaging.photo import load_photo, save_photo
 from idinpaint.types import InputError
 
 GREY = np.full((60, 80, 3), 90, np.uint8)
@@ -35,7 +35,7 @@ def test_broken_exif_costs_neither_photo_nor_mask(tmp_path, kind, suffix, role):
     options = {"quality": 95} if suffix == "jpg" else {"lossless": True} if suffix == "webp" else {}
     image.save(path, exif=BROKEN_EXIF[kind], **options)
     if role == "mask":
-        from idinpaint.mask_io import load_mask
+        from idinpaint.imaging.mask_io import load_mask
 
         assert (load_mask(path, (80, 60))[0] == HOLE).mean() > 0.95
         return
@@ -152,7 +152,7 @@ def test_long_names_and_link_loops_are_one_line(tmp_path, capsys, option, kind):
 @pytest.mark.parametrize("option", ["--report", "--report-html"])
 @pytest.mark.parametrize("victim", ["cert.pem", "key.pem", "weights/sface.onnx"])
 def test_keys_and_weights_are_not_written_over(tmp_path, capsys, monkeypatch, option, victim):
-    from idinpaint import batch
+    from idinpaint.cli import batch
 
     monkeypatch.setattr(batch, "find_credentials", lambda *_: None)
     monkeypatch.setenv("IDINPAINT_WEIGHTS", str(tmp_path / "weights"))

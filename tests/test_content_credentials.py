@@ -13,7 +13,7 @@ import skimage.data
 from PIL import Image
 
 from idinpaint.cli import main
-from idinpaint.content_credentials import LABEL, Credentials, find_credentials, manifest
+from idinpaint.report.content_credentials import LABEL, Credentials, find_credentials, manifest
 from idinpaint.types import InputError
 
 FACTS = {

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from idinpaint.calibration import load_calibration
-from idinpaint.controller import LADDER, RUNGS, ControllerConfig, decide, load_controller
+from idinpaint.judging.calibration import load_calibration
+from idinpaint.judging.controller import LADDER, RUNGS, ControllerConfig, decide, load_controller
 from idinpaint.types import InputError
 
 WITHOUT_GAN = ("telea", "diffusion", "colorize", "abstain")
@@ -159,7 +159,7 @@ def test_the_shipped_file_is_the_defaults_with_all_keys():
     from idinpaint.faces.features import FEATURE_WEIGHTS
 
     assert loaded.weights == FEATURE_WEIGHTS
-    repository = LADDER.parents[2] / "configs" / "controller.yaml"
+    repository = LADDER.parents[3] / "configs" / "controller.yaml"
     assert repository.read_text() == LADDER.read_text()
 
 

@@ -12,10 +12,10 @@ from PIL import Image, ImageDraw
 from skimage.data import astronaut
 
 from idinpaint.cli import main
-from idinpaint.damage_finder import STRIDE, TILE, load_finder, spots, tile_starts
-from idinpaint.damaged_prints import damaged_print
-from idinpaint.lazy_models import Models
-from idinpaint.synthetic_damage import SHAPES
+from idinpaint.cli.lazy_models import Models
+from idinpaint.damage.finder import STRIDE, TILE, load_finder, spots, tile_starts
+from idinpaint.damage.prints import damaged_print
+from idinpaint.damage.synthetic import SHAPES
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_tiles_cover_a_side_and_overlap():
 def test_a_photo_in_tiles_is_found_as_in_one_piece(finder, monkeypatch):
     damaged, _ = scratched(astronaut())
     whole = finder.likelihood(damaged).astype(int)
-    monkeypatch.setattr("idinpaint.damage_finder.TILE", 256)
+    monkeypatch.setattr("idinpaint.damage.finder.TILE", 256)
     assert np.mean(np.abs(finder.likelihood(damaged) - whole) > 25) < 0.01
 
 
@@ -102,7 +102,7 @@ def test_detect_writes_a_mask_of_the_photos_size(tmp_path, capsys, mode):
     damaged, mask = scratched(astronaut())
     path, out = tmp_path / "p.png", tmp_path / "m.png"
     if mode == "16":
-        from idinpaint.encoders import write_png16
+        from idinpaint.imaging.encoders import write_png16
 
         with open(path, "wb") as file:
             write_png16(file, damaged.astype(np.uint16) * 257, None, None)
@@ -152,7 +152,7 @@ def test_mask_auto_without_damage_gives_the_photo_unchanged(tmp_path, capsys):
     assert b"xmpmeta" not in (tmp_path / "o.png").read_bytes()  # nothing was done that it would have to say
     assert not np.asarray(Image.open(tmp_path / "o_mask_auto.png")).any()
     report = json.loads((tmp_path / "r.json").read_text())
-    schema = Path(main.__code__.co_filename).with_name("report.schema.json")
+    schema = Path(main.__code__.co_filename).parents[1] / "report" / "report.schema.json"
     jsonschema.validate(report, json.loads(schema.read_text()))
     assert main(["analyze", str(tmp_path / "p.png"), "--mask", "auto"]) == 0
     assert main(["restore", str(tmp_path / "p.png"), "--invert-mask", *words]) == 2

@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from test_cli import StandIn
 
 from idinpaint.cli import main
-from idinpaint.encoders import write_png16, write_tiff
+from idinpaint.imaging.encoders import write_png16, write_tiff
 
 SEEDS, BATCH = int(os.environ.get("IDINPAINT_FUZZ", 300)), 25
 SECRET = b"what lay under the mask" * 50  # longer than any text that is kept, as a picture is

@@ -7,8 +7,7 @@ import math
 import pytest
 import torch
 
-from idinpaint.losses import heatmap_loss, skin_l1
-from idinpaint.losses_gan import (
+from idinpaint.losses.gan import (
     VGGFeatures,
     feature_l1,
     feature_matching,
@@ -20,6 +19,7 @@ from idinpaint.losses_gan import (
     style_loss,
     total_variation,
 )
+from idinpaint.losses.pictures import heatmap_loss, skin_l1
 from idinpaint.types import InputError
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import skimage.data
 
-from idinpaint.believability import Believability
-from idinpaint.iris import iris_disc, like_twin
-from idinpaint.painting import OTHERS, Painter
-from idinpaint.references import combine
+from idinpaint.faces.references import combine
+from idinpaint.judging.believability import Believability
+from idinpaint.painting.iris import iris_disc, like_twin
+from idinpaint.painting.painter import OTHERS, Painter
 from idinpaint.types import Decision
 
 

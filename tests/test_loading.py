@@ -9,11 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from idinpaint.bundle import HUB_ID, load_bundle, load_faces, load_pipeline, resolve_model
-from idinpaint.inpainters.gan import load_gan
-from idinpaint.tensors import to_uint8
+from idinpaint.loading.bundle import HUB_ID, load_bundle, load_faces, load_pipeline, resolve_model
+from idinpaint.models.tensors import to_uint8
+from idinpaint.models.weights import BUNDLED, WeightStore, hashes, sha256_of
+from idinpaint.painting.gan import load_gan
 from idinpaint.types import InputError
-from idinpaint.weights import BUNDLED, WeightStore, hashes, sha256_of
 
 
 @pytest.fixture

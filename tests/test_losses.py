@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from idinpaint.losses import heatmap_cross_entropy, hole_l1, identity_loss, min_snr_weight
+from idinpaint.losses.pictures import heatmap_cross_entropy, hole_l1, identity_loss, min_snr_weight
 
 
 def test_hole_l1_by_hand():

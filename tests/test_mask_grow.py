@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from skimage import data
 
-from idinpaint.mask_grow import fit_mask, grow_mask, measured_rim
+from idinpaint.imaging.mask_grow import fit_mask, grow_mask, measured_rim
 from idinpaint.types import InputError
 
 PHOTO = data.astronaut()

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from idinpaint.encoders import write_png16
-from idinpaint.mask_io import load_mask
+from idinpaint.imaging.encoders import write_png16
+from idinpaint.imaging.mask_io import load_mask
 from idinpaint.types import InputError
 
 SIZE = (40, 30)

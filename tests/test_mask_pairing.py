@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
-from idinpaint.jobs import plan_folder, plan_single
+from idinpaint.cli.jobs import plan_folder, plan_single
 from idinpaint.types import InputError
 
 

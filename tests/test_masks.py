@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from idinpaint.masks import augment, blocks, feature_block, hole_ratio, random_mask, scratches, strokes
+from idinpaint.imaging.masks import augment, blocks, feature_block, hole_ratio, random_mask, scratches, strokes
 
 
 @settings(max_examples=30, deadline=None)

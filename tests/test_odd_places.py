@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from idinpaint.controller import load_controller
-from idinpaint.encoders import write_atomic
-from idinpaint.jobs import plan_folder
+from idinpaint.cli.jobs import plan_folder
+from idinpaint.imaging.encoders import write_atomic
+from idinpaint.judging.controller import load_controller
+from idinpaint.models.weights import user_folder
 from idinpaint.types import InputError
-from idinpaint.weights import user_folder
 
 SRC = Path(__file__).parents[1] / "src"
 
@@ -111,6 +111,6 @@ def test_a_folder_that_may_not_be_entered_is_one_line(tmp_path, as_nobody, role)
 
 
 def test_a_home_that_may_not_be_read_has_no_optional_weights(tmp_path, as_nobody):
-    code = "from idinpaint.batch import always_read; from idinpaint.weights import *; always_read()"
+    code = "from idinpaint.cli.batch import always_read; from idinpaint.models.weights import *; always_read()"
     done = as_nobody(["-c", f"{code}; print(WeightStore().find(SFACE_FILE))"], HOME=str(tmp_path), IDINPAINT_WEIGHTS="")
     assert (done.stdout, done.returncode) == ("None\n", 0), done.stderr

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from idinpaint.photo import load_photo, save_photo
+from idinpaint.imaging.photo import load_photo, save_photo
 from idinpaint.types import InputError
 
 tifffile = pytest.importorskip("tifffile")

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from idinpaint import weights
 from idinpaint.cli import main
-from idinpaint.encoders import photo_tags, write_atomic
-from idinpaint.jobs import plan_folder
-from idinpaint.photo import open_image
+from idinpaint.cli.jobs import plan_folder
+from idinpaint.imaging.encoders import photo_tags, write_atomic
+from idinpaint.imaging.photo import open_image
+from idinpaint.models import weights
 from idinpaint.types import InputError
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from idinpaint.data.packed import PackedFaces
 from idinpaint.models.pconv import PConvPrior
 from idinpaint.models.references import (
     MIRROR_68,
@@ -19,7 +20,6 @@ from idinpaint.models.references import (
     own_mirror,
     reference_input,
 )
-from idinpaint.packed import PackedFaces
 from idinpaint.types import InputError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from idinpaint import encoders
-from idinpaint.photo import check_output, load_photo, save_photo
+from idinpaint.imaging import encoders
+from idinpaint.imaging.photo import check_output, load_photo, save_photo
 from idinpaint.types import InputError
 
 RNG = np.random.default_rng(5)

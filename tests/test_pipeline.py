@@ -18,8 +18,8 @@ from diffusers import (
 )
 from PIL import Image
 
-from idinpaint.diffusion_pipeline import IdentityInpaintPipeline
 from idinpaint.models.autoencoder import FaceAutoencoder
+from idinpaint.models.diffusion_pipeline import IdentityInpaintPipeline
 from idinpaint.models.id_tokens import IdentityTokens
 from idinpaint.models.pconv import PConvPrior
 
@@ -292,7 +292,7 @@ def in_hub_cache(source: Path, cache: Path, name: str) -> None:
 def test_a_hub_id_of_either_base(tmp_path):
     from tiny_sd import save_tiny_sd
 
-    from idinpaint.sd_pipeline import IdentitySDInpaintPipeline
+    from idinpaint.models.sd_pipeline import IdentitySDInpaintPipeline
 
     pipeline = tiny_pipeline()
     pipeline.save_pretrained(tmp_path / "own")

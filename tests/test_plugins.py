@@ -13,8 +13,8 @@ import torch
 from idinpaint import Restorer
 from idinpaint.faces.identity import BundledEncoder, InsightFaceEncoder, hide
 from idinpaint.models.id_encoder import IdentityNet
+from idinpaint.models.weights import BUNDLED, WeightStore
 from idinpaint.types import InputError
-from idinpaint.weights import BUNDLED, WeightStore
 
 
 def faces(count: int = 3) -> list[np.ndarray]:

@@ -20,19 +20,19 @@ from tiny_sd import save_tiny_sd
 
 from idinpaint import Restorer
 from idinpaint.cli import main
-from idinpaint.devices import devices_here, pick_device, pick_dtype
 from idinpaint.faces.identity import BundledEncoder
 from idinpaint.faces.landmarks import Landmarker
 from idinpaint.faces.parsing import FaceParser
-from idinpaint.inpainters.gan import GanInpainter
 from idinpaint.models.conditioning import stage_one
+from idinpaint.models.devices import devices_here, pick_device, pick_dtype
 from idinpaint.models.encdec import EncoderDecoder
 from idinpaint.models.face_maps import FaceMaps
 from idinpaint.models.id_encoder import IdentityNet
 from idinpaint.models.lafin import LaFInGenerator
 from idinpaint.models.pconv import PConvPrior
 from idinpaint.models.pdgan import PDGANGenerator
-from idinpaint.sd_pipeline import IdentitySDInpaintPipeline
+from idinpaint.models.sd_pipeline import IdentitySDInpaintPipeline
+from idinpaint.painting.gan import GanInpainter
 from idinpaint.types import InputError
 
 HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}

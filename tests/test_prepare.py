@@ -16,16 +16,16 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from idinpaint.bundle import load_faces
 from idinpaint.cli import main
-from idinpaint.data import load_photos, load_training_masks, training_photos
+from idinpaint.data.photos import load_photos, load_training_masks, training_photos
+from idinpaint.data.prepare_faces import Drop, Face, FaceReader, reflected_crop
+from idinpaint.data.prepare_sources import PhotoSource, Source
+from idinpaint.data.prepared import PreparedFaces
 from idinpaint.faces.alignment import warp_to_crop
-from idinpaint.folder_lock import locked
-from idinpaint.prepare_faces import Drop, Face, FaceReader, reflected_crop
-from idinpaint.prepare_sources import PhotoSource, Source
-from idinpaint.prepared import PreparedFaces
+from idinpaint.imaging.folder_lock import locked
+from idinpaint.loading.bundle import load_faces
+from idinpaint.models.weights import WeightStore
 from idinpaint.types import InputError
-from idinpaint.weights import WeightStore
 
 SRC = Path(__file__).parents[1] / "src"
 OPTIONS = ["--workers", "1", "--shard-size", "2"]

@@ -9,7 +9,7 @@ import skimage.data
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from idinpaint.ranking import TIE
+from idinpaint.judging.ranking import TIE
 
 ROUNDS = settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 FACE_BOX = (170.0, 60.0, 110.0, 130.0)  # of the astronaut

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from idinpaint.believability import Believability
-from idinpaint.ranking import TIE, disagreement, disagreement_picture, rank, seam_ratio
+from idinpaint.judging.believability import Believability
+from idinpaint.judging.ranking import TIE, disagreement, disagreement_picture, rank, seam_ratio
 from idinpaint.types import Candidate
 
 MASK = np.zeros((64, 64), bool)

@@ -22,7 +22,7 @@ import realism_scores  # noqa: E402
 import realism_sheet  # noqa: E402
 import study  # noqa: E402
 
-from idinpaint.data import load_landmarks  # noqa: E402
+from idinpaint.data.photos import load_landmarks  # noqa: E402
 from idinpaint.faces.alignment import MP468_TO_IBUG68  # noqa: E402
 from idinpaint.faces.features import feature_regions  # noqa: E402
 

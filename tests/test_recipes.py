@@ -136,7 +136,7 @@ def test_what_prepare_wrote_trains_every_system(world, prepared, name, monkeypat
 
 
 def test_prepared_people_are_kept_apart(world, prepared):
-    from idinpaint.data import training_photos, validation_photos, with_labels, with_landmarks
+    from idinpaint.data.photos import training_photos, validation_photos, with_labels, with_landmarks
 
     train, held = training_photos(prepared, "none"), validation_photos(prepared, "none")
     assert {e.person.split("/")[1] for e in held} == set(PEOPLE[:2]) and len(held) == 6 and len(train) == 9
@@ -150,7 +150,7 @@ def test_prepared_people_are_kept_apart(world, prepared):
 def test_data_prepared_without_labels_says_so_and_still_serves_the_rest(prepared, tmp_path):
     import pyarrow.parquet as pq
 
-    from idinpaint.data import training_photos, with_labels, with_landmarks
+    from idinpaint.data.photos import training_photos, with_labels, with_landmarks
 
     old = tmp_path / "old"
     shutil.copytree(prepared, old, ignore=shutil.ignore_patterns(".cache"))
@@ -166,7 +166,7 @@ def test_data_prepared_without_labels_says_so_and_still_serves_the_rest(prepared
 
 
 def test_annotated_parts_become_labels(world, tmp_path):
-    from idinpaint.data import training_photos, with_labels
+    from idinpaint.data.photos import training_photos, with_labels
     from idinpaint.faces.parsing import PARSING_CLASSES
 
     assert main(["prepare", str(world["raw"] / "CelebAMask-HQ"), str(tmp_path / "out"), "--workers", "1"]) == 0

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from idinpaint.faces.quality import FaceQuality
-from idinpaint.references import Reference, combine, fuse
+from idinpaint.faces.references import Reference, combine, fuse
 
 
 def reference(embed, name="a.jpg", weight=1.0, remarks=()) -> Reference:

@@ -17,7 +17,7 @@ import yaml
 from test_engine import COMMON, REPO, here, load_file
 
 from checkpoints import Checkpoints, clear_leftovers  # isort: skip  test_engine puts training/ on the path
-from idinpaint.folder_lock import locked
+from idinpaint.imaging.folder_lock import locked
 from idinpaint.types import InputError
 
 LAUNCHER = ("-m", "accelerate.commands.launch", "-q", "--cpu")

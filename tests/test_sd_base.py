@@ -12,12 +12,12 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionInpaintPipeline, UNet2DConditionModel
 from tiny_sd import SD15_UNET, save_tiny_sd, tiny_unet
 
-from idinpaint.bundle import load_pipeline
-from idinpaint.diffusion_pipeline import IdentityInpaintPipeline
-from idinpaint.inpainters.base import FillRequest
-from idinpaint.inpainters.diffusion import DiffusionInpainter
+from idinpaint.loading.bundle import load_pipeline
+from idinpaint.models.diffusion_pipeline import IdentityInpaintPipeline
 from idinpaint.models.sd_base import IdentityUNet, widen_conv
-from idinpaint.sd_pipeline import IdentitySDInpaintPipeline
+from idinpaint.models.sd_pipeline import IdentitySDInpaintPipeline
+from idinpaint.painting.base import FillRequest
+from idinpaint.painting.diffusion import DiffusionInpainter
 from idinpaint.types import FaceAnalysis, InputError
 
 STEPS = torch.tensor([5, 500])

@@ -14,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_sd import save_tiny_sd
 
-from idinpaint.losses import relative_heatmap_loss, skin_l1
-from idinpaint.losses_diffusion import (
+from idinpaint.losses.diffusion import (
     latent_weight,
     low_noise,
     pred_original_sample,
     prediction_target,
     weighted_mse,
 )
+from idinpaint.losses.pictures import relative_heatmap_loss, skin_l1
 
 REPO = Path(__file__).parents[1]
 
@@ -108,8 +108,8 @@ def test_lora_training_writes_a_pipeline_and_the_small_files(shared, tmp_path):
     """The recipe as it is started, from a Stable Diffusion folder to one that `restore --model` takes."""
     from test_training import small_data
 
-    from idinpaint.diffusion_pipeline import IdentityInpaintPipeline
-    from idinpaint.sd_pipeline import IdentitySDInpaintPipeline
+    from idinpaint.models.diffusion_pipeline import IdentityInpaintPipeline
+    from idinpaint.models.sd_pipeline import IdentitySDInpaintPipeline
 
     data = small_data(shared, tmp_path) / "data"
     base, run = save_tiny_sd(tmp_path / "sd"), tmp_path / "run"

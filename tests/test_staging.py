@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from idinpaint import sidecar
-from idinpaint.cli import main
-from idinpaint.compositing import nearest_known
+from idinpaint.cli import main, sidecar
 from idinpaint.exits import TERMINATED
-from idinpaint.photo import load_photo, save_photo
-from idinpaint.staging import Staging, staging
+from idinpaint.imaging.compositing import nearest_known
+from idinpaint.imaging.photo import load_photo, save_photo
+from idinpaint.imaging.staging import Staging, staging
 from idinpaint.types import InputError
 
 HOLE = np.zeros((60, 80), bool)
@@ -97,7 +96,8 @@ def test_places_are_not_shared_by_two_runs(tmp_path):
 WAITING = """
 import sys, time
 from pathlib import Path
-from idinpaint import cli, staging
+from idinpaint.cli import command_line as cli
+from idinpaint.imaging import staging
 def work(args):
     with staging.staging() as staged:
         staged.place(Path(sys.argv[1]) / "new" / "o.png").write_bytes(b"half")
@@ -131,7 +131,7 @@ def test_alpha_under_the_mask_does_not_leak(tmp_path, mode, suffix):
         alpha = np.where(HOLE, rng.integers(0, 256, (60, 80)), base).astype(np.uint8)
         source = tmp_path / f"{number}.png"
         if mode == "RGBA 16":
-            from idinpaint.encoders import write_png16
+            from idinpaint.imaging.encoders import write_png16
 
             with open(source, "wb") as file:
                 write_png16(file, np.dstack([colours, alpha]).astype(np.uint16) * 257, None, None)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import skimage.data
 
-from idinpaint.swallowed import abstained, swallowing_part
+from idinpaint.faces.swallowed import abstained, swallowing_part
 from idinpaint.types import Decision
 
 NOBODY = SimpleNamespace(locate=lambda photo: [])

@@ -15,7 +15,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from idinpaint.data import list_identity_folders, load_training_masks, read_split, training_photos
+from idinpaint.data.photos import list_identity_folders, load_training_masks, read_split, training_photos
 
 REPO = Path(__file__).parents[1]
 SPLITS = REPO / "configs" / "splits"

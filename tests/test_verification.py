@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import skimage.data
 
-from idinpaint.believability import Believability
-from idinpaint.calibration import Calibration
-from idinpaint.controller import ControllerConfig, twin_share
-from idinpaint.references import combine
+from idinpaint.faces.references import combine
+from idinpaint.judging.believability import Believability
+from idinpaint.judging.calibration import Calibration
+from idinpaint.judging.controller import ControllerConfig, twin_share
+from idinpaint.judging.verification import Verifier, near_threshold, overall_verdict, withhold
 from idinpaint.types import Decision
-from idinpaint.verification import Verifier, near_threshold, overall_verdict, withhold
 
 NONE = combine([], 0.35)
 MASK = np.zeros((512, 512), bool)

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from idinpaint import verify
+from idinpaint.faces import likeness
+from idinpaint.report import reporting as verify
 from idinpaint.types import Candidate, Decision, FaceAnalysis
 
 
@@ -30,27 +31,27 @@ def face(id_embed: np.ndarray | None) -> FaceAnalysis:
 
 def test_similarity() -> None:
     a = np.array([3.0, 4.0])
-    assert verify.similarity(a, a * 7) == pytest.approx(1)
-    assert verify.similarity(a, -a) == pytest.approx(-1)
-    assert verify.best_reference(a, [a, a]) == pytest.approx(1)
+    assert likeness.similarity(a, a * 7) == pytest.approx(1)
+    assert likeness.similarity(a, -a) == pytest.approx(-1)
+    assert likeness.best_reference(a, [a, a]) == pytest.approx(1)
     for b in (np.zeros(2), np.array([np.nan, 1]), np.ones(3), np.ones((1, 2))):
         with pytest.raises(ValueError, match="similarity"):
-            verify.similarity(a, b)
+            likeness.similarity(a, b)
     with pytest.raises(ValueError, match="no reference"):
-        verify.best_reference(a, [])
+        likeness.best_reference(a, [])
 
 
 @pytest.mark.parametrize(
     ("value", "name"), [(0.9, "same"), (0.36, "same"), (0.3, "uncertain"), (0.26, "uncertain"), (0.24, "different")]
 )
 def test_verdicts(value: float, name: str) -> None:
-    verdict = verify.verdict_for(value, 0.3)
+    verdict = likeness.verdict_for(value, 0.3)
     assert verdict.verdict == name and verdict.same == (name == "same") and "0.30" in verdict.text
 
 
 def test_verdict_refuses_nan() -> None:
     with pytest.raises(ValueError, match="nan"):
-        verify.verdict_for(float("nan"), 0.3)
+        likeness.verdict_for(float("nan"), 0.3)
 
 
 def test_report_is_json() -> None:

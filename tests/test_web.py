@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from idinpaint.cli import build_parser, main
+from idinpaint.cli import main
+from idinpaint.cli.parser import build_parser
 from idinpaint.types import InputError
 from idinpaint.web.serve import check_port
 

@@ -20,7 +20,7 @@ def test_upload_brush_restore_pick_and_download(tmp_path, restorer, monkeypatch)
     from skimage.data import astronaut
     from test_web import free_port
 
-    from idinpaint.cli import build_parser
+    from idinpaint.cli.parser import build_parser
     from idinpaint.web import desk
     from idinpaint.web.serve import start
 

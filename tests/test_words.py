@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import skimage.data
 
-from idinpaint.groups import face_place, share_out
-from idinpaint.references import combine
+from idinpaint.faces.references import combine
+from idinpaint.judging.groups import face_place, share_out
+from idinpaint.judging.verification import near_threshold, withhold
+from idinpaint.report.reporting import build_report, face_report, headline, next_step, summary_lines
 from idinpaint.types import Candidate
-from idinpaint.verification import near_threshold, withhold
-from idinpaint.verify import build_report, face_report, headline, next_step, summary_lines
 
 HOLE = np.zeros((512, 512), bool)
 HOLE[100:125, 195:222] = True

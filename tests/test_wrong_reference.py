@@ -16,10 +16,10 @@ import reference_trials as trials_of  # noqa: E402
 import wrong_reference  # noqa: E402
 from identity_vectors import measure  # noqa: E402
 
-from idinpaint.calibration import Calibration  # noqa: E402
-from idinpaint.references import combine  # noqa: E402
+from idinpaint.faces.references import combine  # noqa: E402
+from idinpaint.judging.calibration import Calibration  # noqa: E402
+from idinpaint.judging.verification import Verifier, evidence_terms, wrong_person  # noqa: E402
 from idinpaint.types import Decision  # noqa: E402
-from idinpaint.verification import Verifier, evidence_terms, wrong_person  # noqa: E402
 
 MASK = np.zeros((512, 512), bool)
 MASK[100:125, 195:222] = True

@@ -10,10 +10,10 @@ import skimage.data
 import torch
 from PIL import Image
 
-from idinpaint.bundle import load_faces
 from idinpaint.faces.alignment import MP468_TO_IBUG68
+from idinpaint.loading.bundle import load_faces
 from idinpaint.models.teachers import MobileFaceNet
-from idinpaint.weights import WeightStore
+from idinpaint.models.weights import WeightStore
 
 PEOPLE = ("7218", "7221", "ann", "bob", "eve")  # the first two are validation people of configs/splits
 VGG16 = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)  # convolutions of `features`

@@ -20,9 +20,9 @@ from engine import Batch, Draw, LoopConfig, Terms, main_process, run_script, sav
 from run_log import picture_grid  # noqa: E402
 from sampling import standard_normal  # noqa: E402
 
-from idinpaint.losses import hole_l1  # noqa: E402
-from idinpaint.masks import random_mask  # noqa: E402
-from idinpaint.tensors import to_tensor  # noqa: E402
+from idinpaint.imaging.masks import random_mask  # noqa: E402
+from idinpaint.losses.pictures import hole_l1  # noqa: E402
+from idinpaint.models.tensors import to_tensor  # noqa: E402
 
 
 @dataclass

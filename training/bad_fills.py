@@ -8,9 +8,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from idinpaint.compositing import coarse_fill, harmonize
-from idinpaint.data import load_photos
+from idinpaint.data.photos import load_photos
 from idinpaint.faces.alignment import umeyama
+from idinpaint.imaging.compositing import coarse_fill, harmonize
 
 KINDS = ("telea", "blur", "mean", "smear", "coarse", "grain", "shifted", "doubled", "half", "wrong")
 

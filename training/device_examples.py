@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from hidden_masks import choose_component, component_centres, draw_holes, rim_centres
 from identity_terms import load_frozen
 
+from idinpaint.data.packed import PackedFaces
 from idinpaint.faces.alignment import ARCFACE_POINTS5
-from idinpaint.masks import random_mask
+from idinpaint.imaging.masks import random_mask
 from idinpaint.models.face_maps import FaceMaps, expected_points
 from idinpaint.models.id_encoder import IdentityNet
 from idinpaint.models.references import (
@@ -28,8 +29,7 @@ from idinpaint.models.references import (
     reference_input,
     warp,
 )
-from idinpaint.packed import PackedFaces
-from idinpaint.tensors import constant
+from idinpaint.models.tensors import constant
 
 
 @dataclass

@@ -18,7 +18,7 @@ from recipes import check_start, load_phases, note_result
 from sampling import Draw
 from trainer import Batch, LossFunction, Terms, Trainer
 
-from idinpaint.folder_lock import locked
+from idinpaint.imaging.folder_lock import locked
 from idinpaint.types import InputError
 
 __all__ = ["Batch", "Draw", "LoopConfig", "Terms", "save_weights"]  # with what is defined below

@@ -17,14 +17,14 @@ from run_log import progress
 from sampling import MEASURE, POOL, stream
 from train_prior import jitter
 
-from idinpaint.data import PhotoEntry, load_training_masks
+from idinpaint.data.photos import PhotoEntry, load_training_masks
 from idinpaint.faces.parsing import PARSING_CLASSES
-from idinpaint.masks import feature_block, random_mask
+from idinpaint.imaging.masks import feature_block, random_mask
 from idinpaint.models.autoencoder import FaceAutoencoder
 from idinpaint.models.conditioning import build_conditions, stage_one
 from idinpaint.models.face_maps import FaceMaps, expected_points
 from idinpaint.models.id_encoder import IdentityNet
-from idinpaint.tensors import to_tensor
+from idinpaint.models.tensors import to_tensor
 
 if TYPE_CHECKING:
     from train_diffusion import DiffusionConfig

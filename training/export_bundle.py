@@ -21,7 +21,7 @@ from idinpaint.models.damage_net import DamageNet
 from idinpaint.models.face_maps import FaceMaps
 from idinpaint.models.gan import SYSTEMS
 from idinpaint.models.id_encoder import IdentityNet
-from idinpaint.weights import BUNDLED, sha256_of
+from idinpaint.models.weights import BUNDLED, sha256_of
 
 OUTPUTS = {"landmarks": 68, "parsing": 10}
 

@@ -16,9 +16,9 @@ import torch
 from export_bundle import write_manifest
 from painter_stages import PRIOR_SHARE, DiffusionStage, GanStage, PriorStage
 
-from idinpaint.diffusion_pipeline import IdentityInpaintPipeline
+from idinpaint.models.diffusion_pipeline import IdentityInpaintPipeline
+from idinpaint.models.weights import BUNDLED
 from idinpaint.types import InputError
-from idinpaint.weights import BUNDLED
 
 
 def make_pipeline(folders: list[Path]) -> IdentityInpaintPipeline:

@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from identity_terms import align_faces, load_frozen
 from run_log import progress
 
-from idinpaint.data import PhotoEntry
+from idinpaint.data.photos import PhotoEntry
 from idinpaint.faces.parsing import PARSING_CLASSES, upsample
 from idinpaint.models.face_maps import FaceMaps, expected_points
 from idinpaint.models.id_encoder import IdentityNet
-from idinpaint.tensors import to_tensor
+from idinpaint.models.tensors import to_tensor
 
 # Parts of CelebAMask-HQ's `skin` region as the losses mean it: the face without brows, eyes and mouth.
 SKIN = tuple(PARSING_CLASSES.index(name) for name in ("skin", "nose"))

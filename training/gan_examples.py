@@ -20,13 +20,13 @@ from places import BUNDLE
 from sampling import MEASURE, POOL, stream
 from train_prior import jitter
 
-from idinpaint.bundle import load_pipeline
-from idinpaint.data import load_photos, load_training_masks, training_photos, validation_photos
-from idinpaint.masks import random_mask
+from idinpaint.data.photos import load_photos, load_training_masks, training_photos, validation_photos
+from idinpaint.imaging.masks import random_mask
+from idinpaint.loading.bundle import load_pipeline
 from idinpaint.models.face_maps import FaceMaps, expected_points
 from idinpaint.models.gan import SYSTEMS, needs_landmarks, needs_prior
 from idinpaint.models.lafin import landmark_map
-from idinpaint.tensors import draw_heatmaps, to_tensor, to_uint8
+from idinpaint.models.tensors import draw_heatmaps, to_tensor, to_uint8
 from idinpaint.types import InputError
 
 Z_DIM = 128

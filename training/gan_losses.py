@@ -8,8 +8,7 @@ from gan_examples import GanConfig, windows
 from identity_terms import IdentityTerm, load_frozen
 from torch import nn
 
-from idinpaint.losses import AlexFeatures, heatmap_loss, hole_l1, perceptual_loss, skin_l1
-from idinpaint.losses_gan import (
+from idinpaint.losses.gan import (
     Scores,
     VGGFeatures,
     feature_l1,
@@ -22,6 +21,7 @@ from idinpaint.losses_gan import (
     style_loss,
     total_variation,
 )
+from idinpaint.losses.pictures import AlexFeatures, heatmap_loss, hole_l1, perceptual_loss, skin_l1
 from idinpaint.models.face_maps import FaceMaps
 
 

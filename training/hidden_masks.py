@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from idinpaint.tensors import constant
+from idinpaint.models.tensors import constant
 
 # Landmarks (iBUG-68) of what a hole hides, and how often: an eye with or without its brow, both eyes, nose, mouth ...
 GROUPS: tuple[tuple[tuple[int, ...], float], ...] = (

@@ -12,12 +12,12 @@ from safetensors.torch import load_file
 from torch import nn
 
 from idinpaint.faces.alignment import arcface_matrix
-from idinpaint.losses import identity_loss
+from idinpaint.losses.pictures import identity_loss
 from idinpaint.models.face_maps import FaceMaps, expected_points
 from idinpaint.models.id_encoder import IdentityNet
 from idinpaint.models.pconv import PConvPrior
 from idinpaint.models.teachers import load_mobilefacenet
-from idinpaint.tensors import constant
+from idinpaint.models.tensors import constant
 from idinpaint.types import InputError
 
 

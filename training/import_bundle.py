@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from idinpaint.weights import BUNDLED
+from idinpaint.models.weights import BUNDLED
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 DENOISER = ("unet", "id_tokens", "autoencoder")  # one module while they are trained, see train_diffusion.Denoiser

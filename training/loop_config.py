@@ -15,7 +15,7 @@ from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 from places import find_file, find_path
 
-from idinpaint.encoders import check_writable
+from idinpaint.imaging.encoders import check_writable
 from idinpaint.types import InputError
 
 TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "comet_ml": "comet_ml"}  # report_to -> its package

@@ -25,7 +25,7 @@ photo, and on an identity vector from other photos of the person or from what is
     idinpaint restore photo.jpg --mask mask.png -o restored.png --model {where}
 
 ```python
-from idinpaint.diffusion_pipeline import IdentityInpaintPipeline
+from idinpaint.models.diffusion_pipeline import IdentityInpaintPipeline
 
 pipeline = IdentityInpaintPipeline.from_pretrained("{where}")
 ```

@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from idinpaint.data import (
+from idinpaint.data.packed import SUFFIX
+from idinpaint.data.photos import (
     PhotoEntry,
     list_identity_folders,
     load_landmarks,
@@ -31,10 +32,9 @@ from idinpaint.data import (
     training_photos,
 )
 from idinpaint.models.face_maps import FaceMaps, expected_points
-from idinpaint.packed import SUFFIX
-from idinpaint.tensors import to_tensor
+from idinpaint.models.tensors import to_tensor
+from idinpaint.models.weights import WeightStore
 from idinpaint.types import InputError
-from idinpaint.weights import WeightStore
 
 
 def soft_photos(data: Path, least: float) -> set[str]:

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from idinpaint.believability import middle_band
-from idinpaint.compositing import harmonize
 from idinpaint.faces.features import coverage, feature_regions, identity_visible
 from idinpaint.faces.identity import arcface_crop
-from idinpaint.inpainters.base import FillRequest
-from idinpaint.iris import like_twin
+from idinpaint.imaging.compositing import harmonize
+from idinpaint.judging.believability import middle_band
+from idinpaint.painting.base import FillRequest
+from idinpaint.painting.iris import like_twin
 
 PAINTERS = ("prior", "gan", "diffusion")
 

@@ -26,13 +26,13 @@ from window_losses import (
     weighted_mean,
 )
 
-from idinpaint.losses import AlexFeatures, identity_loss, relative_heatmap_loss
-from idinpaint.losses_gan import VGGFeatures
+from idinpaint.losses.gan import VGGFeatures
+from idinpaint.losses.pictures import AlexFeatures, identity_loss, relative_heatmap_loss
 from idinpaint.models.critics import KINDS
 from idinpaint.models.face_maps import FaceMaps
 from idinpaint.models.id_encoder import IdentityNet
 from idinpaint.models.teachers import load_mobilefacenet
-from idinpaint.tensors import constant
+from idinpaint.models.tensors import constant
 
 KIND_OF = (0, 0, 1, 2, 3)  # place in KINDS of each of COMPONENTS: both eyes share a critic, the right one mirrored
 Look = dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]  # kind -> fake, real, mask windows

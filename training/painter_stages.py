@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import nn
 from window_losses import weighted_mean
 
-from idinpaint.losses import min_snr_weight
+from idinpaint.losses.pictures import min_snr_weight
 from idinpaint.models.autoencoder import FaceAutoencoder
 from idinpaint.models.conditioning import Conditions, StageOne, build_conditions
 from idinpaint.models.gan import GanInputs, generate
@@ -25,7 +25,7 @@ from idinpaint.models.id_tokens import IdentityTokens
 from idinpaint.models.pconv import PConvPrior
 from idinpaint.models.pdgan import PDGANGenerator
 from idinpaint.models.references import ReferenceEncoder
-from idinpaint.tensors import constant, heatmap_tensor
+from idinpaint.models.tensors import constant, heatmap_tensor
 from idinpaint.types import InputError
 
 REFERENCE_WIDTHS = (24, 48, 96, 128, 128)

@@ -9,8 +9,8 @@ from engine import Batch
 from example_pool import ExamplePool
 from identity_terms import IdentityTerm
 
-from idinpaint.losses import AlexFeatures, hole_l1, perceptual_loss, relative_heatmap_loss, skin_l1
-from idinpaint.losses_gan import VGGFeatures, vgg_l1
+from idinpaint.losses.gan import VGGFeatures, vgg_l1
+from idinpaint.losses.pictures import AlexFeatures, hole_l1, perceptual_loss, relative_heatmap_loss, skin_l1
 
 if TYPE_CHECKING:
     from train_diffusion import DiffusionConfig

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from idinpaint.models.weights import user_folder
 from idinpaint.types import InputError
-from idinpaint.weights import user_folder
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # What a bare file name is looked for in, beside IDINPAINT_WEIGHTS: published networks that losses read.

@@ -23,8 +23,8 @@ from loop_config import LoopConfig
 from places import find_file
 
 from idinpaint.config import build_config, parse_overrides, read_values
+from idinpaint.models.weights import sha256_of
 from idinpaint.types import InputError
-from idinpaint.weights import sha256_of
 
 RESULT = "result.json"
 

@@ -21,7 +21,7 @@ from accelerate import Accelerator
 from accelerate.utils import GradientAccumulationPlugin, ProjectConfiguration
 from PIL import Image
 
-from idinpaint.tensors import to_uint8
+from idinpaint.models.tensors import to_uint8
 from idinpaint.types import InputError
 
 PACKAGES = (

@@ -25,19 +25,19 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from train_prior import jitter
 
-from idinpaint.data import load_photos, load_training_masks, training_photos
-from idinpaint.losses import min_snr_weight, relative_heatmap_loss, skin_l1
-from idinpaint.losses_diffusion import (
+from idinpaint.data.photos import load_photos, load_training_masks, training_photos
+from idinpaint.imaging.masks import random_mask
+from idinpaint.losses.diffusion import (
     latent_weight,
     low_noise,
     pred_original_sample,
     prediction_target,
     weighted_mse,
 )
-from idinpaint.masks import random_mask
+from idinpaint.losses.pictures import min_snr_weight, relative_heatmap_loss, skin_l1
 from idinpaint.models.sd_base import IdentityUNet, condition_maps, working_size
-from idinpaint.sd_pipeline import NEUTRAL_PROMPT, IdentitySDInpaintPipeline
-from idinpaint.tensors import draw_heatmaps, to_tensor
+from idinpaint.models.sd_pipeline import NEUTRAL_PROMPT, IdentitySDInpaintPipeline
+from idinpaint.models.tensors import draw_heatmaps, to_tensor
 from idinpaint.types import InputError
 
 

@@ -28,8 +28,8 @@ from sampling import Draw
 from train_diffusion import Denoiser, DiffusionConfig, diffusion_loss, draw_batch, make_scheduler
 from trainer import Trainer
 
-from idinpaint.data import load_photos, training_photos
-from idinpaint.losses import AlexFeatures
+from idinpaint.data.photos import load_photos, training_photos
+from idinpaint.losses.pictures import AlexFeatures
 
 
 @dataclass

@@ -14,11 +14,11 @@ from run_log import picture_grid
 from sampling import standard_normal
 from train_prior import hole_psnr, jitter
 
-from idinpaint.data import load_photos, load_training_masks, training_photos, validation_photos
-from idinpaint.losses import AlexFeatures, perceptual_loss
-from idinpaint.masks import random_mask
+from idinpaint.data.photos import load_photos, load_training_masks, training_photos, validation_photos
+from idinpaint.imaging.masks import random_mask
+from idinpaint.losses.pictures import AlexFeatures, perceptual_loss
 from idinpaint.models.autoencoder import PATCH, FaceAutoencoder
-from idinpaint.tensors import to_tensor
+from idinpaint.models.tensors import to_tensor
 
 
 @dataclass

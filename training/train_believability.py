@@ -26,7 +26,10 @@ from bad_fills import Faces, bad_fill
 from launching import run_guarded
 from painted_fills import PAINTERS, Painters, hit
 
-from idinpaint.believability import (
+from idinpaint.config import load_config
+from idinpaint.data.photos import list_identity_folders, list_photos, load_landmarks, read_split
+from idinpaint.faces.features import coverage, feature_regions
+from idinpaint.judging.believability import (
     FILE,
     HAIR_PX,
     JUDGED,
@@ -38,12 +41,9 @@ from idinpaint.believability import (
     hidden_features,
     window,
 )
-from idinpaint.config import load_config
-from idinpaint.data import list_identity_folders, list_photos, load_landmarks, read_split
-from idinpaint.faces.features import coverage, feature_regions
 from idinpaint.models.believability import BelieveNet
+from idinpaint.models.weights import sha256_of
 from idinpaint.types import FaceAnalysis, InputError
-from idinpaint.weights import sha256_of
 
 
 @dataclass

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from engine import Batch, Draw, LoopConfig, Terms, main_process, run_script, save_weights, train
 from run_log import picture_grid
 
-from idinpaint.damaged_prints import damaged_print
-from idinpaint.data import load_photos, training_photos, validation_photos
+from idinpaint.damage.prints import damaged_print
+from idinpaint.damage.synthetic import log_uniform
+from idinpaint.data.photos import load_photos, training_photos, validation_photos
 from idinpaint.models.damage_net import DamageNet
-from idinpaint.synthetic_damage import log_uniform
-from idinpaint.tensors import to_tensor
+from idinpaint.models.tensors import to_tensor
 
 PHOTO = 512  # px, side at which the photos are kept; smaller ones come out soft, as large scans are
 CROP = 160  # px, of the training

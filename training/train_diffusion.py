@@ -30,13 +30,13 @@ from torch import nn
 from train_prior import hole_psnr
 from trainer import LossFunction
 
-from idinpaint.data import load_photos, training_photos, validation_photos
-from idinpaint.diffusion_pipeline import IdentityInpaintPipeline
-from idinpaint.losses import AlexFeatures, min_snr_weight, perceptual_loss
-from idinpaint.losses_diffusion import weighted_mse
+from idinpaint.data.photos import load_photos, training_photos, validation_photos
+from idinpaint.losses.diffusion import weighted_mse
+from idinpaint.losses.pictures import AlexFeatures, min_snr_weight, perceptual_loss
 from idinpaint.models.autoencoder import FaceAutoencoder
+from idinpaint.models.diffusion_pipeline import IdentityInpaintPipeline
 from idinpaint.models.id_tokens import IdentityTokens
-from idinpaint.tensors import draw_heatmaps, to_tensor
+from idinpaint.models.tensors import draw_heatmaps, to_tensor
 
 
 @dataclass

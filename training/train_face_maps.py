@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from engine import Batch, Draw, LoopConfig, Terms, main_process, run_script, save_weights, train
 from run_log import picture_grid
 
-from idinpaint.data import (
+from idinpaint.data.photos import (
     list_identity_folders,
     list_photos,
     load_photos,
@@ -24,12 +24,12 @@ from idinpaint.data import (
     with_labels,
     with_landmarks,
 )
+from idinpaint.data.prepared import prepared_folders
 from idinpaint.faces.parsing import PARSING_CLASSES, read_parts, upsample
-from idinpaint.losses import heatmap_cross_entropy
-from idinpaint.masks import random_mask
+from idinpaint.imaging.masks import random_mask
+from idinpaint.losses.pictures import heatmap_cross_entropy
 from idinpaint.models.face_maps import FaceMaps, expected_points
-from idinpaint.prepared import prepared_folders
-from idinpaint.tensors import to_tensor
+from idinpaint.models.tensors import to_tensor
 from idinpaint.types import InputError
 
 # iBUG-68 index of each point in the mirrored picture.

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from engine import Batch, Draw, LoopConfig, Terms, main_process, run_script, save_weights, train
 from run_log import progress
 
-from idinpaint.data import (
+from idinpaint.data.photos import (
     list_identity_folders,
     list_photos,
     load_photos,
@@ -29,13 +29,13 @@ from idinpaint.data import (
     validation_photos,
     with_landmarks,
 )
+from idinpaint.data.prepared import prepared_folders
 from idinpaint.faces.alignment import arcface_matrix
-from idinpaint.losses import identity_loss
-from idinpaint.masks import random_mask
+from idinpaint.imaging.masks import random_mask
+from idinpaint.losses.pictures import identity_loss
 from idinpaint.models.id_encoder import IdentityNet
 from idinpaint.models.teachers import load_mobilefacenet
-from idinpaint.prepared import prepared_folders
-from idinpaint.tensors import to_tensor
+from idinpaint.models.tensors import to_tensor
 
 
 @dataclass

@@ -34,9 +34,9 @@ from torch.nn.utils import parametrize
 from window_losses import gradient_length, per_sample_l1, unit_distance
 
 from idinpaint.config import build_config, parse_overrides, read_values
-from idinpaint.folder_lock import locked
+from idinpaint.data.packed import PackedFaces
+from idinpaint.imaging.folder_lock import locked
 from idinpaint.models.critics import Critics
-from idinpaint.packed import PackedFaces
 from idinpaint.types import InputError
 
 LARGEST = 15_000_000  # bytes of one written file

@@ -14,12 +14,12 @@ from identity_terms import IdentityTerm
 from places import BUNDLE
 from run_log import picture_grid
 
-from idinpaint.data import load_photos, load_training_masks, training_photos, validation_photos
-from idinpaint.losses import AlexFeatures, hole_l1, perceptual_loss
-from idinpaint.losses_gan import VGGFeatures, vgg_l1
-from idinpaint.masks import feature_block, random_mask
+from idinpaint.data.photos import load_photos, load_training_masks, training_photos, validation_photos
+from idinpaint.imaging.masks import feature_block, random_mask
+from idinpaint.losses.gan import VGGFeatures, vgg_l1
+from idinpaint.losses.pictures import AlexFeatures, hole_l1, perceptual_loss
 from idinpaint.models.pconv import PConvPrior
-from idinpaint.tensors import to_tensor
+from idinpaint.models.tensors import to_tensor
 
 
 @dataclass

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -43,9 +44,19 @@ def run_guarded(work: Callable[[], int]) -> int:
         _drop(sys.stdout)  # it may be the file that is full
         return _fail(f"{where}{error.strerror or error}", BAD)
     except Exception as error:  # no traceback for a person who restores a photo; IDINPAINT_DEBUG=1 shows it
-        from idinpaint.batch import one_line
-
         return _fail(one_line(error), 1)
+
+
+def one_line(error: BaseException) -> str:
+    """The error's text on one line; its type too when it is not about the input."""
+    text = " ".join(str(error).split())
+    if isinstance(error, InputError):
+        return text
+    if os.environ.get("IDINPAINT_DEBUG"):
+        traceback.print_exception(error)
+    if isinstance(error, MemoryError):
+        return "out of memory; try a smaller photo"
+    return f"internal error, {type(error).__name__}: {text} (IDINPAINT_DEBUG=1 shows where)"
 
 
 def _open_streams() -> None:

@@ -9,26 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from idinpaint.background import refine_background
-from idinpaint.believability import load_believer
-from idinpaint.calibration import load_calibration
-from idinpaint.coerce import as_mask, as_rgb
-from idinpaint.compositing import coarse_fill, composite, mark_hole, paste_crop
-from idinpaint.controller import ControllerConfig, decide, load_controller
 from idinpaint.faces.alignment import transform_points, warp_to_crop
 from idinpaint.faces.analyzer import FaceBoxes
 from idinpaint.faces.features import FEATURE_WEIGHTS
 from idinpaint.faces.possible import left_marked, look_for_faces, places, wide_notice
-from idinpaint.groups import face_place, names_of, share_out
-from idinpaint.inpainters.base import FillRequest, Inpainter, check_encoder
-from idinpaint.masks import hole_ratio
-from idinpaint.painting import Painter
-from idinpaint.progress import StageClock
-from idinpaint.ranking import disagreement, disagreement_picture
-from idinpaint.references import ReferenceReader, References, reference_rows
-from idinpaint.swallowed import abstained, swallowing_part
-from idinpaint.types import CROP_SIZE, Candidate, Decision, FaceAnalysis, InputError, Restoration
-from idinpaint.verification import (
+from idinpaint.faces.references import ReferenceReader, References, reference_rows
+from idinpaint.faces.swallowed import abstained, swallowing_part
+from idinpaint.imaging.background import refine_background
+from idinpaint.imaging.coerce import as_mask, as_rgb
+from idinpaint.imaging.compositing import coarse_fill, composite, mark_hole, paste_crop
+from idinpaint.imaging.masks import hole_ratio
+from idinpaint.judging.believability import load_believer
+from idinpaint.judging.calibration import load_calibration
+from idinpaint.judging.controller import ControllerConfig, decide, load_controller
+from idinpaint.judging.groups import face_place, names_of, share_out
+from idinpaint.judging.ranking import disagreement, disagreement_picture
+from idinpaint.judging.verification import (
     Verification,
     Verifier,
     near_threshold,
@@ -36,8 +32,12 @@ from idinpaint.verification import (
     withhold,
     wrong_person,
 )
-from idinpaint.verify import build_report, face_report, versions
-from idinpaint.weights import hashes
+from idinpaint.models.weights import hashes
+from idinpaint.painting.base import FillRequest, Inpainter, check_encoder
+from idinpaint.painting.painter import Painter
+from idinpaint.progress import StageClock
+from idinpaint.report.reporting import build_report, face_report, versions
+from idinpaint.types import CROP_SIZE, Candidate, Decision, FaceAnalysis, InputError, Restoration
 
 CAUTION = ("telea", "prior", "gan", "diffusion", "colorize", "abstain")  # from the least to the most cautious decision
 NO_FACE = (
@@ -85,12 +85,12 @@ class Restorer:
         gan: a generator's name (pconv, pdgan, pdgan-face, encdec, lafin) or folder for the strategy `gan`.
         device, dtype: as devices.pick_device and pick_dtype take them; dtype is that of the networks that paint.
         """
-        from idinpaint.bundle import load_bundle
-        from idinpaint.devices import pick_device, pick_dtype
         from idinpaint.faces.analyzer import FaceAnalyzer
-        from idinpaint.inpainters.colorize import ColorizeInpainter
-        from idinpaint.inpainters.diffusion import DiffusionInpainter, PriorInpainter
-        from idinpaint.inpainters.gan import find_gan, load_gan
+        from idinpaint.loading.bundle import load_bundle
+        from idinpaint.models.devices import pick_device, pick_dtype
+        from idinpaint.painting.colorize import ColorizeInpainter
+        from idinpaint.painting.diffusion import DiffusionInpainter, PriorInpainter
+        from idinpaint.painting.gan import find_gan, load_gan
 
         device = pick_device(device)
         dtype = pick_dtype(dtype, device)

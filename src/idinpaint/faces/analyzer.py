@@ -9,7 +9,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-from idinpaint.compositing import coarse_fill
 from idinpaint.faces.alignment import (
     compose,
     crop_from_box,
@@ -33,6 +32,7 @@ from idinpaint.faces.features import (
 )
 from idinpaint.faces.identity import arcface_crop
 from idinpaint.faces.landmarks import LandmarkPredictor
+from idinpaint.imaging.compositing import coarse_fill
 from idinpaint.types import CROP_SIZE, FaceAnalysis, InputError
 
 FINE_SEARCH_SIDE = 1280  # px, for small faces, when the first search finds none under the mask

@@ -8,10 +8,10 @@ from typing import Protocol
 
 import numpy as np
 
-from idinpaint.devices import device_type
 from idinpaint.faces.alignment import arcface_matrix, warp_to_crop
+from idinpaint.models.devices import device_type
+from idinpaint.models.weights import sha256_of
 from idinpaint.types import InputError
-from idinpaint.weights import sha256_of
 
 PACKS = Path.home() / ".insightface" / "models"  # where insightface keeps its packs
 HIDDEN_GREY = 128  # hidden pixels are mid grey: about 0 once scaled to [-1, 1]
@@ -40,7 +40,7 @@ class BundledEncoder:
         import torch
         import torch.nn.functional as F
 
-        from idinpaint.tensors import to_tensor
+        from idinpaint.models.tensors import to_tensor
 
         batch = to_tensor(np.stack(list(faces))).to(self.device)
         with torch.inference_mode():

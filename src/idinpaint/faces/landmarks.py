@@ -6,8 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
+from idinpaint.models.weights import FAN_FILE, download_path
 from idinpaint.types import InputError
-from idinpaint.weights import FAN_FILE, download_path
 
 CELL = 4  # crop px a heatmap cell
 
@@ -35,7 +35,7 @@ class Landmarker:
         import torch
 
         from idinpaint.models.face_maps import expected_points
-        from idinpaint.tensors import to_tensor
+        from idinpaint.models.tensors import to_tensor
 
         mask = torch.from_numpy(crop_masks[:, None]).float().to(self.device)
         with torch.inference_mode():

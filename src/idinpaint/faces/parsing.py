@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from idinpaint.tensors import to_tensor
+from idinpaint.models.tensors import to_tensor
 
 # CelebAMask-HQ's parts, merged; "left" and "right" are the picture's sides. Ears count as skin.
 PARSING_CLASSES = (

@@ -1,0 +1,1 @@
+"""Networks, diffusers pipelines, and the store of their weights."""

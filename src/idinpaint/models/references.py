@@ -14,7 +14,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
-from idinpaint.tensors import constant
+from idinpaint.models.tensors import constant
 
 CHANNELS = 5  # RGB, valid, own: 1 for the face's own mirrored picture, 0 for another photo
 # iBUG-68 points of a mirrored face: MIRROR_68[i] is the point that lies where point i was.

@@ -16,17 +16,17 @@ from typing import Any
 import cv2
 import numpy as np
 
-from idinpaint.batch import Done, always_read, restore_job
-from idinpaint.candidates import with_candidate
-from idinpaint.encoders import FORMATS
-from idinpaint.jobs import plan_single
-from idinpaint.lazy_models import Models
-from idinpaint.mask_io import load_mask
-from idinpaint.photo import Photo, load_photo
-from idinpaint.sidecar import write_files, write_json
+from idinpaint.cli.batch import Done, restore_job
+from idinpaint.cli.jobs import always_read, plan_single
+from idinpaint.cli.lazy_models import Models
+from idinpaint.cli.sidecar import write_files, write_json
+from idinpaint.imaging.encoders import FORMATS
+from idinpaint.imaging.mask_io import load_mask
+from idinpaint.imaging.photo import Photo, load_photo
+from idinpaint.painting.candidates import with_candidate
+from idinpaint.report.reporting import summary_lines
+from idinpaint.report.visuals import HOLE_COLOUR, save_picture
 from idinpaint.types import InputError
-from idinpaint.verify import summary_lines
-from idinpaint.visuals import HOLE_COLOUR, save_picture
 
 PREVIEW = 1400  # px, the longer side of pictures that are only looked at
 CANVAS = 1200  # px, the editor's square; a photo is scaled to fill it, up or down, and lies in its upper left
@@ -168,7 +168,7 @@ def _arguments(
     photo: Path, mask: Path | None, references: Sequence[Path], folder: Path, settings: dict[str, Any]
 ) -> argparse.Namespace:
     """As the command line would have them."""
-    from idinpaint.cli import build_parser
+    from idinpaint.cli.parser import build_parser
 
     if settings["form"] not in ENDINGS:
         raise InputError(f"format: use one of {', '.join(ENDINGS)}")

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from idinpaint.batch import one_line
+from idinpaint.exits import one_line
+from idinpaint.report.visuals import save_picture
 from idinpaint.types import InputError
-from idinpaint.visuals import save_picture
 from idinpaint.web.desk import CANVAS, ENDINGS, SAME, Desk, Session, hidden, overlay, preview
 
 STAGES = 7  # about so many are named while a photo is restored

@@ -8,7 +8,6 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,6 @@ from idinpaint.types import InputError
 
 QUEUE = 32  # visitors that may wait; the next is told that it is full
 VISITS = 64  # sessions kept in memory
-
-
-def add_serve(parser: argparse.ArgumentParser, whole_number: Callable[..., Any]) -> None:
-    """The options of `idinpaint serve` that it does not share; whole_number: an argparse type."""
-    parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="0.0.0.0: from other machines too")
-    parser.add_argument("--port", type=whole_number(1, 65535), default=7860, metavar="N", help="(7860)")
-    parser.add_argument(
-        "--max-upload", type=whole_number(1, 2000), default=100, metavar="MB", help="larger files are refused (100)"
-    )
 
 
 def run_serve(args: argparse.Namespace) -> int:

@@ -1,0 +1,8 @@
+"""`python -m idinpaint.cli`."""
+
+import sys
+
+from idinpaint.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

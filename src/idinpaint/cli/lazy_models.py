@@ -1,0 +1,59 @@
+"""The networks of a command, loaded at their first use, so that bad input is told before torch is imported."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from idinpaint.judging.controller import load_controller
+from idinpaint.types import InputError
+
+
+class Models:
+    """Loads the Restorer, or the finder of damage, when it is asked for."""
+
+    def __init__(self, args: argparse.Namespace, progress: Callable[[str], None]) -> None:
+        names = ("device", "dtype", "gan", "landmarks", "identity", "judge")
+        self.model, self.settings = args.model, {name: getattr(args, name) for name in names if hasattr(args, name)}
+        self.progress, self.controller = progress, getattr(args, "controller", None)
+        if self.controller is not None:
+            load_controller(self.controller)  # told now, not after the loading of the models
+        self._restorer: Any = None
+        self._finder: Any = None
+
+    def restorer(self) -> Any:
+        """The Restorer. InputError for a wrong model, device or installation."""
+        if self._restorer is None:
+            self.progress("loading the models")
+            os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+            with _told():
+                from idinpaint.restorer import Restorer
+
+                self._restorer = Restorer.from_pretrained(self.model, **self.settings)
+            if self.controller is not None:
+                self._restorer.use_controller(self.controller)
+        return self._restorer
+
+    def finder(self) -> Any:
+        """The DamageFinder. InputError as above."""
+        if self._finder is None:
+            with _told():
+                from idinpaint.damage.finder import load_finder
+
+                self._finder = load_finder(self.model, self.settings.get("device", "auto"))
+        return self._finder
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """A package that is missing is the user's matter; what libraries warn of is their developers'."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except ImportError as error:
+        raise InputError(f"a package cannot be loaded: {error}; see idinpaint doctor") from error

@@ -1,0 +1,63 @@
+"""Options of `restore` for many photos and many candidates, and the table that a folder's work leaves."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from idinpaint.types import InputError
+
+COLUMNS = (
+    ("image", "mask", "output", "status", "strategy", "rule", "forced", "face_coverage", "hole_ratio")
+    + ("verdict", "identity_similarity", "seconds", "message")
+)  # fmt: skip
+
+
+def add_restore_options(parser: argparse.ArgumentParser, whole_number: Callable[..., Any]) -> None:
+    """--candidate and --skip-existing; whole_number: an argparse type."""
+    parser.add_argument(
+        "--candidate", type=whole_number(1, 64), default=1, metavar="N", help="take the N-th best of --num-samples (1)"
+    )
+    parser.add_argument("--skip-existing", action="store_true", help="pass over photos whose result is there already")
+
+
+def check_restore_options(args: argparse.Namespace) -> None:
+    """InputError for options that do not go together, before anything is loaded. Folders of references are opened."""
+    if args.candidate > args.num_samples:
+        raise InputError(f"--candidate {args.candidate}: only {args.num_samples} are painted; raise --num-samples")
+    if args.candidate > 1 and args.image.is_dir():
+        raise InputError(f"--candidate {args.candidate}: picks one by eye, so it is for one photo, not for a folder")
+    args.reference = list(reference_files(args.reference))
+
+
+def reference_files(given: Sequence[Path]) -> tuple[Path, ...]:
+    """The files that --reference names; a folder stands for the pictures in it, by name. InputError for one without."""
+    from idinpaint.cli.jobs import READABLE, visible_files
+
+    found: list[Path] = []
+    for path in given:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        pictures = [file for file in visible_files(path) if file.suffix.lower() in READABLE]
+        if not pictures:
+            raise InputError(f"--reference {path}: no pictures in this folder")
+        found += pictures
+    return tuple(found)
+
+
+def write_summary(path: Path, rows: list[dict[str, Any]]) -> None:
+    """One line a photo, CSV with a header."""
+    from idinpaint.imaging.encoders import write_atomic
+    from idinpaint.report.reporting import to_plain
+
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(to_plain(rows))
+    data = text.getvalue().encode(errors="surrogateescape")  # file names need not be UTF-8
+    write_atomic(path, lambda file: file.write(data))

@@ -1,0 +1,1 @@
+"""Damage: drawn for training, and found in photos."""

@@ -1,0 +1,1 @@
+"""Data sets for training: prepared once, then read."""

@@ -1,0 +1,1 @@
+"""A model folder, put together from networks and checked."""

@@ -1,0 +1,1 @@
+"""Filling the hole: painters of every kind, and what one face is given."""

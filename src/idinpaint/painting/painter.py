@@ -1,0 +1,92 @@
+"""The candidates for one face: what the network paints, and which photos of the person it sees meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from idinpaint.faces.likeness import similarity
+from idinpaint.faces.references import Reference, References
+from idinpaint.imaging.compositing import harmonize
+from idinpaint.judging.ranking import believable, rank
+from idinpaint.judging.verification import Verifier, aligned_crop
+from idinpaint.painting.base import FillRequest, Inpainter
+from idinpaint.painting.diffusion import MOST_PICTURES
+from idinpaint.painting.iris import like_twin
+from idinpaint.types import Candidate, Decision, FaceAnalysis
+
+OTHERS = ("prior", "gan")  # networks that are asked where no candidate of the decided one is believable
+SEES_PHOTOS = ("gan", "prior", "diffusion")  # strategies whose network looks at reference photos
+
+
+@dataclass(frozen=True)
+class Painter:
+    """Paints one face by the decided strategy. reference_pixels: False keeps reference photos out of the network;
+    believer: says of each candidate whether its hidden features are there, None for nobody."""
+
+    inpainters: Mapping[str, Inpainter]
+    landmarker: Any
+    verifier: Verifier
+    reference_pixels: bool = True
+    believer: Any = None
+
+    def __call__(
+        self, face: FaceAnalysis, decision: Decision, refs: References, num_samples: int, steps: int | None, seed: int
+    ) -> list[Candidate]:
+        """Candidates, best first by `ranking.rank`; none where nothing is painted or Telea's fill stays.
+
+        Where none is believable, the other networks paint one more each. Where the only reference photo was shown to
+        the network, one more is painted without it, and comes last: it is the one that the photo can be held against.
+        It comes first where it alone is believable.
+        """
+        inpainter = self.inpainters.get(decision.strategy)
+        if inpainter is None or decision.strategy == "colorize":
+            return []
+        embed = refs.mean if refs.mean is not None else face.id_embed
+        shown = self._shown(face, decision, refs)
+        made = self._paint(inpainter, FillRequest(face, embed, num_samples, steps, seed, shown), embed)
+        request = FillRequest(face, embed, 1, steps, seed, shown)
+        made = self._others(rank(made, face, self.landmarker), request, decision)
+        if shown and len(shown) == len(refs.used):
+            painter = made[0].painter
+            witness = self.inpainters[painter or decision.strategy]
+            plain = [replace(c, painter=painter) for c in self._paint(witness, replace(request, references=[]), embed)]
+            made = [*made, *plain] if believable(made[0]) or not believable(plain[0]) else [*plain, *made]
+        return made
+
+    def _others(self, made: list[Candidate], request: FillRequest, decision: Decision) -> list[Candidate]:
+        """The candidates, with those of the other networks where none is believable."""
+        if decision.strategy != "diffusion" or believable(made[0]):
+            return made
+        for name in OTHERS:
+            if name in self.inpainters:
+                more = self._paint(self.inpainters[name], request, request.id_embed)
+                made = [*made, *(replace(candidate, painter=name) for candidate in more)]
+        return rank(made, request.face, self.landmarker)
+
+    def _shown(self, face: FaceAnalysis, decision: Decision, refs: References) -> list[Reference]:
+        """The photos for the network, best first; of several the least good is kept back as a witness."""
+        able = decision.strategy in SEES_PHOTOS and getattr(self.inpainters[decision.strategy], "sees_photos", False)
+        if not (able and self.reference_pixels and self.verifier.agrees(face, refs)):
+            return []
+        best = sorted(refs.used, key=lambda item: -item.weight)
+        return best[: max(1, min(MOST_PICTURES, len(best) - 1))]
+
+    def _paint(self, inpainter: Inpainter, request: FillRequest, embed: np.ndarray | None) -> list[Candidate]:
+        face, made = request.face, []
+        names = tuple(item.name for item in request.references)
+        for index, predicted in enumerate(inpainter.fill(request)):
+            crop = like_twin(harmonize(predicted, face.crop, face.crop_mask), face)
+            looked = self.believer and self.believer(crop, face)
+            likeness = self._likeness(face, crop, embed)
+            made.append(Candidate(crop, request.seed + index, likeness, shown=names, looked=looked))
+        return made
+
+    def _likeness(self, face: FaceAnalysis, crop: np.ndarray, embed: np.ndarray | None) -> float | None:
+        """Cosine of a filled crop to an identity vector."""
+        if embed is None:
+            return None
+        return similarity(self.verifier.identity.embed([aligned_crop(crop, face)])[0], embed)
