@@ -34,6 +34,7 @@ from idinpaint.judging.believability import (
     HAIR_PX,
     JUDGED,
     KINDS,
+    MIRRORED,
     SIGNS,
     WHOLE,
     Believer,
@@ -124,8 +125,7 @@ def fit_network(rows: list[tuple], config: BelieveConfig) -> BelieveNet:
     optimizer = torch.optim.AdamW(net.parameters(), config.learning_rate, weight_decay=0.02)
     steps = config.epochs * (len(patches) // config.batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, steps)
-    swap = np.array([KINDS.index({"left_eye": "right_eye", "right_eye": "left_eye", "left_brow": "right_brow",
-                                  "right_brow": "left_brow"}.get(k, k)) for k in KINDS])  # fmt: skip
+    swap = np.array([KINDS.index(MIRRORED.get(k, k)) for k in KINDS])
     for _ in range(config.epochs):
         order = rng.permutation(len(patches))
         for start in range(0, len(order) - config.batch + 1, config.batch):
