@@ -45,10 +45,8 @@ LAYERS = (
     ("__main__",),
 )
 FACADE = "idinpaint"  # gives Restorer when asked for; of it the package itself may use only the version
-OLD_PLACES = (
-    "diffusion_pipeline",
-    "sd_pipeline",
-)  # what saved pipelines name: each hands on one class, for nobody else
+# What saved pipelines name: each hands on one class, for nobody else.
+OLD_PLACES = ("diffusion_pipeline", "sd_pipeline")
 
 
 def python_files(folder: str) -> list[Path]:
@@ -144,7 +142,7 @@ def find_circle(graph: dict[str, set[str]]) -> list[str]:
 
 
 def upward(graph: dict[str, set[str]]) -> list[str]:
-    """Imports from a higher layer, in words."""
+    """Imports from a higher layer."""
     return [
         f"{module} imports {name}"
         for module, names in graph.items()
