@@ -61,9 +61,9 @@ def _run(args: argparse.Namespace) -> int:
         from idinpaint.data.prepare import run_prepare
 
         return run_prepare(args)
-    from idinpaint.cli import batch
+    from idinpaint.cli.batch import run_analyze, run_restore
 
-    return batch.run_restore(args) if args.command == "restore" else batch.run_analyze(args)
+    return run_restore(args) if args.command == "restore" else run_analyze(args)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
