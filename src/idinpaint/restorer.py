@@ -19,6 +19,7 @@ from idinpaint.imaging.background import refine_background
 from idinpaint.imaging.coerce import as_mask, as_rgb
 from idinpaint.imaging.compositing import coarse_fill, composite, mark_hole, paste_crop
 from idinpaint.imaging.masks import hole_ratio
+from idinpaint.imaging.print_look import read_look
 from idinpaint.judging.believability import load_believer
 from idinpaint.judging.calibration import load_calibration
 from idinpaint.judging.controller import ControllerConfig, decide, load_controller
@@ -123,6 +124,7 @@ class Restorer:
         max_coverage: float | None = None,
         reference_pixels: bool = True,
         progress: Callable[[str], None] | None = None,
+        grain: str = "auto",
     ) -> Restoration:
         """Restore one photo.
 
@@ -130,8 +132,9 @@ class Restorer:
         1 = hole. face_box: (x, y, w, h) photo px of a face, or several, beside those that are found. strategy: auto,
         telea, gan, prior, diffusion or colorize. max_coverage: share of the facial features in [0, 1] up to which a
         face is painted, instead of the ladder's limit. reference_pixels: the network may look at the reference photos
-        while it paints, else they only guide and verify. Abstaining is a result: `.abstained`, with the hole left
-        marked or only toned. Raises InputError for input that cannot be used.
+        while it paints, else they only guide and verify. grain: auto (the fill gets the photo's own) or none.
+        Abstaining is a result: `.abstained`, with the hole left marked or only toned. Raises InputError for input
+        that cannot be used.
         """
         self._check(strategy, num_samples, steps, max_coverage)
         clock = StageClock(progress)
@@ -154,10 +157,13 @@ class Restorer:
         decisions = [self._decide(f, hole, own, strategy, force, max_coverage) for f, own in zip(faces, shared)]
         with clock("filling the background"):
             result = coarse_fill(known, hole)
+            look = read_look(known, hole, seed, grain)
         candidates: list[list[Candidate]] = []
         verifications: list[Verification] = []
         invented = None
-        painter = Painter(self.inpainters, self.bundle.landmarker, self.verifier, reference_pixels, self.believer)
+        painter = Painter(
+            self.inpainters, self.bundle.landmarker, self.verifier, reference_pixels, self.believer, look.tint
+        )
         for index, (face, refs_of) in enumerate(zip(faces, shared, strict=True)):
             with clock("painting the face"):
                 made = painter(face, decisions[index], refs_of, num_samples, steps, seed)
@@ -171,9 +177,12 @@ class Restorer:
             result = self._deliver(result, hole, face, decisions[index], made)
             if not decisions[index].paints_no_face:
                 invented = _add_disagreement(invented, hole, face, made)
+        background, unpainted = _outside(hole, faces, decisions)
         if strategy != "telea":
             with clock("filling the background"):
-                result = refine_background(result, *_outside(hole, faces, decisions))
+                result = refine_background(result, background, unpainted)
+        with clock("matching tint and grain"):
+            result = look.finish(result, hole & ~unpainted)
         overall = self._overall(decisions, hole, strategy, swallowed is not None, force)
         if swallowed is not None and overall.strategy == "abstain":
             result = mark_hole(result, swallowed)
@@ -192,8 +201,9 @@ class Restorer:
             hole_ratio=hole_ratio(hole), seed=seed, num_samples=num_samples, steps=steps,
             references=reference_rows(refs), encoders=self.verifier.encoders(), device=self.device,
             versions=versions(), weights=self.bundle.weights, calibration=self.verifier.made(), possible_faces=hidden,
+            print_look=look.said(),
         )  # fmt: skip
-        return Restoration(result, candidates, decision, report, faces, invented)
+        return Restoration(result, candidates, decision, report, faces, invented, look)
 
     def analyze(self, image: Any, mask: Any, face_box: FaceBoxes = None) -> tuple[list[FaceAnalysis], Decision]:
         """What is hidden of which face, and what `restore` would do; nothing is painted."""
