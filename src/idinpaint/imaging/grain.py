@@ -13,7 +13,12 @@ SIGMA = 2.0  # px, of the low-pass whose rest is "high-pass" wherever this modul
 MOST_PATCHES = 1500
 FEWEST_PATCHES = 6
 QUIET = 0.20  # share of the patches of a brightness that are taken for grain without picture
-LEAST = 1.0  # levels of high-pass deviation; below it a photo has no grain
+LEAST = 1.4  # levels of high-pass deviation; below it a photo has no grain
+FLOOR, ABOVE_FLOOR = 5, 1.08  # per cent of the patches that are quieter than the floor; grain is a little above it
+AGREE = 1.5  # quiet patches over the floor: in a grainy photo they hardly differ, in a clean one each has its texture
+MOST_ABOVE = 1.25  # a brightness's grain over the photo's
+DEAD, MOST_DEAD = 0.05, 0.2  # levels of deviation; share of the patches
+MIDTONES, MANY_PATCHES = (40, 215), 60
 DARKEST, BRIGHTEST = 10, 245  # mean levels between which a patch is not cut off by black or white
 TILE = 512  # px, the synthesised field repeats after that
 SWELLS = 3  # waves a window; slower ones are the picture's shading, not grain
@@ -69,7 +74,7 @@ class Grain:
 def _present(high: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """float32 [h, w]: the deviation that the fill has already where it is quiet, by neighbourhoods of PATCH px.
 
-    A quarter of the smoothed energies lies below it, so an edge or a hair does not count as grain.
+    A tenth of the smoothed energies lies below it, so an edge or a hair does not count as grain.
     """
     weight = inside.astype(np.float32)
     energy = cv2.blur(np.where(inside, high, 0) ** 2, (9, 9), borderType=cv2.BORDER_CONSTANT)
@@ -81,7 +86,7 @@ def _present(high: np.ndarray, inside: np.ndarray) -> np.ndarray:
             cell = np.s_[row * PATCH : (row + 1) * PATCH, column * PATCH : (column + 1) * PATCH]
             values = energy[cell][inside[cell]]
             if values.size:
-                grid[row, column] = float(np.sqrt(np.percentile(values, 25))) * values.size, values.size
+                grid[row, column] = float(np.sqrt(np.percentile(values, 10))) * values.size, values.size
     grid = cv2.GaussianBlur(grid, (3, 3), 0, borderType=cv2.BORDER_CONSTANT)
     means = (grid[..., 0] / np.maximum(grid[..., 1], 1e-6)).astype(np.float32)
     return np.repeat(np.repeat(means, PATCH, 0), PATCH, 1)[: high.shape[0], : high.shape[1]]
@@ -96,19 +101,25 @@ def read_grain(known: np.ndarray, hole: np.ndarray) -> Grain | None:
     inner = np.s_[:, INNER:-INNER, INNER:-INNER]
     high = np.stack([patch - _blur(patch) for patch in luma])[inner]
     deviation, mean = high.std(axis=(1, 2)), luma[inner].mean(axis=(1, 2))
-    # A painted border or a cut-off sky is no photograph: it says nothing of grain.
-    fit = (mean > DARKEST) & (mean < BRIGHTEST) & (deviation > 0.05)
+    fit = (mean > DARKEST) & (mean < BRIGHTEST)
+    dead = fit & (deviation < DEAD)  # a painted border says nothing of grain, but where much is flat there is none
+    if dead.sum() > MOST_DEAD * fit.sum():
+        return None
+    fit &= ~dead
     windows, deviation, mean = windows[fit], deviation[fit], mean[fit]
     if len(windows) < FEWEST_PATCHES:
         return None
     strength = _strength(deviation, mean)
-    if np.percentile(deviation, 100 * QUIET) < LEAST or strength is None:
+    if strength is None:
         return None
     quiet = deviation <= 1.15 * strength[np.clip(np.rint(mean), 0, 255).astype(int)]
     if quiet.sum() < FEWEST_PATCHES:
         quiet = deviation <= np.sort(deviation)[FEWEST_PATCHES - 1]
     rest = _level(windows[quiet])
     _, axes = np.linalg.eigh(np.cov(rest.reshape(-1, 3).T))
+    if (windows == windows[..., :1]).all():  # grey to the last bit, and so it stays
+        axes = np.zeros((3, 3))
+        axes[:, 2] = 1.0
     power = np.stack([_spectrum(rest @ axes[:, index]) for index in range(3)], -1)
     return Grain(strength, power.astype(np.float32), axes.astype(np.float32))
 
@@ -131,16 +142,26 @@ def _windows(known: np.ndarray, hole: np.ndarray) -> np.ndarray | None:
 
 
 def _strength(deviation: np.ndarray, mean: np.ndarray) -> np.ndarray | None:
-    """float32 [256]: the quiet patches' deviation by brightness; level beyond the brightnesses that are there."""
+    """float32 [256]: the quiet patches' deviation by brightness, level beyond the brightnesses that are there.
+
+    None where there is no grain: too weak, or the patches do not agree about it, as those of a clean photo with
+    its texture do not.
+    """
+    middle = (mean > MIDTONES[0]) & (mean < MIDTONES[1])
+    looked = deviation[middle] if middle.sum() >= MANY_PATCHES else deviation
+    floor, quiet = np.percentile(looked, (FLOOR, 100 * QUIET))
+    base = ABOVE_FLOOR * floor
+    if base < LEAST or quiet > AGREE * floor:
+        return None
     width = 256 / LEVELS
     centres, values = [], []
     for level in range(LEVELS):
         near = np.abs(mean - (level + 0.5) * width) <= width
         if near.sum() >= FEWEST_PATCHES:
             centres.append((level + 0.5) * width)
-            values.append(np.percentile(deviation[near], 100 * QUIET))
+            values.append(min(np.percentile(deviation[near], 100 * QUIET), MOST_ABOVE * base))
     if not centres:
-        return np.full(256, np.percentile(deviation, 100 * QUIET), np.float32)
+        return np.full(256, base, np.float32)
     return np.interp(np.arange(256), centres, values).astype(np.float32)
 
 

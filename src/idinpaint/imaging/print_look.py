@@ -54,12 +54,12 @@ class PrintLook:
     def finish(self, rgb: np.ndarray, painted: np.ndarray) -> np.ndarray:
         """rgb uint8 [H, W, 3] with tint and grain under `painted`, bool [H, W]; no other pixel changes."""
         check_pair(rgb, painted)
-        result = rgb
+        result = self.tint(rgb, painted)
         if self.grain is not None:
+            result = rgb.copy() if result is rgb else result
             for index, (rows, columns, member) in enumerate(hole_boxes(painted)):
-                result = rgb.copy() if result is rgb else result
                 self.grain.add(result, rows, columns, member, (self.seed, index))
-        return self.tint(result, painted)
+        return result
 
 
 def read_look(known: np.ndarray, hole: np.ndarray, seed: int = 0, grain: str = "auto") -> PrintLook:
