@@ -27,7 +27,9 @@ from idinpaint.imaging.encoders import (
     write_png16,
     write_tiff,
 )
+from idinpaint.imaging.phone_formats import QUALITY, check_codec, kind_of
 from idinpaint.imaging.read_checks import dropped_channels, plain_samples, read_formats, refuse_odd_tiff
+from idinpaint.imaging.tiff_strips import kept_compression
 from idinpaint.types import InputError
 
 __all__ = ["Photo", "check_output", "load_photo", "open_image", "save_photo"]
@@ -41,7 +43,8 @@ class Photo:
     """A photo as read. rgb: uint8 [H, W, 3], upright; notices: what a reader should know of the conversion.
 
     native: the file's own colour samples when they are not 8-bit RGB, uint8 or uint16 [H, W, C], upright;
-    space: rgb, grey or cmyk; alpha: [H, W] at the native depth; cmyk_profile: whether ICC was used for rgb.
+    space: rgb, grey or cmyk; alpha: [H, W] at the native depth; cmyk_profile: whether ICC was used for rgb;
+    compression: of a TIFF, as Pillow names it, lossy ones too.
     """
 
     rgb: np.ndarray
@@ -53,6 +56,7 @@ class Photo:
     cmyk_profile: bool = False
     exif: Image.Exif | None = None
     dpi: tuple[float, float] | None = None
+    compression: str = "raw"
     notices: list[str] = field(default_factory=list)
 
     @property
@@ -78,6 +82,7 @@ def open_image(path: str | Path) -> Image.Image:
             raise InputError(f"{path}: is no regular file (a device, pipe or socket)")
         if path.stat().st_size == 0:
             raise InputError(f"{path}: is empty (0 bytes)")
+        check_codec(path, kind_of(path))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image = Image.open(path, formats=read_formats())
@@ -120,6 +125,9 @@ def load_photo(path: str | Path) -> Photo:
         _read_16bit(photo, image)
     else:
         _read_8bit(photo, image)
+    photo.compression = image.info.get("compression", "raw") if image.format == "TIFF" else "raw"
+    if (depth := image.info.get("bit_depth", 8)) > 8:
+        photo.notices.append(f"{path.name}: {depth}-bit {image.format} is reduced to 8 bits")
     photo.notices += dropped_channels(path, image, int(photo.alpha is not None))
     image.close()
     _turn_upright(photo, orientation)
@@ -243,6 +251,8 @@ def save_photo(
         alpha = None
     if alpha is not None:
         samples = np.dstack([samples, alpha])
+    if kind == "TIFF" and kept_compression(photo.compression) != photo.compression:
+        notices.append(f"its TIFF compression {photo.compression} is not written: LZW instead")
     with encoding(path):
         write_atomic(path, lambda file: _encode(file, kind, samples, space, icc, photo, xmp))
     return notices
@@ -272,7 +282,16 @@ def _encode(
     exif = photo.exif
     if kind == "TIFF":
         rgba = samples[..., [0, 0, 0, 1]] if samples.shape[2] == 2 else samples  # few programs read grey + alpha
-        write_tiff(file, rgba, icc, exif, photo.dpi, cmyk=space == "cmyk", xmp=xmp)
+        write_tiff(
+            file,
+            rgba,
+            icc,
+            exif,
+            photo.dpi,
+            cmyk=space == "cmyk",
+            xmp=xmp,
+            compression=kept_compression(photo.compression),
+        )
         return
     if samples.dtype == np.uint16:
         write_png16(file, samples, icc, exif.tobytes().removeprefix(b"Exif\0\0") if exif else None, xmp)
@@ -281,7 +300,7 @@ def _encode(
     size = samples.shape[1::-1]
     image = Image.frombuffer(mode, size, np.ascontiguousarray(samples), "raw", mode, 0, 1)
     options: dict = {"icc_profile": icc}
-    if photo.dpi and kind != "WEBP":
+    if photo.dpi and kind not in ("WEBP", "AVIF", "HEIF"):
         options["dpi"] = photo.dpi
     if exif and kind != "BMP":
         options["exif"] = exif
@@ -289,11 +308,15 @@ def _encode(
         options |= {"quality": JPEG_QUALITY, "subsampling": 0}
     elif kind == "WEBP":
         options |= {"lossless": True, "exact": True}
+    elif kind in ("AVIF", "HEIF"):
+        options |= (
+            {"quality": QUALITY, "subsampling": "4:4:4"} if kind == "AVIF" else {"quality": QUALITY, "chroma": 444}
+        )
     elif kind == "PNG":
         options["compress_level"] = 4
         if xmp:
             options["pnginfo"] = PngImagePlugin.PngInfo()
             options["pnginfo"].add_itxt(XMP_KEYWORD, xmp.decode())
-    if xmp and kind in ("JPEG", "WEBP"):
+    if xmp and kind in ("JPEG", "WEBP", "AVIF", "HEIF"):
         options["xmp"] = xmp
     image.save(file, kind, **options)
