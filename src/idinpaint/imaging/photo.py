@@ -6,7 +6,6 @@ from it; the known samples are written back from the native data, untouched by a
 
 from __future__ import annotations
 
-import io
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageCms, PngImagePlugin, UnidentifiedImageError
 
+from idinpaint.imaging.colour_modes import convert, eight_bits, png_header
 from idinpaint.imaging.compositing import nearest_known
 from idinpaint.imaging.containers import check_shape, encoding, mend_exif, quiet, resolution, sound_exif
 from idinpaint.imaging.encoders import (
@@ -137,7 +137,7 @@ def load_photo(path: str | Path) -> Photo:
 def _bits(image: Image.Image) -> int:
     """Bits a sample in the file; Pillow itself reads 16-bit colour as 8-bit."""
     if image.format == "PNG":
-        return _png_header(image.filename)[24]
+        return png_header(image.filename)[24]
     if image.format == "TIFF":
         return max(np.atleast_1d(image.tag_v2.get(258, 8)))
     return 16 if image.mode.startswith("I") else 8
@@ -150,7 +150,7 @@ def _read_16bit(photo: Photo, image: Image.Image) -> None:
     if data is None or data.dtype != np.uint16:
         raise InputError(f"{photo.path}: 16-bit data of this kind ({image.mode}) is not supported; convert it")
     data = plain_samples(image, data.reshape(*data.shape[:2], -1))
-    grey_png = image.format == "PNG" and _png_header(photo.path)[25] in (0, 4)
+    grey_png = image.format == "PNG" and png_header(photo.path)[25] in (0, 4)
     if data.shape[2] in (2, 4):
         photo.alpha = np.ascontiguousarray(data[..., -1])
         data = data[..., :-1]
@@ -160,11 +160,6 @@ def _read_16bit(photo: Photo, image: Image.Image) -> None:
         photo.native = np.ascontiguousarray(data[..., ::-1])
     eight = ((photo.native.astype(np.uint32) + 128) // 257).astype(np.uint8)
     photo.rgb = np.ascontiguousarray(np.broadcast_to(eight, (*eight.shape[:2], 3)))
-
-
-def _png_header(path: str | Path) -> bytes:
-    with open(path, "rb") as file:
-        return file.read(26)  # [24] bits a sample, [25] colour type
 
 
 def _read_8bit(photo: Photo, image: Image.Image) -> None:
@@ -178,7 +173,7 @@ def _read_8bit(photo: Photo, image: Image.Image) -> None:
         photo.rgb = np.repeat(photo.native, 3, axis=2)
     elif image.mode == "CMYK":
         photo.space, photo.native = "cmyk", np.array(image)
-        managed = _convert(image, photo.icc, to_rgb=True)
+        managed = convert(image, photo.icc, to_rgb=True)
         photo.cmyk_profile = managed is not None
         photo.rgb = np.array(managed or image.convert("RGB"))
         if _bits(image) > 8:
@@ -191,21 +186,6 @@ def _read_8bit(photo: Photo, image: Image.Image) -> None:
         raise InputError(f"{photo.path}: pixels of mode {image.mode} are not supported; convert it to 8 or 16-bit RGB")
     if transparent:
         photo.alpha = np.ascontiguousarray(samples[..., -1])
-
-
-def _convert(image: Image.Image, icc: bytes | None, to_rgb: bool) -> Image.Image | None:
-    """CMYK <-> sRGB through the CMYK profile `icc`; None when there is none that works."""
-    if not icc:
-        return None
-    try:
-        cmyk, srgb = ImageCms.ImageCmsProfile(io.BytesIO(icc)), ImageCms.createProfile("sRGB")
-        profiles = (cmyk, srgb) if to_rgb else (srgb, cmyk)
-        intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
-        return ImageCms.profileToProfile(
-            image, *profiles, renderingIntent=intent, outputMode="RGB" if to_rgb else "CMYK"
-        )
-    except (ImageCms.PyCMSError, OSError, ValueError):
-        return None
 
 
 def _turn_upright(photo: Photo, orientation: int) -> None:
@@ -245,7 +225,7 @@ def save_photo(
         icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes() if photo.cmyk_profile else None
     if samples.dtype == np.uint16 and kind not in ("PNG", "TIFF"):
         notices.append(f"{kind} has no 16 bits: written with 8")
-        samples, alpha = _eight_bits(samples), None if alpha is None else _eight_bits(alpha)
+        samples, alpha = eight_bits(samples), None if alpha is None else eight_bits(alpha)
     if alpha is not None and kind in ("JPEG", "BMP"):
         notices.append(f"{kind} has no transparency: alpha is dropped")
         alpha = None
@@ -258,17 +238,13 @@ def save_photo(
     return notices
 
 
-def _eight_bits(samples: np.ndarray) -> np.ndarray:
-    return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
-
-
 def _to_native(photo: Photo, pixels: np.ndarray) -> np.ndarray:
     """uint8 RGB [n, 3] in the photo's colour mode and depth, [n, C]."""
     if not len(pixels):
         return np.zeros((0, photo.samples.shape[2]), photo.samples.dtype)
     if photo.space == "cmyk":
         image = Image.fromarray(pixels[None])
-        managed = _convert(image, photo.icc, to_rgb=False) if photo.cmyk_profile else None
+        managed = convert(image, photo.icc, to_rgb=False) if photo.cmyk_profile else None
         return np.asarray(managed or image.convert("CMYK"))[0]
     if photo.space == "grey":
         pixels = np.rint(pixels @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)[:, None]
