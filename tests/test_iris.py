@@ -46,9 +46,9 @@ def test_nothing_changes_without_a_twin_that_shows_its_colour(face):
 
 
 def test_the_other_networks_are_asked_where_nothing_is_believable(restorer, face):
-    def paint(believer):
+    def paint(believer, rule="test"):
         painter = Painter(restorer.inpainters, restorer.bundle.landmarker, restorer.verifier, True, believer)
-        decision = Decision("diffusion", "test", "test", face.face_coverage, 0.1)
+        decision = Decision("diffusion", rule, "test", face.face_coverage, 0.1)
         return painter(face, decision, combine([], 0.35), 2, None, 0)
 
     def believer(crop, face, calls=[]):  # noqa: B006 - counts the looks: the first two find nothing
@@ -56,6 +56,11 @@ def test_the_other_networks_are_asked_where_nothing_is_believable(restorer, face
         worst = 0.5 if len(calls) <= 2 else 1.5
         return Believability({}, ["left_eye"] if worst < 1 else [], worst, 1.0)
 
+    def nobody(crop, face):
+        return Believability({}, ["left_eye"], 0.5, 1.0)
+
+    for made in (paint(nobody), paint(nobody, "user")):  # what looks no better than the decided network's is not shown
+        assert len(made) == 2 and all(c.painter is None for c in made)
     made = paint(believer)
     assert made[0].painter in OTHERS and made[0].believable == 1.5 and "painted by" in made[0].reason
     assert [c.painter for c in made].count(None) == 2 and len(made) == 4

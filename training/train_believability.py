@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from bad_fills import KINDS as FILLS
 from bad_fills import Faces, bad_fill
+from hidden_masks import torn_holes
 from launching import run_guarded
 from painted_fills import PAINTERS, Painters, hit
 
@@ -40,6 +41,7 @@ from idinpaint.judging.believability import (
     Believer,
     as_input,
     hidden_features,
+    probability,
     window,
 )
 from idinpaint.models.believability import BelieveNet
@@ -52,7 +54,8 @@ class BelieveConfig:
     """Settings of configs/believability.yaml. bundle: a model folder that gets the result, "" for none.
     data: the raw data sets, "" for IDINPAINT_DATA. leave_out: a kind of fill that is not trained on. painted: photos
     that the bundled painters fill too; hits: shares of their fills that count as bad and as good;
-    repeats: how often each counts."""
+    repeats: how often each counts; real_accepted: share of true features above their limit; hair_accepted: of true hair
+    under torn corners (`corners` photos): hair is easily smeared, and a smear there is easily taken for hair."""
 
     data: str = ""
     splits: str = "configs/splits"
@@ -71,6 +74,8 @@ class BelieveConfig:
     repeats: int = 3
     leave_out: str = ""
     real_accepted: float = 0.985
+    hair_accepted: float = 0.95
+    corners: int = 120
 
 
 def windows_in(crop: np.ndarray, hole: np.ndarray, points: np.ndarray, moved: np.ndarray) -> list[tuple]:
@@ -188,6 +193,16 @@ def fit_signs(rows: dict[str, list], real_accepted: float) -> tuple[dict, dict]:
     return weights, limits
 
 
+def hair_limit(faces: Faces, believer: Believer, bundle: Any, config: BelieveConfig) -> float:
+    """The number of true hair under torn corners, 1 - hair_accepted of which lies below."""
+    numbers = []
+    for photo, hole in zip(faces.photos, torn_holes(config.corners, torch.device("cpu")), strict=False):
+        face = read_face(photo, hole[0].numpy() > 0, bundle)
+        if "hair" in hidden_features(face):
+            numbers.append(probability(believer.model["weights"]["hair"], believer.signs(photo, face, ["hair"])[0][0]))
+    return round(float(np.quantile(numbers, 1 - config.hair_accepted)), 5)
+
+
 def auc(good: np.ndarray, bad: np.ndarray) -> float:
     """Probability that a good one is above a bad one."""
     return float((good[:, None] > bad[None]).mean() + 0.5 * (good[:, None] == bad[None]).mean())
@@ -232,6 +247,8 @@ def main(config: BelieveConfig) -> None:
     people = [e for e in list_identity_folders(data / "celeba_id256") if e.person in set(val)]
     signs = signs_of(Faces(people, marks, config.held_photos, rng), net, limits, config, painters, rng)
     weights, limits = fit_signs(signs, config.real_accepted)
+    believer = Believer(net, painters.bundle.landmarker, painters.bundle.parser, {"weights": weights})
+    limits["hair"] = 2 * [hair_limit(Faces(people, marks, config.corners, rng), believer, painters.bundle, config)]
     save(net, {"signs": list(SIGNS), "weights": weights, "limits": limits}, config)
     print(f"limits {limits}; {time.monotonic() - start:.0f} s")
 

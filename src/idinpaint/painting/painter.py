@@ -40,9 +40,9 @@ class Painter:
     ) -> list[Candidate]:
         """Candidates, best first by `ranking.rank`; none where nothing is painted or Telea's fill stays.
 
-        Where none is believable, the other networks paint one more each. Where the only reference photo was shown to
-        the network, one more is painted without it, and comes last: it is the one that the photo can be held against.
-        It comes first where it alone is believable.
+        Where none is believable, the other networks paint one more each, kept if it is. Where the only reference photo
+        was shown to the network, one more is painted without it, and comes last: it is the one that the photo can be
+        held against. It comes first where it alone is believable.
         """
         inpainter = self.inpainters.get(decision.strategy)
         if inpainter is None or decision.strategy == "colorize":
@@ -60,13 +60,13 @@ class Painter:
         return made
 
     def _others(self, made: list[Candidate], request: FillRequest, decision: Decision) -> list[Candidate]:
-        """The candidates, with those of the other networks where none is believable."""
-        if decision.strategy != "diffusion" or believable(made[0]):
+        """The candidates; where none is believable, with those of the other networks that are."""
+        if decision.strategy != "diffusion" or decision.rule == "user" or believable(made[0]):
             return made
         for name in OTHERS:
             if name in self.inpainters:
                 more = self._paint(self.inpainters[name], request, request.id_embed)
-                made = [*made, *(replace(candidate, painter=name) for candidate in more)]
+                made = [*made, *(replace(candidate, painter=name) for candidate in more if believable(candidate))]
         return rank(made, request.face, self.landmarker)
 
     def _shown(self, face: FaceAnalysis, decision: Decision, refs: References) -> list[Reference]:
