@@ -26,7 +26,7 @@ LIGHT = (
 LIGHT += ("types", "config", "imaging.masks", "report.reporting")
 # Extras, imported inside functions only.
 PLUG_INS = {"insightface", "face_alignment", "onnxruntime", "datasets", "pyarrow", "peft", "c2pa"}
-PLUG_INS |= {"gradio", "cryptography"}  # beside c2pa
+PLUG_INS |= {"gradio", "cryptography", "pillow_heif"}  # cryptography beside c2pa
 
 # From the lowest layer to the highest: a module imports from its own layer and from those below it, never upwards.
 LAYERS = (

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from idinpaint.faces.alignment import transform_points, warp_to_crop
+from idinpaint.faces.alignment import warp_to_crop
 from idinpaint.faces.analyzer import FaceBoxes
 from idinpaint.faces.features import FEATURE_WEIGHTS
 from idinpaint.faces.possible import left_marked, look_for_faces, places, wide_notice
@@ -19,11 +19,11 @@ from idinpaint.imaging.background import refine_background
 from idinpaint.imaging.coerce import as_mask, as_rgb
 from idinpaint.imaging.compositing import coarse_fill, composite, mark_hole, paste_crop
 from idinpaint.imaging.masks import hole_ratio
+from idinpaint.imaging.print_look import read_look
 from idinpaint.judging.believability import load_believer
 from idinpaint.judging.calibration import load_calibration
 from idinpaint.judging.controller import ControllerConfig, decide, load_controller
 from idinpaint.judging.groups import face_place, names_of, share_out
-from idinpaint.judging.ranking import disagreement, disagreement_picture
 from idinpaint.judging.verification import (
     Verification,
     Verifier,
@@ -33,11 +33,12 @@ from idinpaint.judging.verification import (
     wrong_person,
 )
 from idinpaint.models.weights import hashes
+from idinpaint.painting.areas import add_disagreement, crop_area, outside_faces
 from idinpaint.painting.base import FillRequest, Inpainter, check_encoder
 from idinpaint.painting.painter import Painter
 from idinpaint.progress import StageClock
 from idinpaint.report.reporting import build_report, face_report, versions
-from idinpaint.types import CROP_SIZE, Candidate, Decision, FaceAnalysis, InputError, Restoration
+from idinpaint.types import Candidate, Decision, FaceAnalysis, InputError, Restoration
 
 CAUTION = ("telea", "prior", "gan", "diffusion", "colorize", "abstain")  # from the least to the most cautious decision
 NO_FACE = (
@@ -123,6 +124,7 @@ class Restorer:
         max_coverage: float | None = None,
         reference_pixels: bool = True,
         progress: Callable[[str], None] | None = None,
+        grain: str = "auto",
     ) -> Restoration:
         """Restore one photo.
 
@@ -130,8 +132,9 @@ class Restorer:
         1 = hole. face_box: (x, y, w, h) photo px of a face, or several, beside those that are found. strategy: auto,
         telea, gan, prior, diffusion or colorize. max_coverage: share of the facial features in [0, 1] up to which a
         face is painted, instead of the ladder's limit. reference_pixels: the network may look at the reference photos
-        while it paints, else they only guide and verify. Abstaining is a result: `.abstained`, with the hole left
-        marked or only toned. Raises InputError for input that cannot be used.
+        while it paints, else they only guide and verify. grain: auto (the fill gets the photo's own) or none.
+        Abstaining is a result: `.abstained`, with the hole left marked or only toned. Raises InputError for input
+        that cannot be used.
         """
         self._check(strategy, num_samples, steps, max_coverage)
         clock = StageClock(progress)
@@ -154,10 +157,13 @@ class Restorer:
         decisions = [self._decide(f, hole, own, strategy, force, max_coverage) for f, own in zip(faces, shared)]
         with clock("filling the background"):
             result = coarse_fill(known, hole)
+            look = read_look(known, hole, seed, grain)
         candidates: list[list[Candidate]] = []
         verifications: list[Verification] = []
         invented = None
-        painter = Painter(self.inpainters, self.bundle.landmarker, self.verifier, reference_pixels, self.believer)
+        painter = Painter(
+            self.inpainters, self.bundle.landmarker, self.verifier, reference_pixels, self.believer, look.tint
+        )
         for index, (face, refs_of) in enumerate(zip(faces, shared, strict=True)):
             with clock("painting the face"):
                 made = painter(face, decisions[index], refs_of, num_samples, steps, seed)
@@ -170,10 +176,13 @@ class Restorer:
             notices += wrong_person(verifications[index]) + near_threshold(face, self.controller, bool(refs_of))
             result = self._deliver(result, hole, face, decisions[index], made)
             if not decisions[index].paints_no_face:
-                invented = _add_disagreement(invented, hole, face, made)
+                invented = add_disagreement(invented, hole, face, made)
+        background, unpainted = outside_faces(hole, faces, decisions)
         if strategy != "telea":
             with clock("filling the background"):
-                result = refine_background(result, *_outside(hole, faces, decisions))
+                result = refine_background(result, background, unpainted)
+        with clock("matching tint and grain"):
+            result = look.finish(result, hole & ~unpainted)
         overall = self._overall(decisions, hole, strategy, swallowed is not None, force)
         if swallowed is not None and overall.strategy == "abstain":
             result = mark_hole(result, swallowed)
@@ -192,8 +201,9 @@ class Restorer:
             hole_ratio=hole_ratio(hole), seed=seed, num_samples=num_samples, steps=steps,
             references=reference_rows(refs), encoders=self.verifier.encoders(), device=self.device,
             versions=versions(), weights=self.bundle.weights, calibration=self.verifier.made(), possible_faces=hidden,
+            print_look=look.said(),
         )  # fmt: skip
-        return Restoration(result, candidates, decision, report, faces, invented)
+        return Restoration(result, candidates, decision, report, faces, invented, look)
 
     def analyze(self, image: Any, mask: Any, face_box: FaceBoxes = None) -> tuple[list[FaceAnalysis], Decision]:
         """What is hidden of which face, and what `restore` would do; nothing is painted."""
@@ -255,7 +265,7 @@ class Restorer:
     ) -> np.ndarray:
         """The photo with this face's part of the hole filled, toned or marked; Telea's fill may stay."""
         if decision.strategy == "abstain":
-            inside = hole & _crop_area(face, hole.shape)
+            inside = hole & crop_area(face, hole.shape)
             return composite(mark_hole(result, inside), result, inside)
         crop = made[0].image if made else None
         if decision.strategy == "colorize":
@@ -273,17 +283,6 @@ class Restorer:
         return abstained(decision, force) if swallowed else decision
 
 
-def _add_disagreement(
-    picture: np.ndarray | None, hole: np.ndarray, face: FaceAnalysis, made: list[Candidate]
-) -> np.ndarray | None:
-    """The map of what was invented, [H, W] uint8, with this face's part added."""
-    spread = disagreement(made, face.crop_mask)
-    if spread is None:
-        return picture
-    so_far = np.zeros((*hole.shape, 3), np.uint8) if picture is None else np.repeat(picture[..., None], 3, 2)
-    return paste_crop(so_far, hole, disagreement_picture(spread), face.crop_to_photo)[..., 0]
-
-
 def _overrides(**given: Any) -> dict[str, Any]:
     """What the user set against the controller."""
     return {name: value for name, value in given.items() if value not in (None, False, "auto")}
@@ -291,24 +290,3 @@ def _overrides(**given: Any) -> dict[str, Any]:
 
 def _name(photo: Any, index: int) -> str:
     return str(photo) if isinstance(photo, str) or hasattr(photo, "__fspath__") else f"photo {index + 1}"
-
-
-def _outside(hole: np.ndarray, faces: list[FaceAnalysis], decisions: list[Decision]) -> tuple[np.ndarray, np.ndarray]:
-    """([H, W] bool, the hole outside the faces' crops; [H, W] bool, the hole in crops where no face was painted)."""
-    background, unpainted = hole.copy(), np.zeros_like(hole)
-    for face, decision in zip(faces, decisions, strict=True):
-        area = _crop_area(face, hole.shape)
-        background &= ~area
-        if decision.paints_no_face:
-            unpainted |= hole & area
-    return background, unpainted
-
-
-def _crop_area(face: FaceAnalysis, shape: tuple[int, int]) -> np.ndarray:
-    """[H, W] bool, the photo's pixels inside the face's crop."""
-    import cv2
-
-    corners = np.array([[0, 0], [CROP_SIZE, 0], [CROP_SIZE, CROP_SIZE], [0, CROP_SIZE]], np.float64) - 0.5
-    area = np.zeros(shape, np.uint8)
-    cv2.fillPoly(area, [np.rint(transform_points(face.crop_to_photo, corners)).astype(np.int32)], 1)
-    return area.astype(bool)

@@ -120,7 +120,8 @@ class Restoration:
     image: [H, W, 3] uint8 RGB, equal to the input outside the mask.
     candidates: per face, best first. decision: the most cautious decision over the faces (or the
     background's). report: JSON-ready dict. invented: [H, W] uint8, how much the candidates disagree about each
-    pixel (0 outside the mask, and where nothing was painted twice), None when no face was painted twice.
+    pixel (0 outside the mask, and where nothing was painted twice), None when no face was painted twice. look:
+    the PrintLook (tint and grain) that was given to the fill.
     """
 
     image: np.ndarray
@@ -129,6 +130,7 @@ class Restoration:
     report: dict[str, Any] = field(default_factory=dict)
     faces: list[FaceAnalysis] = field(default_factory=list)
     invented: np.ndarray | None = None
+    look: Any = None
 
     @property
     def abstained(self) -> bool:

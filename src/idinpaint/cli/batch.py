@@ -17,9 +17,12 @@ import numpy as np
 from idinpaint.cli.detect import AUTO
 from idinpaint.cli.found_masks import UNDAMAGED, read_mask, unchanged
 from idinpaint.cli.jobs import SUMMARY, Job, always_read, model_files, plan_folder, plan_single
+from idinpaint.cli.kept import check_kept, keep_candidates
 from idinpaint.cli.lazy_models import Models
+from idinpaint.cli.pipes import piped, through_pipes
 from idinpaint.cli.restore_options import check_restore_options, write_summary
 from idinpaint.cli.sidecar import write_files
+from idinpaint.cli.trees import plan_tree
 from idinpaint.exits import one_line
 from idinpaint.imaging.containers import check_fits
 from idinpaint.imaging.photo import Photo, load_photo
@@ -56,6 +59,8 @@ def read_inputs(job: Job, args: argparse.Namespace, models: Models) -> tuple[Pho
 
 def run_restore(args: argparse.Namespace) -> int:
     """`idinpaint restore`; returns the exit status."""
+    if piped(args):
+        return through_pipes(args, run_restore)
     check_restore_options(args)
     references = tuple(args.reference)
     for path in references:
@@ -100,7 +105,8 @@ def _run(
         if as_json:
             print(json.dumps(to_plain(row), indent=2))
         return ABSTAINED if row["status"] == "abstained" else RESTORED
-    jobs, notices = plan_folder(args.image, mask, output, report, picture, inputs=inputs, **sides)
+    plan = plan_tree if getattr(args, "recursive", False) else plan_folder
+    jobs, notices = plan(args.image, mask, output, report, picture, inputs=inputs, **sides)
     progress = Progress(len(jobs), plain=work is restore_one)
     warn(notices, progress)
     models = Models(args, progress)
@@ -164,6 +170,7 @@ def restore_job(job: Job, args: argparse.Namespace, models: Models, progress: Ca
         args.credentials.check(job.image, job.output)
     photo, mask, notices = read_inputs(job, args, models)
     check_fits(photo.size, job.output, job.invented)
+    check_kept(job, args)
     restoration = (
         unchanged(photo, args)
         if not mask.any()
@@ -180,13 +187,17 @@ def restore_job(job: Job, args: argparse.Namespace, models: Models, progress: Ca
             max_coverage=args.max_coverage,
             reference_pixels=not args.no_reference_pixels,
             progress=progress,
+            grain=args.grain,
         )
     )
+    tries = restoration
     if args.candidate > 1:
         restoration = with_candidate(restoration, photo.rgb, mask, args.candidate)
     progress("writing")
     notices += restoration.report.get("notices", [])
     report = write_files(job, photo, mask, restoration, notices, args, start)
+    if args.keep_candidates is not None:
+        notices += keep_candidates(tries, photo, mask, job, args)
     return Done(photo, mask, restoration, report, notices)
 
 

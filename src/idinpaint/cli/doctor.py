@@ -22,6 +22,7 @@ REQUIRED = {
 OPTIONAL = {
     "insightface": ("a stronger identity encoder", "insightface", "pip install 'idinpaint[insightface]'"),
     "face-alignment": ("2DFAN landmarks", "face_alignment", "pip install 'idinpaint[face-alignment]'"),
+    "pillow-heif": ("HEIC photos", "pillow_heif", "pip install 'idinpaint[heif]'"),
     "c2pa-python": ("signed Content Credentials", "c2pa", "pip install 'idinpaint[c2pa]'"),
 }
 # What it brings; the file is weights.SHORT_NAMES'.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,9 +96,9 @@ def plan_folder(
     files = visible_files(images)
     found = [path for path in files if path.suffix.lower() in READABLE]
     if mask and mask.resolve() == images.resolve():  # NAME_mask.png beside NAME.jpg
-        stems = {path.stem + MASK_SUFFIX for path in found}
-        found = [path for path in found if path.stem not in stems]
-        if not stems & {path.stem for path in files}:
+        stems = {unicodedata.normalize("NFC", path.stem + MASK_SUFFIX) for path in found}
+        found = [path for path in found if unicodedata.normalize("NFC", path.stem) not in stems]
+        if not stems & {unicodedata.normalize("NFC", path.stem) for path in files}:
             raise InputError(f"{mask}: photos and masks in one folder need masks named NAME{MASK_SUFFIX}.png")
     if not found:
         raise InputError(f"{images}: no pictures in this folder")
@@ -162,7 +163,9 @@ def _mask_for(image: Path, folder: Path) -> Path:
     pictures = [path for path in visible_files(folder) if path.suffix.lower() in READABLE]
     beside = folder.resolve() == image.parent.resolve()  # there the plain stem is the photo's own
     names = [image.stem + MASK_SUFFIX] if beside else [image.stem, image.stem + MASK_SUFFIX]
-    matches = [path for path in pictures if path.stem in names]
+    # A Mac writes accents decomposed (NFD), others composed (NFC): the same name in other bytes.
+    wanted = {unicodedata.normalize("NFC", name) for name in names}
+    matches = [path for path in pictures if unicodedata.normalize("NFC", path.stem) in wanted]
     if not matches:
         raise InputError(f"{image}: no mask named {' or '.join(f'{name}.*' for name in names)} in {folder}")
     if len(matches) > 1:

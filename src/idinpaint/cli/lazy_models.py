@@ -6,9 +6,10 @@ import argparse
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+from idinpaint.cli.lean_imports import without_unused
 from idinpaint.judging.controller import load_controller
 from idinpaint.types import InputError
 
@@ -30,13 +31,19 @@ class Models:
         if self._restorer is None:
             self.progress("loading the models")
             os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
-            with _told():
+            with _told(), self._lean():
                 from idinpaint.restorer import Restorer
 
                 self._restorer = Restorer.from_pretrained(self.model, **self.settings)
             if self.controller is not None:
                 self._restorer.use_controller(self.controller)
         return self._restorer
+
+    def _lean(self) -> AbstractContextManager[None]:
+        """Another model may read prompts, another encoder or landmarker may stand on scipy: they get everything."""
+        bundled = ("bundled", "auto", "sface")
+        plain = all(self.settings.get(name, "auto") in bundled for name in ("landmarks", "identity", "judge"))
+        return without_unused() if plain and self.model == "default" and not self.settings.get("gan") else nullcontext()
 
     def finder(self) -> Any:
         """The DamageFinder. InputError as above."""

@@ -18,11 +18,18 @@ COLUMNS = (
 
 
 def add_restore_options(parser: argparse.ArgumentParser, whole_number: Callable[..., Any]) -> None:
-    """--candidate and --skip-existing; whole_number: an argparse type."""
+    """--candidate, --skip-existing, --recursive, --keep-candidates, --grain; whole_number: an argparse type."""
     parser.add_argument(
         "--candidate", type=whole_number(1, 64), default=1, metavar="N", help="take the N-th best of --num-samples (1)"
     )
     parser.add_argument("--skip-existing", action="store_true", help="pass over photos whose result is there already")
+    parser.add_argument("--recursive", action="store_true", help="a folder's sub-folders too, under the same names")
+    parser.add_argument(
+        "--keep-candidates", type=Path, metavar="DIR", help="write every candidate as a photo of its own, best first"
+    )
+    parser.add_argument(
+        "--grain", choices=("auto", "none"), default="auto", help="the fill gets the photo's own grain (auto)"
+    )
 
 
 def check_restore_options(args: argparse.Namespace) -> None:
@@ -31,6 +38,10 @@ def check_restore_options(args: argparse.Namespace) -> None:
         raise InputError(f"--candidate {args.candidate}: only {args.num_samples} are painted; raise --num-samples")
     if args.candidate > 1 and args.image.is_dir():
         raise InputError(f"--candidate {args.candidate}: picks one by eye, so it is for one photo, not for a folder")
+    if args.recursive and not args.image.is_dir():
+        raise InputError(f"--recursive: {args.image} is no folder; leave it out for one photo")
+    if args.keep_candidates is not None and args.keep_candidates.exists() and not args.keep_candidates.is_dir():
+        raise InputError(f"--keep-candidates {args.keep_candidates}: is a file, a folder is needed")
     args.reference = list(reference_files(args.reference))
 
 

@@ -14,6 +14,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
+from idinpaint.imaging.phone_formats import check_codec
+from idinpaint.imaging.tiff_strips import CODES, PREDICTED, compressed
 from idinpaint.types import InputError
 
 XMP_KEYWORD = "XML:com.adobe.xmp"  # of the PNG text chunk that holds it
@@ -27,6 +29,9 @@ FORMATS = {
     ".tiff": "TIFF",
     ".webp": "WEBP",
     ".bmp": "BMP",
+    ".avif": "AVIF",
+    ".heic": "HEIF",
+    ".heif": "HEIF",
 }
 
 
@@ -59,7 +64,7 @@ def check_writable(path: str | Path) -> None:
 
 def check_output(path: str | Path) -> None:
     """Raises InputError unless a picture can be written to `path`: known extension, writable folder."""
-    output_format(path)
+    check_codec(path, output_format(path), write=True)
     check_writable(path)
 
 
@@ -158,8 +163,9 @@ def write_tiff(
     dpi: tuple[float, float] | None = None,
     cmyk: bool = False,
     xmp: bytes | None = None,
+    compression: str = "raw",
 ) -> None:
-    """uint8 or uint16 [H, W, C], C as in write_png16 (4 = CMYK when `cmyk`); uncompressed, one strip.
+    """uint8 or uint16 [H, W, C], C as in write_png16 (4 = CMYK when `cmyk`); one strip. compression: a key of CODES.
 
     Written here because Pillow cannot: colour with 16 bits, or EXIF sub-directories beside compression.
     """
@@ -170,12 +176,15 @@ def write_tiff(
         ifd[tag] = value
     ifd[TiffImagePlugin.IMAGEWIDTH], ifd[TiffImagePlugin.IMAGELENGTH] = width, height
     ifd[TiffImagePlugin.BITSPERSAMPLE] = (8 * data.itemsize,) * channels
-    ifd[TiffImagePlugin.COMPRESSION] = 1
+    ifd[TiffImagePlugin.COMPRESSION] = CODES[compression]
     ifd[TiffImagePlugin.PHOTOMETRIC_INTERPRETATION] = 5 if cmyk else 1 if channels <= 2 else 2
     ifd[TiffImagePlugin.SAMPLESPERPIXEL] = channels
     ifd[TiffImagePlugin.PLANAR_CONFIGURATION] = 1
     ifd[TiffImagePlugin.ROWSPERSTRIP] = height
-    ifd[TiffImagePlugin.STRIPBYTECOUNTS] = data.nbytes
+    if compression in PREDICTED:
+        ifd[TiffImagePlugin.PREDICTOR] = 2
+    strip = compressed(data, compression)
+    ifd[TiffImagePlugin.STRIPBYTECOUNTS] = len(strip)
     ifd[TiffImagePlugin.STRIPOFFSETS] = 0  # from the end of the directory; save() adds where that is
     if dpi:
         ifd[TiffImagePlugin.X_RESOLUTION], ifd[TiffImagePlugin.Y_RESOLUTION] = dpi
@@ -189,7 +198,7 @@ def write_tiff(
         ifd.tagtype[700] = 1  # bytes
         ifd[700] = xmp
     file.seek(ifd.save(file))
-    file.write(data.data)
+    file.write(strip)
 
 
 # The only tags that an output keeps: description, camera, orientation, resolution, software, dates, artist and

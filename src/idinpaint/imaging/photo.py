@@ -6,7 +6,6 @@ from it; the known samples are written back from the native data, untouched by a
 
 from __future__ import annotations
 
-import io
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageCms, PngImagePlugin, UnidentifiedImageError
 
+from idinpaint.imaging.colour_modes import convert, eight_bits, png_header
 from idinpaint.imaging.compositing import nearest_known
 from idinpaint.imaging.containers import check_shape, encoding, mend_exif, quiet, resolution, sound_exif
 from idinpaint.imaging.encoders import (
@@ -27,7 +27,9 @@ from idinpaint.imaging.encoders import (
     write_png16,
     write_tiff,
 )
+from idinpaint.imaging.phone_formats import QUALITY, check_codec, kind_of
 from idinpaint.imaging.read_checks import dropped_channels, plain_samples, read_formats, refuse_odd_tiff
+from idinpaint.imaging.tiff_strips import kept_compression
 from idinpaint.types import InputError
 
 __all__ = ["Photo", "check_output", "load_photo", "open_image", "save_photo"]
@@ -41,7 +43,8 @@ class Photo:
     """A photo as read. rgb: uint8 [H, W, 3], upright; notices: what a reader should know of the conversion.
 
     native: the file's own colour samples when they are not 8-bit RGB, uint8 or uint16 [H, W, C], upright;
-    space: rgb, grey or cmyk; alpha: [H, W] at the native depth; cmyk_profile: whether ICC was used for rgb.
+    space: rgb, grey or cmyk; alpha: [H, W] at the native depth; cmyk_profile: whether ICC was used for rgb;
+    compression: of a TIFF, as Pillow names it, lossy ones too.
     """
 
     rgb: np.ndarray
@@ -53,6 +56,7 @@ class Photo:
     cmyk_profile: bool = False
     exif: Image.Exif | None = None
     dpi: tuple[float, float] | None = None
+    compression: str = "raw"
     notices: list[str] = field(default_factory=list)
 
     @property
@@ -78,6 +82,7 @@ def open_image(path: str | Path) -> Image.Image:
             raise InputError(f"{path}: is no regular file (a device, pipe or socket)")
         if path.stat().st_size == 0:
             raise InputError(f"{path}: is empty (0 bytes)")
+        check_codec(path, kind_of(path))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image = Image.open(path, formats=read_formats())
@@ -120,6 +125,9 @@ def load_photo(path: str | Path) -> Photo:
         _read_16bit(photo, image)
     else:
         _read_8bit(photo, image)
+    photo.compression = image.info.get("compression", "raw") if image.format == "TIFF" else "raw"
+    if (depth := image.info.get("bit_depth", 8)) > 8:
+        photo.notices.append(f"{path.name}: {depth}-bit {image.format} is reduced to 8 bits")
     photo.notices += dropped_channels(path, image, int(photo.alpha is not None))
     image.close()
     _turn_upright(photo, orientation)
@@ -129,7 +137,7 @@ def load_photo(path: str | Path) -> Photo:
 def _bits(image: Image.Image) -> int:
     """Bits a sample in the file; Pillow itself reads 16-bit colour as 8-bit."""
     if image.format == "PNG":
-        return _png_header(image.filename)[24]
+        return png_header(image.filename)[24]
     if image.format == "TIFF":
         return max(np.atleast_1d(image.tag_v2.get(258, 8)))
     return 16 if image.mode.startswith("I") else 8
@@ -142,7 +150,7 @@ def _read_16bit(photo: Photo, image: Image.Image) -> None:
     if data is None or data.dtype != np.uint16:
         raise InputError(f"{photo.path}: 16-bit data of this kind ({image.mode}) is not supported; convert it")
     data = plain_samples(image, data.reshape(*data.shape[:2], -1))
-    grey_png = image.format == "PNG" and _png_header(photo.path)[25] in (0, 4)
+    grey_png = image.format == "PNG" and png_header(photo.path)[25] in (0, 4)
     if data.shape[2] in (2, 4):
         photo.alpha = np.ascontiguousarray(data[..., -1])
         data = data[..., :-1]
@@ -152,11 +160,6 @@ def _read_16bit(photo: Photo, image: Image.Image) -> None:
         photo.native = np.ascontiguousarray(data[..., ::-1])
     eight = ((photo.native.astype(np.uint32) + 128) // 257).astype(np.uint8)
     photo.rgb = np.ascontiguousarray(np.broadcast_to(eight, (*eight.shape[:2], 3)))
-
-
-def _png_header(path: str | Path) -> bytes:
-    with open(path, "rb") as file:
-        return file.read(26)  # [24] bits a sample, [25] colour type
 
 
 def _read_8bit(photo: Photo, image: Image.Image) -> None:
@@ -170,7 +173,7 @@ def _read_8bit(photo: Photo, image: Image.Image) -> None:
         photo.rgb = np.repeat(photo.native, 3, axis=2)
     elif image.mode == "CMYK":
         photo.space, photo.native = "cmyk", np.array(image)
-        managed = _convert(image, photo.icc, to_rgb=True)
+        managed = convert(image, photo.icc, to_rgb=True)
         photo.cmyk_profile = managed is not None
         photo.rgb = np.array(managed or image.convert("RGB"))
         if _bits(image) > 8:
@@ -183,21 +186,6 @@ def _read_8bit(photo: Photo, image: Image.Image) -> None:
         raise InputError(f"{photo.path}: pixels of mode {image.mode} are not supported; convert it to 8 or 16-bit RGB")
     if transparent:
         photo.alpha = np.ascontiguousarray(samples[..., -1])
-
-
-def _convert(image: Image.Image, icc: bytes | None, to_rgb: bool) -> Image.Image | None:
-    """CMYK <-> sRGB through the CMYK profile `icc`; None when there is none that works."""
-    if not icc:
-        return None
-    try:
-        cmyk, srgb = ImageCms.ImageCmsProfile(io.BytesIO(icc)), ImageCms.createProfile("sRGB")
-        profiles = (cmyk, srgb) if to_rgb else (srgb, cmyk)
-        intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
-        return ImageCms.profileToProfile(
-            image, *profiles, renderingIntent=intent, outputMode="RGB" if to_rgb else "CMYK"
-        )
-    except (ImageCms.PyCMSError, OSError, ValueError):
-        return None
 
 
 def _turn_upright(photo: Photo, orientation: int) -> None:
@@ -237,19 +225,17 @@ def save_photo(
         icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes() if photo.cmyk_profile else None
     if samples.dtype == np.uint16 and kind not in ("PNG", "TIFF"):
         notices.append(f"{kind} has no 16 bits: written with 8")
-        samples, alpha = _eight_bits(samples), None if alpha is None else _eight_bits(alpha)
+        samples, alpha = eight_bits(samples), None if alpha is None else eight_bits(alpha)
     if alpha is not None and kind in ("JPEG", "BMP"):
         notices.append(f"{kind} has no transparency: alpha is dropped")
         alpha = None
     if alpha is not None:
         samples = np.dstack([samples, alpha])
+    if kind == "TIFF" and kept_compression(photo.compression) != photo.compression:
+        notices.append(f"its TIFF compression {photo.compression} is not written: LZW instead")
     with encoding(path):
         write_atomic(path, lambda file: _encode(file, kind, samples, space, icc, photo, xmp))
     return notices
-
-
-def _eight_bits(samples: np.ndarray) -> np.ndarray:
-    return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def _to_native(photo: Photo, pixels: np.ndarray) -> np.ndarray:
@@ -258,7 +244,7 @@ def _to_native(photo: Photo, pixels: np.ndarray) -> np.ndarray:
         return np.zeros((0, photo.samples.shape[2]), photo.samples.dtype)
     if photo.space == "cmyk":
         image = Image.fromarray(pixels[None])
-        managed = _convert(image, photo.icc, to_rgb=False) if photo.cmyk_profile else None
+        managed = convert(image, photo.icc, to_rgb=False) if photo.cmyk_profile else None
         return np.asarray(managed or image.convert("CMYK"))[0]
     if photo.space == "grey":
         pixels = np.rint(pixels @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)[:, None]
@@ -272,7 +258,16 @@ def _encode(
     exif = photo.exif
     if kind == "TIFF":
         rgba = samples[..., [0, 0, 0, 1]] if samples.shape[2] == 2 else samples  # few programs read grey + alpha
-        write_tiff(file, rgba, icc, exif, photo.dpi, cmyk=space == "cmyk", xmp=xmp)
+        write_tiff(
+            file,
+            rgba,
+            icc,
+            exif,
+            photo.dpi,
+            cmyk=space == "cmyk",
+            xmp=xmp,
+            compression=kept_compression(photo.compression),
+        )
         return
     if samples.dtype == np.uint16:
         write_png16(file, samples, icc, exif.tobytes().removeprefix(b"Exif\0\0") if exif else None, xmp)
@@ -281,7 +276,7 @@ def _encode(
     size = samples.shape[1::-1]
     image = Image.frombuffer(mode, size, np.ascontiguousarray(samples), "raw", mode, 0, 1)
     options: dict = {"icc_profile": icc}
-    if photo.dpi and kind != "WEBP":
+    if photo.dpi and kind not in ("WEBP", "AVIF", "HEIF"):
         options["dpi"] = photo.dpi
     if exif and kind != "BMP":
         options["exif"] = exif
@@ -289,11 +284,15 @@ def _encode(
         options |= {"quality": JPEG_QUALITY, "subsampling": 0}
     elif kind == "WEBP":
         options |= {"lossless": True, "exact": True}
+    elif kind in ("AVIF", "HEIF"):
+        options |= (
+            {"quality": QUALITY, "subsampling": "4:4:4"} if kind == "AVIF" else {"quality": QUALITY, "chroma": 444}
+        )
     elif kind == "PNG":
         options["compress_level"] = 4
         if xmp:
             options["pnginfo"] = PngImagePlugin.PngInfo()
             options["pnginfo"].add_itxt(XMP_KEYWORD, xmp.decode())
-    if xmp and kind in ("JPEG", "WEBP"):
+    if xmp and kind in ("JPEG", "WEBP", "AVIF", "HEIF"):
         options["xmp"] = xmp
     image.save(file, kind, **options)

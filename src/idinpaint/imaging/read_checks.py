@@ -11,7 +11,7 @@ from idinpaint.types import InputError
 
 # What Pillow may open (its JPEG reader takes MPO too): its other readers start programs (EPS: Ghostscript) or are
 # rarely tested.
-READ_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000", "PPM", "TGA", "AVIF")
+READ_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000", "PPM", "TGA", "AVIF", "HEIF")
 
 
 def read_formats() -> list[str]:

@@ -28,6 +28,8 @@ def with_candidate(restoration: Restoration, rgb: np.ndarray, mask: np.ndarray, 
     for face, made in zip(restoration.faces, restoration.candidates, strict=True):
         if len(made) >= number:
             image = paste_crop(image, mask, made[number - 1].image, face.crop_to_photo)
+    if restoration.look is not None:
+        image = restoration.look.finish(image, mask & (image != restoration.image).any(axis=-1))
     report: dict[str, Any] = {**restoration.report, "verdict": "not_verified"}
     said = f"candidate {number} was picked by hand; what is said of similarity is about the one that was ranked first"
     report["notices"] = [*report.get("notices", []), said]

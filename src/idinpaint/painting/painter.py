@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,13 +25,15 @@ SEES_PHOTOS = ("gan", "prior", "diffusion")  # strategies whose network looks at
 @dataclass(frozen=True)
 class Painter:
     """Paints one face by the decided strategy. reference_pixels: False keeps reference photos out of the network;
-    believer: says of each candidate whether its hidden features are there, None for nobody."""
+    believer: says of each candidate whether its hidden features are there, None for nobody; tint: gives a picture the
+    photo's tone under a mask (PrintLook.tint)."""
 
     inpainters: Mapping[str, Inpainter]
     landmarker: Any
     verifier: Verifier
     reference_pixels: bool = True
     believer: Any = None
+    tint: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
 
     def __call__(
         self, face: FaceAnalysis, decision: Decision, refs: References, num_samples: int, steps: int | None, seed: int
@@ -80,6 +82,7 @@ class Painter:
         names = tuple(item.name for item in request.references)
         for index, predicted in enumerate(inpainter.fill(request)):
             crop = like_twin(harmonize(predicted, face.crop, face.crop_mask), face)
+            crop = self.tint(crop, face.crop_mask) if self.tint else crop
             looked = self.believer and self.believer(crop, face)
             likeness = self._likeness(face, crop, embed)
             made.append(Candidate(crop, request.seed + index, likeness, shown=names, looked=looked))
