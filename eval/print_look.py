@@ -8,7 +8,7 @@ grain: synthetic grain (deviation 4 to 20 levels, white to 1.6 px, mono and colo
 high-pass deviations in 9 px windows, the 25th and 50th per cent of the hole over those of a 24 px ring, with grain,
 without (`--grain none`), and of the undamaged photo itself. tint: neutral and sepia prints, with a reference in
 colour: levels off the print's own tone. sharp: photos enlarged (Lanczos), mean squared gradient in the hole over that
-of the ring, over the same ratio of the undamaged photo. CelebAMask-HQ pictures and NVIDIA masks of the data folder.
+of the ring, over the same ratio of the undamaged photo. CelebAMask-HQ test pictures and NVIDIA masks of the data.
 """
 
 from __future__ import annotations
