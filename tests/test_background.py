@@ -98,7 +98,7 @@ def test_restoring_refines_what_lies_outside_the_faces(restorer):
     cv2.line(hole, (390, 345), (470, 430), 1, 16)  # the helmet, far from the face
     cv2.line(hole, (210, 105), (235, 110), 1, 8)  # a brow
     hole = hole.astype(bool)
-    helmet, given = hole & (np.arange(512) > 350), {"face_box": (170, 60, 110, 130), "num_samples": 1}
+    helmet, given = hole & (np.arange(512) > 350), {"face_box": (170, 60, 110, 130), "num_samples": 1, "grain": "none"}
     telea = coarse_fill(np.where(hole[..., None], 0, photo).astype(np.uint8), hole)
 
     def error(picture: np.ndarray) -> float:
