@@ -115,6 +115,28 @@ def test_keep_candidates_overwrites_nothing(files, capsys):  # noqa: F811
     assert "it is read in the same command" in capsys.readouterr().err and Path(photo).read_bytes() == before
 
 
+@pytest.mark.parametrize("number", [1, 4, 7])
+def test_keep_candidates_overwrites_no_other_photo_of_a_folder(tmp_path, capsys, number):
+    photos = tmp_path / "in"
+    picture(photos / "a.png")
+    other = Path(picture(photos / f"a_candidate_{number}.png"))
+    before = other.read_bytes()
+    mask = mask_file(tmp_path / "m.png")
+    command = ["restore", str(photos), "--mask", mask, "-o", str(tmp_path / "out"), "--keep-candidates", str(photos)]
+    assert main(command) == 2
+    assert f"{other}: cannot be written, it is read" in capsys.readouterr().err
+    assert other.read_bytes() == before and not (tmp_path / "out").exists()
+
+
+def test_keep_candidates_overwrites_no_reference(files, capsys):  # noqa: F811
+    photo, mask, folder = files
+    reference = Path(picture(folder / "o_candidate_2.png"))
+    before = reference.read_bytes()
+    command = ["restore", photo, "--mask", mask, "-o", str(folder / "o.png"), "--keep-candidates", str(folder)]
+    assert main([*command, "--reference", str(reference)]) == 2
+    assert "it is read in the same command" in capsys.readouterr().err and reference.read_bytes() == before
+
+
 class Bytes:
     """A text stream with a binary one below it, as sys.stdin and sys.stdout are."""
 

@@ -96,6 +96,7 @@ def _run(
         raise InputError("--invert-mask: is about a mask that you give; with --mask auto there is none, leave it out")
     if not args.image.is_dir():
         job = plan_single(args.image, mask, output, report, picture, inputs, **sides)
+        check_kept([job], args, inputs)
         if _skips(job, args):
             print(f"{job.output}: passed over, it is there already")
             return RESTORED
@@ -107,6 +108,7 @@ def _run(
         return ABSTAINED if row["status"] == "abstained" else RESTORED
     plan = plan_tree if getattr(args, "recursive", False) else plan_folder
     jobs, notices = plan(args.image, mask, output, report, picture, inputs=inputs, **sides)
+    check_kept(jobs, args, inputs)
     progress = Progress(len(jobs), plain=work is restore_one)
     warn(notices, progress)
     models = Models(args, progress)
@@ -170,7 +172,6 @@ def restore_job(job: Job, args: argparse.Namespace, models: Models, progress: Ca
         args.credentials.check(job.image, job.output)
     photo, mask, notices = read_inputs(job, args, models)
     check_fits(photo.size, job.output, job.invented)
-    check_kept(job, args)
     restoration = (
         unchanged(photo, args)
         if not mask.any()

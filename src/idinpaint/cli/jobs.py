@@ -12,7 +12,7 @@ from idinpaint.models.weights import user_folder
 from idinpaint.types import InputError
 
 # Taken from a folder of photos. Others in it (sidecar files, raw formats) are named in a notice.
-READABLE = frozenset(FORMATS) | {".gif", ".jfif", ".jpe", ".jp2", ".mpo", ".ppm", ".pgm", ".tga", ".avif"}
+READABLE = frozenset(FORMATS) | {".gif", ".jfif", ".jpe", ".jp2", ".mpo", ".ppm", ".pgm", ".tga"}
 SUMMARY = "summary.csv"
 MASK_SUFFIX = "_mask"
 FOUND_SUFFIX = "_mask_auto.png"
@@ -31,6 +31,12 @@ class Job:
     html: Path | None = None
     invented: Path | None = None  # picture of where the candidates disagree
     found: Path | None = None  # the mask that is found, when none is given
+
+    @property
+    def written(self) -> list[Path]:
+        """The files that the job writes."""
+        files = (self.output, self.report, self.picture, self.html, self.invented, self.found)
+        return [path for path in files if path is not None]
 
 
 def found_beside(output: Path | None) -> Path | None:
@@ -62,9 +68,9 @@ def plan_single(
     for path in (report, html):
         if path is not None:
             check_writable(path)
-    written = [path for path in (output, report, picture, html, invented, found) if path is not None]
-    check_distinct([*read, *inputs], written)
-    return Job(image, mask, output, report, picture, html=html, invented=invented, found=found)
+    job = Job(image, mask, output, report, picture, html=html, invented=invented, found=found)
+    check_distinct([*read, *inputs], job.written)
+    return job
 
 
 def plan_folder(
@@ -127,12 +133,7 @@ def plan_folder(
             )
         )
     read = [*found, *(job.mask for job in jobs if job.mask), *inputs]
-    written = [
-        path
-        for job in jobs
-        for path in (job.output, job.report, job.picture, job.html, job.invented, job.found)
-        if path
-    ]
+    written = [path for job in jobs for path in job.written]
     check_distinct(read, [*written, *([output / SUMMARY] if output else [])])
     return jobs, notices
 

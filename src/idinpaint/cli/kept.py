@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from idinpaint.cli.jobs import Job, check_distinct
 from idinpaint.imaging.encoders import check_output
 from idinpaint.imaging.photo import Photo, save_photo
 from idinpaint.imaging.staging import staging
-from idinpaint.painting.candidates import with_candidate
+from idinpaint.painting.candidates import OTHERS, with_candidate
 from idinpaint.report.provenance import xmp_packet
 from idinpaint.types import Restoration
 
@@ -24,15 +25,18 @@ def kept_path(job: Job, args: argparse.Namespace, number: int) -> Path:
     return folder / f"{job.output.stem}_candidate_{number}{job.output.suffix}"
 
 
-def check_kept(job: Job, args: argparse.Namespace) -> None:
-    """InputError before any work when candidates could not be written, or would overwrite what is read or written."""
-    if args.keep_candidates is None:
+def check_kept(jobs: Iterable[Job], args: argparse.Namespace, inputs: Iterable[Path]) -> None:
+    """InputError before any work when candidates of any photo could not be written, or would overwrite what the
+    command reads or writes. inputs: what is read beside the jobs' photos and masks."""
+    if getattr(args, "keep_candidates", None) is None:
         return
-    paths = [kept_path(job, args, number) for number in range(1, args.num_samples + 3)]
-    check_output(paths[0])
-    read = [path for path in (job.image, job.mask, *args.reference) if path]
-    written = [path for path in (job.output, job.report, job.picture, job.html, job.invented, job.found) if path]
-    check_distinct([*read, *written], paths)
+    jobs = [job for job in jobs if job.output]
+    most = args.num_samples + len(OTHERS) + 1  # other networks' candidates and one without references
+    kept = [kept_path(job, args, number) for job in jobs for number in range(1, most + 1)]
+    for path in kept[::most]:
+        check_output(path)
+    read = [path for job in jobs for path in (job.image, job.mask) if path]
+    check_distinct([*read, *inputs, *(path for job in jobs for path in job.written)], kept)
 
 
 def keep_candidates(

@@ -36,8 +36,7 @@ def plan_tree(
         notices += said
     if not jobs:
         raise InputError(f"{images}: no pictures in this folder or below it")
-    targets = [p for j in jobs for p in (j.output, j.report, j.picture, j.html, j.invented, j.found) if p]
-    check_distinct([job.image for job in jobs], targets)
+    check_distinct([job.image for job in jobs], [path for job in jobs for path in job.written])
     return jobs, notices
 
 

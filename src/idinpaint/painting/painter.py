@@ -14,11 +14,11 @@ from idinpaint.imaging.compositing import harmonize
 from idinpaint.judging.ranking import believable, rank
 from idinpaint.judging.verification import Verifier, aligned_crop
 from idinpaint.painting.base import FillRequest, Inpainter
+from idinpaint.painting.candidates import OTHERS
 from idinpaint.painting.diffusion import MOST_PICTURES
 from idinpaint.painting.iris import like_twin
 from idinpaint.types import Candidate, Decision, FaceAnalysis
 
-OTHERS = ("prior", "gan")  # networks that are asked where no candidate of the decided one is believable
 SEES_PHOTOS = ("gan", "prior", "diffusion")  # strategies whose network looks at reference photos
 
 
