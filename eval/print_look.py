@@ -27,7 +27,7 @@ from PIL import Image
 from idinpaint import Restorer
 from idinpaint.imaging.compositing import known_ring
 from idinpaint.imaging.grain import SIGMA
-from idinpaint.imaging.print_look import LUMA
+from idinpaint.types import LUMA
 
 STRENGTHS, SIZES = (4, 7, 10, 14, 20), (0.0, 0.6, 1.0, 1.6)
 SEPIA = (np.array([0.9, 0.82, 0.68]), np.array([24, 14, 4]))

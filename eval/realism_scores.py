@@ -9,6 +9,8 @@ from cases import same_person
 from estimates import Estimate, compare, estimate, resample_weights
 from set_metrics import frechet_distance
 
+from idinpaint.types import LUMA
+
 DRAWS = 1000
 SPLITS = 200  # random halves of the people, of the real windows' own distance
 Row = Mapping[str, str]
@@ -23,7 +25,7 @@ def gradient_energy(window: np.ndarray, hole: np.ndarray) -> tuple[float, float]
     """
     if not hole.any():
         return float("nan"), float("nan")
-    dy, dx = np.gradient(window.astype(np.float64) @ [0.299, 0.587, 0.114])
+    dy, dx = np.gradient(window.astype(np.float64) @ LUMA)
     squared = (dx**2 + dy**2)[hole]
     return float(np.sqrt(squared).mean()), float(squared.mean())
 

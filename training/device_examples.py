@@ -30,6 +30,7 @@ from idinpaint.models.references import (
     warp,
 )
 from idinpaint.models.tensors import constant
+from idinpaint.types import LUMA
 
 
 @dataclass
@@ -137,7 +138,7 @@ def relit(image: torch.Tensor, strength: float) -> torch.Tensor:
 def aged(image: torch.Tensor, share: float) -> torch.Tensor:
     """A share of the pictures turned monochrome, half of those with a sepia tint."""
     b, device = len(image), image.device
-    luma = (image * constant((0.299, 0.587, 0.114), device).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    luma = (image * constant(LUMA, device).view(1, 3, 1, 1)).sum(1, keepdim=True)
     tint = constant((0.12, 0.0, -0.18), device).view(1, 3, 1, 1)
     tint = tint * (torch.rand(b, 1, 1, 1, device=device) - 0.5).clamp(min=0) * 2
     old = (luma + tint * (1 - luma.abs())).clamp(-1, 1)

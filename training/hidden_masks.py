@@ -111,20 +111,22 @@ def component_centres(points: torch.Tensor) -> torch.Tensor:
     return torch.stack([points[:, m.start : m.stop].mean(1) for m in _MEMBERS], 1)
 
 
-def choose_component(
-    centres: torch.Tensor, mask: torch.Tensor, size: int, least: float = 0.15
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """One component a sample, of those hidden: (its place in COMPONENTS [B], 1 where there is one [B]).
-
-    A component is hidden where the hole covers `least` of the middle of its window, half of `size` px wide.
-    """
+def hidden_shares(centres: torch.Tensor, mask: torch.Tensor, size: int) -> torch.Tensor:
+    """Share of hole in the middle of each component's window, half of `size` px wide: [B, 5, 2] -> [B, 5]."""
     coarse = F.avg_pool2d(mask, 4)  # (B, 1, 64, 64)
     reach = torch.linspace(-size / 4, size / 4, 7, device=mask.device)
     dy, dx = torch.meshgrid(reach, reach, indexing="ij")
     grid = centres[:, :, None] + torch.stack([dx, dy], -1).view(1, 1, -1, 2)  # (B, 5, 49, 2)
     grid = (2 * grid + 1) / mask.shape[-1] - 1
-    share = F.grid_sample(coarse, grid, align_corners=False)[:, 0].mean(-1)  # (B, 5)
-    hidden = (share > least).float()
+    return F.grid_sample(coarse, grid, align_corners=False)[:, 0].mean(-1)
+
+
+def choose_component(
+    centres: torch.Tensor, mask: torch.Tensor, size: int, least: float = 0.15
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One component a sample, of those of which `least` is hidden: (its place in COMPONENTS [B], 1 where there is one
+    [B])."""
+    hidden = (hidden_shares(centres, mask, size) > least).float()
     weight = hidden * constant((1.0, 1.0, 1.0, 1.3, 1.3), mask.device) + 1e-6
     chosen = draw_by(weight)
     return chosen, hidden.gather(1, chosen[:, None])[:, 0]

@@ -18,7 +18,7 @@ from idinpaint.models.id_encoder import IdentityNet
 from idinpaint.models.pconv import PConvPrior
 from idinpaint.models.teachers import load_mobilefacenet
 from idinpaint.models.tensors import constant
-from idinpaint.types import InputError
+from idinpaint.types import LUMA, InputError
 
 
 def load_frozen(net: nn.Module, path: str | Path, device: torch.device, leave_out: str = "\0") -> nn.Module:
@@ -63,7 +63,7 @@ def align_faces(image: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
 
 def luma(image: torch.Tensor) -> torch.Tensor:
     """[B, 3, H, W] -> the same shape, its brightness (ITU-R BT.601) in all three channels."""
-    weights = constant((0.299, 0.587, 0.114), image.device).view(1, 3, 1, 1)
+    weights = constant(LUMA, image.device).view(1, 3, 1, 1)
     return (image * weights).sum(1, keepdim=True).expand_as(image)
 
 

@@ -234,9 +234,7 @@ class StageRun:
         written = score < self.config.tolerance * self.best
         self.best = min(self.best, score)
         if written:
-            write_weights(
-                self.folder, {"diffusion": "denoiser", "gan": "pdgan-face"}.get(self.name, self.name), self.written()
-            )
+            write_weights(self.folder, FILES[self.name], self.written())
             write_weights(self.folder, "critics", self.critics)
         temporary = self.folder / f"{self.name}.png.part"
         Image.fromarray(grid).save(temporary, format="PNG")

@@ -76,9 +76,9 @@ def variety(features: Sequence[torch.Tensor], copies: int, least: float, weights
 
 
 def gradient_length(picture: torch.Tensor) -> torch.Tensor:
-    """Length of the luminance's gradient by central differences, [B, 3, H, W] -> [B, 1, H - 2, W - 2]."""
-    luma = picture.float().mean(1, keepdim=True)
-    dx, dy = luma[..., 1:-1, 2:] - luma[..., 1:-1, :-2], luma[..., 2:, 1:-1] - luma[..., :-2, 1:-1]
+    """Length of the gradient of the colours' mean by central differences, [B, 3, H, W] -> [B, 1, H - 2, W - 2]."""
+    grey = picture.float().mean(1, keepdim=True)
+    dx, dy = grey[..., 1:-1, 2:] - grey[..., 1:-1, :-2], grey[..., 2:, 1:-1] - grey[..., :-2, 1:-1]
     return (dx.square() + dy.square() + 1e-6).sqrt() / 2
 
 

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 
-STRATEGIES = ["auto", "telea", "prior", "gan", "diffusion", "colorize"]
-
 
 @lru_cache(maxsize=1)
 def load_restorer(device: str = "auto") -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 CROP_SIZE = 256  # px, side of the aligned face crop (FFHQ-style)
+LUMA = (0.299, 0.587, 0.114)  # brightness of R, G, B (ITU-R BT.601)
 NUM_LANDMARKS = 68  # iBUG-68 order
 
 # Facial features whose coverage the controller reads; "left" and "right" are the picture's sides.

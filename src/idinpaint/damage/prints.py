@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from idinpaint.damage.synthetic import SHAPES, SHARES, log_uniform, smooth_noise
+from idinpaint.types import LUMA
 
 COVERED = 0.10  # share of a pixel from which it is damage
 FAINT = 0.03  # from here to COVERED: neither damage nor not
@@ -24,7 +25,7 @@ def print_look(rng: np.random.Generator, photo: np.ndarray) -> np.ndarray:
     image = photo.astype(np.float32)
     look = rng.random()
     if look < 0.55:
-        grey = image @ np.array([0.299, 0.587, 0.114], np.float32)
+        grey = image @ np.float32(LUMA)
         image = np.repeat(grey[..., None], 3, 2)
         if look < 0.3:  # sepia, selenium
             image = image * (1 + rng.uniform(0.1, 1) * np.array([0.12, -0.01, -0.2], np.float32))

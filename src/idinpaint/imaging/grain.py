@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from idinpaint.types import LUMA
+
 PATCH = 32  # px, side of the windows that are looked at
 INNER = 8  # px of a window's border that the high-pass has no say about
 SIGMA = 2.0  # px, of the low-pass whose rest is "high-pass" wherever this module says so
@@ -23,7 +25,6 @@ DARKEST, BRIGHTEST = 10, 245  # mean levels between which a patch is not cut off
 TILE = 512  # px, the synthesised field repeats after that
 SWELLS = 3  # waves a window; slower ones are the picture's shading, not grain
 LEVELS = 16  # bins of brightness
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Grain:
             noise = np.fft.fft2(rng.standard_normal((TILE, TILE)))
             planes.append(np.fft.ifft2(noise * amplitude).real)
         field = np.stack(planes, -1) @ self.axes.T
-        luma = field @ LUMA
+        luma = field @ np.float32(LUMA)
         high = luma - _blur(luma, cv2.BORDER_WRAP)
         return (field / max(float(high.std()), 1e-9)).astype(np.float32)
 
@@ -57,7 +58,7 @@ class Grain:
         """Adds to the pixels `member` (bool, over rows x columns) of rgb, uint8 [H, W, 3], in place, what they lack."""
         pad = 2 * INNER
         box = tuple(slice(max(0, s.start - pad), s.stop + pad) for s in (rows, columns))
-        part = rgb[box].astype(np.float32) @ LUMA
+        part = rgb[box].astype(np.float32) @ np.float32(LUMA)
         inside = np.zeros(part.shape, bool)
         top, left = rows.start - box[0].start, columns.start - box[1].start
         inside[top : top + member.shape[0], left : left + member.shape[1]] = member
@@ -97,7 +98,7 @@ def read_grain(known: np.ndarray, hole: np.ndarray) -> Grain | None:
     windows = _windows(known, hole)
     if windows is None:
         return None
-    luma = windows @ LUMA
+    luma = windows @ np.float32(LUMA)
     inner = np.s_[:, INNER:-INNER, INNER:-INNER]
     high = np.stack([patch - _blur(patch) for patch in luma])[inner]
     deviation, mean = high.std(axis=(1, 2)), luma[inner].mean(axis=(1, 2))

@@ -30,7 +30,7 @@ from idinpaint.imaging.encoders import (
 from idinpaint.imaging.phone_formats import QUALITY, check_codec, kind_of
 from idinpaint.imaging.read_checks import dropped_channels, plain_samples, read_formats, refuse_odd_tiff
 from idinpaint.imaging.tiff_strips import kept_compression
-from idinpaint.types import InputError
+from idinpaint.types import LUMA, InputError
 
 __all__ = ["Photo", "check_output", "load_photo", "open_image", "save_photo"]
 
@@ -247,7 +247,7 @@ def _to_native(photo: Photo, pixels: np.ndarray) -> np.ndarray:
         managed = convert(image, photo.icc, to_rgb=False) if photo.cmyk_profile else None
         return np.asarray(managed or image.convert("CMYK"))[0]
     if photo.space == "grey":
-        pixels = np.rint(pixels @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)[:, None]
+        pixels = np.rint(pixels @ np.array(LUMA)).astype(np.uint8)[:, None]
     return pixels.astype(np.uint16) * 257 if photo.samples.dtype == np.uint16 else pixels
 
 

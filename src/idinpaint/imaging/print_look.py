@@ -14,8 +14,8 @@ import numpy as np
 
 from idinpaint.imaging.compositing import check_pair, hole_boxes, shrink_known
 from idinpaint.imaging.grain import Grain, read_grain
+from idinpaint.types import LUMA
 
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 TONE_SIDE = 384  # px, a photo's colours are read from a copy of at most that side, where noise has averaged out
 ONE_TONE = 8.0  # levels that a pixel's colour may lie off the colour of its brightness in a print of one tone
 MOSTLY = 99.5  # per cent of the known pixels that must keep to it
@@ -44,7 +44,7 @@ class PrintLook:
         check_pair(rgb, mask)
         if self.tone is None or not mask.any():
             return rgb
-        luma = rgb[mask].astype(np.float32) @ LUMA
+        luma = rgb[mask].astype(np.float32) @ np.float32(LUMA)
         levels = np.arange(256, dtype=np.float32)
         toned = np.stack([luma + np.interp(luma, levels, self.tone[:, c]) for c in range(3)], axis=-1)
         result = rgb.copy()
@@ -83,7 +83,7 @@ def read_tone(known: np.ndarray, hole: np.ndarray) -> np.ndarray | None:
     pixels = small[weight > 0.9].astype(np.float32)
     if len(pixels) < FEWEST:
         return None
-    luma = pixels @ LUMA
+    luma = pixels @ np.float32(LUMA)
     off = pixels - luma[:, None]
     tone = _curve(luma, off)
     apart = np.abs(off - tone[np.clip(np.rint(luma), 0, 255).astype(int)]).max(axis=1)

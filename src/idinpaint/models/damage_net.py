@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from idinpaint.types import LUMA
+
 STRIDE = 32  # px; sides of the input are multiples of it
 WIDTHS = (5, 17)  # px; lines and spots narrower than that are shown to the network beside the picture
-LUMA = (0.299, 0.587, 0.114)
 RARE = -3.0  # logit to begin with: most pixels are no damage
 
 
