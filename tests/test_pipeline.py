@@ -22,6 +22,7 @@ from idinpaint.models.autoencoder import FaceAutoencoder
 from idinpaint.models.diffusion_pipeline import IdentityInpaintPipeline
 from idinpaint.models.id_tokens import IdentityTokens
 from idinpaint.models.pconv import PConvPrior
+from idinpaint.models.refiner import DetailRefiner
 
 SCHEDULE = {"beta_schedule": "scaled_linear", "prediction_type": "v_prediction", "timestep_spacing": "trailing"}
 
@@ -121,6 +122,27 @@ def test_the_priors_share_of_the_picture(tmp_path):
     assert IdentityInpaintPipeline(**again.components).config.prior_share == again.config.prior_share == 0.25
     again.set_progress_bar_config(disable=True)
     assert torch.equal(run(again), made[0.25].images)
+
+
+def test_the_refiner_adds_to_what_was_painted_and_is_saved(tmp_path):
+    torch.manual_seed(3)
+    refiner = DetailRefiner(widths=(8, 8, 8), heatmaps=5, fine_width=4).eval()
+    plain, refined = tiny_pipeline(), tiny_pipeline(refiner=refiner)
+    given = inputs()
+    assert torch.equal(run(plain), run(refined))  # it begins by changing nothing
+    torch.nn.init.normal_(refiner.out.weight, std=0.1)
+    images, hole = run(refined), given["mask"].expand(-1, 3, -1, -1).bool()
+    assert torch.equal(images[~hole], given["masked_image"][~hole])
+    assert (images[hole] - run(plain)[hole]).abs().mean() > 0.01
+    noisy = torch.where(hole, torch.randn_like(images), given["masked_image"])
+    assert torch.equal(images, run(refined, masked_image=noisy))  # nothing of the hole leaks into it
+    one = {name: value[1:] for name, value in given.items()}
+    alone = refined(**one, num_inference_steps=2, num_images_per_prompt=2, generator=torch.Generator().manual_seed(1))
+    assert alone.images.shape == (2, 3, 64, 64) and not torch.equal(*alone.images)
+    refined.save_pretrained(tmp_path, safe_serialization=True)
+    again = IdentityInpaintPipeline.from_pretrained(tmp_path)
+    again.set_progress_bar_config(disable=True)
+    assert torch.equal(run(again), images)
 
 
 def test_save_and_load(tmp_path):

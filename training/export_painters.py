@@ -1,7 +1,8 @@
-"""Put what train_painters.py wrote into a model folder: the pipeline and the generator, fp16, with every sha256.
+"""Put what train_painters.py and train_refiner.py wrote into a model folder: pipeline, generator, fp16, every sha256.
 
 python training/export_painters.py runs/painters --output runs/model     a new folder, its faces' networks the bundle's
 python training/export_painters.py runs/painters                         into the bundle itself
+python training/export_painters.py runs/refiner runs/bundle              what is missing in the first, from the second
 """
 
 from __future__ import annotations
@@ -14,20 +15,27 @@ from pathlib import Path
 
 import torch
 from export_bundle import write_manifest
-from painter_stages import PRIOR_SHARE, DiffusionStage, GanStage, PriorStage
+from painter_stages import PRIOR_SHARE, DiffusionStage, GanStage, PriorStage, load_state
 
 from idinpaint.models.diffusion_pipeline import IdentityInpaintPipeline
+from idinpaint.models.refiner import DetailRefiner
 from idinpaint.models.weights import BUNDLED
 from idinpaint.types import InputError
 
+REFINER = "refiner.safetensors"  # of train_refiner.py
+
 
 def make_pipeline(folders: list[Path]) -> IdentityInpaintPipeline:
-    """The whole system of prior.safetensors and denoiser-*.safetensors in the first folder that has them."""
+    """The whole system of prior, denoiser and, where there is one, refiner in the first folder that has them."""
     stage = DiffusionStage(folders)
     base: PriorStage = stage.base[0]
+    refiner = None
+    if any((folder / REFINER).is_file() for folder in folders):
+        refiner = DetailRefiner()
+        refiner.load_state_dict(load_state(folders, Path(REFINER).stem))
     return IdentityInpaintPipeline(
         stage.unet, stage.scheduler, stage.autoencoder, base.prior, stage.id_tokens,
-        [round(float(s), 5) for s in stage.residual_std], base.reference_encoder, PRIOR_SHARE,
+        [round(float(s), 5) for s in stage.residual_std], base.reference_encoder, PRIOR_SHARE, refiner,
     )  # fmt: skip
 
 

@@ -2,7 +2,8 @@
 
 python training/import_bundle.py [--model DIR] --output runs/bundle
 
-Writes landmarks, parsing, identity, prior, autoencoder, denoiser and each generator (.safetensors, fp16 as shipped).
+Writes landmarks, parsing, identity, prior, autoencoder, denoiser, refiner and each generator (.safetensors, fp16 as
+shipped).
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ def main() -> None:
     sources = {name: arguments.model / f"{name}.safetensors" for name in ("landmarks", "parsing", "identity")}
     sources |= {name: arguments.model / "pipeline" / name / WEIGHTS for name in ("prior", "autoencoder")}
     sources |= {path.parent.name: path for path in arguments.model.glob(f"gan/*/{WEIGHTS}")}
+    sources |= {path.parent.name: path for path in arguments.model.glob(f"pipeline/refiner/{WEIGHTS}")}
     for name, source in sources.items():
         shutil.copyfile(source, temporary)
         os.replace(temporary, arguments.output / f"{name}.safetensors")

@@ -30,6 +30,7 @@ from idinpaint.models.pipeline_inputs import (
     written,
 )
 from idinpaint.models.references import ReferenceEncoder
+from idinpaint.models.refiner import DetailRefiner
 
 SD_KIND = "IdentitySDInpaintPipeline"
 
@@ -40,10 +41,11 @@ class IdentityInpaintPipeline(DiffusionPipeline):
     reference_encoder: reads pictures of the person for prior and UNet; None in models trained without it.
     prior_share: in [0, 1], of the prior's fill in the painted picture. Prior and diffusion err apart from each other:
     what only one of them invents, such as glitter in an eye, fades in the mean (Perrone and Cooper 1993).
+    refiner: adds detail to that mean; None in models trained without it.
     """
 
-    model_cpu_offload_seq = "reference_encoder->prior->id_tokens->unet->autoencoder"
-    _optional_components = ["reference_encoder"]
+    model_cpu_offload_seq = "reference_encoder->prior->id_tokens->unet->autoencoder->refiner"
+    _optional_components = ["reference_encoder", "refiner"]
     _callback_tensor_inputs = ["latents", "noise_pred", "maps", "tokens"]
 
     def __init__(
@@ -56,10 +58,11 @@ class IdentityInpaintPipeline(DiffusionPipeline):
         residual_std: list[float] | None = None,
         reference_encoder: ReferenceEncoder | None = None,
         prior_share: float = 0.0,
+        refiner: DetailRefiner | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(unet=unet, scheduler=scheduler, autoencoder=autoencoder, prior=prior, id_tokens=id_tokens)
-        self.register_modules(reference_encoder=reference_encoder)
+        self.register_modules(reference_encoder=reference_encoder, refiner=refiner)
         self.register_to_config(residual_std=list(residual_std or [1.0] * autoencoder.config.latent_channels))
         self.register_to_config(prior_share=float(prior_share))
 
@@ -181,9 +184,9 @@ class IdentityInpaintPipeline(DiffusionPipeline):
             seen = steps_end(index, timestep, seen)
             latents, maps, tokens = seen["latents"], seen["maps"], seen["tokens"]
         refined = self._refined(latents, conditions, copies)
-        predicted = self._decode(refined, known, hole, copies, conditions.prior_features)
-        prior_image = conditions.prior_image.repeat_interleave(copies, 0).to(predicted.dtype)
-        predicted = torch.lerp(predicted, prior_image, self.config.prior_share)
+        predicted = self._decode(refined, known, hole, copies, conditions)
+        if self.refiner is not None:
+            predicted = self._detailed(predicted, known, hole, copies, conditions, heatmaps)
         images, predicted = picture.composite(predicted, copies)
         images = refined if picture.output_type == "latent" else written(images, picture.output_type)
         self.maybe_free_model_hooks()
@@ -274,10 +277,28 @@ class IdentityInpaintPipeline(DiffusionPipeline):
         return prior + latents * std * touched
 
     def _decode(
-        self, latents: torch.Tensor, known: torch.Tensor, hole: torch.Tensor, copies: int, features: torch.Tensor
+        self, latents: torch.Tensor, known: torch.Tensor, hole: torch.Tensor, copies: int, conditions: Conditions
     ) -> torch.Tensor:
-        known, hole, features = (t.repeat_interleave(copies, 0) for t in (known, hole, features))
-        return self.autoencoder.decode(latents, known, hole, features).clamp(-1, 1)
+        """The decoded picture and the prior's fill, mixed by prior_share."""
+        parts = (known, hole, conditions.prior_features, conditions.prior_image)
+        known, hole, features, prior_image = (t.repeat_interleave(copies, 0) for t in parts)
+        picture = self.autoencoder.decode(latents, known, hole, features).clamp(-1, 1)
+        return torch.lerp(picture, prior_image.to(picture.dtype), self.config.prior_share)
+
+    def _detailed(
+        self,
+        predicted: torch.Tensor,
+        known: torch.Tensor,
+        hole: torch.Tensor,
+        copies: int,
+        conditions: Conditions,
+        heatmaps: torch.Tensor,
+    ) -> torch.Tensor:
+        """What was predicted with the refiner's detail, which sees it between the known pixels."""
+        parts = (known, hole, conditions.prior_image, heatmaps.to(predicted.device))
+        known, hole, prior_image, heatmaps = (t.repeat_interleave(copies, 0).to(predicted.dtype) for t in parts)
+        painted, prior = (known * (1 - hole) + fill * hole for fill in (predicted, prior_image))
+        return self.refiner(painted, hole, prior, heatmaps).clamp(-1, 1)
 
 
 def _kind(name_or_path: Any, kwargs: dict[str, Any]) -> str | None:

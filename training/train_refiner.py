@@ -1,0 +1,366 @@
+"""Train the refiner that adds detail to what the diffusion paints: windows of a bank, a critic a component.
+
+accelerate launch -q --cpu training/train_refiner.py --config configs/refiner.yaml [--max_train_minutes=60]
+
+Before: training/refine_bank.py writes the bank (train and val); shards that it adds are taken up while this runs. The
+same command goes on from the newest weights. See configs/refiner.yaml.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from checkpoints import clear_leftovers, save_state
+from feature_critics import CHANNELS, WindowCritics
+from hidden_masks import component_centres, hidden_shares, rim_centres
+from launching import parse, run_guarded
+from pack_data import ALEX, VGG16, VGG_LAYERS
+from PIL import Image
+from refine_bank import Painted, joined, read_bank
+from run_log import picture_grid
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn.utils import parametrize
+from train_painters import Clock, log, rate
+from window_losses import (
+    feature_distance,
+    gradient_gap,
+    gradient_length,
+    hinge_critic,
+    hinge_painter,
+    matching,
+    patch_weights,
+    per_sample_l1,
+    unit_distance,
+)
+
+from idinpaint.config import build_config, parse_overrides, read_values
+from idinpaint.imaging.folder_lock import locked
+from idinpaint.losses.gan import VGGFeatures
+from idinpaint.losses.pictures import AlexFeatures
+from idinpaint.models.critics import KINDS
+from idinpaint.models.refiner import DetailRefiner
+from idinpaint.models.tensors import heatmap_tensor
+from idinpaint.types import InputError
+
+CELL = 8  # px: windows begin at multiples of it, so that landmark maps can be cut as well
+EYES = KINDS.index("eyes")
+HEADS = 1 + len(CHANNELS)  # of a critic
+MOST_HIDDEN = 0.35  # of a photo; beyond it nobody is restored
+
+
+@dataclass
+class RefinerConfig:
+    """Settings of the run."""
+
+    bank: str = "runs/refine_bank"
+    teachers: str = "runs/teachers"  # written by training/pack_data.py
+    output_dir: str = "runs/refiner"
+    max_train_minutes: float = 60.0
+    windows: tuple[int, ...] = (5, 2, 4, 4, 3)  # a step, by KINDS
+    side: int = 96  # px of a window; one round both eyes is half as wide again
+    learning_rate: float = 6e-4
+    critic_rate: float = 1e-3
+    warmup_steps: int = 100
+    l1_weight: float = 0.4
+    window_weight: float = 0.3
+    vgg_weight: float = 0.1
+    adversarial_weight: float = 0.3
+    matching_weight: float = 1.0
+    gradient_weight: float = 0.05
+    colour_weight: float = 1.0  # L1 of 8 px means
+    ema_decay: float = 0.999
+    max_grad_norm: float = 1.0
+    validation_seconds: float = 300.0
+    reload_seconds: float = 120.0
+    log_steps: int = 50
+    threads: int = 1
+    seed: int = 0
+
+
+@dataclass
+class Windows:
+    """One kind's windows, float32 in [-1, 1]; flip: [N, 1, 1, 1], 1 where the critic sees them mirrored."""
+
+    image: torch.Tensor
+    painted: torch.Tensor
+    prior: torch.Tensor
+    mask: torch.Tensor
+    maps: torch.Tensor
+    flip: torch.Tensor
+
+    def critic_view(self, picture: torch.Tensor) -> torch.Tensor:
+        """Right eyes as left ones."""
+        return torch.where(self.flip > 0, picture.flip(-1), picture)
+
+
+class Bank:
+    """Painted photos and where windows of each kind lie."""
+
+    def __init__(self, folder: Path, split: str, side: int) -> None:
+        self.folder, self.split, self.side = folder, split, side
+        self.known: set[str] = set()
+        self.data: Painted | None = None
+        self.places: list[np.ndarray] = []
+        self.take_up()
+        if self.data is None:
+            raise InputError(f"{folder}: no shard {split}-*.npz; write them with training/refine_bank.py")
+
+    def take_up(self) -> int:
+        """Read new shards; the number of photos."""
+        new = list(read_bank(self.folder, self.split, self.known))
+        if new:
+            self.data = joined([self.data, *new] if self.data else new)
+            self._index()
+        return len(self.data.image) if self.data else 0
+
+    def _index(self) -> None:
+        """For each kind rows (photo, x, y, mirrored): the middle of a hidden component or of a rim."""
+        points = torch.from_numpy(self.data.points)
+        mask = torch.from_numpy(self.data.mask)[:, None].float()
+        centres = component_centres(points)
+        hidden = (hidden_shares(centres, mask, 80) > 0.3).numpy()
+        torch.manual_seed(0)
+        rim = rim_centres(mask, 80).numpy()
+        kinds: list[list[tuple]] = [[] for _ in KINDS]
+        for photo in np.flatnonzero(self.data.mask.mean((1, 2)) < MOST_HIDDEN).tolist():
+            for component, kind in enumerate((0, 0, 1, 2, 3)):
+                if hidden[photo, component]:
+                    kinds[kind].append((photo, *centres[photo, component].tolist(), component == 1))
+            kinds[4].append((photo, *rim[photo], False))
+        self.places = [np.array(rows, np.float32).reshape(-1, 4) for rows in kinds]
+
+    def windows(self, kind: int, rows: Sequence[int], rng: np.random.Generator | None) -> Windows:
+        """rng: moves and mirrors them; None for neither."""
+        height, width = self.side, self.side + (self.side // 2 if kind == EYES else 0)
+        parts: dict[str, list] = {name: [] for name in ("image", "painted", "prior", "mask")}
+        maps, flips = [], []
+        for photo, x, y, mirrored in self.places[kind][rows]:
+            photo = int(photo)
+            jitter = rng.uniform(-10, 10, 2) if rng is not None else (0, 0)
+            left = CELL * round((np.clip(x - width / 2 + jitter[0], 0, 256 - width)) / CELL)
+            top = CELL * round((np.clip(y - height / 2 + jitter[1], 0, 256 - height)) / CELL)
+            cut = np.s_[top : top + height, left : left + width]
+            for name, part in parts.items():
+                part.append(getattr(self.data, name)[photo][cut])
+            points = torch.from_numpy(self.data.predicted[photo])[None]
+            cells = np.s_[0, :, top // CELL : (top + height) // CELL, left // CELL : (left + width) // CELL]
+            maps.append(heatmap_tensor(points, 256 // CELL)[cells])
+            flips.append(float(mirrored))
+        pictures = [torch.from_numpy(np.stack(parts[n])).permute(0, 3, 1, 2).float() / 127.5 - 1
+                    for n in ("image", "painted", "prior")]  # fmt: skip
+        mask = torch.from_numpy(np.stack(parts["mask"]))[:, None].float()
+        return Windows(*pictures, mask, torch.stack(maps), torch.tensor(flips).view(-1, 1, 1, 1))
+
+
+def refine(net: nn.Module, w: Windows) -> torch.Tensor:
+    """The windows with their holes refined."""
+    with torch.autocast("cpu", torch.bfloat16):
+        made = net(w.painted, w.mask, w.prior, w.maps).float().clamp(-1.1, 1.1)
+    return w.image * (1 - w.mask) + made * w.mask
+
+
+@dataclass
+class Seen:
+    """Windows as the losses look at them, and what AlexNet and VGG16 see in them."""
+
+    picture: torch.Tensor
+    alex: list[torch.Tensor]
+    vgg: list[torch.Tensor]
+
+    def detached(self) -> Seen:
+        """Without the painter's graph."""
+        return Seen(self.picture.detach(), [], [x.detach() for x in self.vgg])
+
+
+class RefinerLoss:
+    """The frozen networks and the two losses of a step, a kind at a time."""
+
+    def __init__(self, config: RefinerConfig, critics: WindowCritics) -> None:
+        self.config, self.critics = config, critics
+        teachers = Path(config.teachers)
+        self.alex = AlexFeatures(teachers / ALEX).to(torch.bfloat16)
+        self.vgg = VGGFeatures(teachers / VGG16, VGG_LAYERS[: len(CHANNELS)]).to(torch.bfloat16)
+
+    def look(self, w: Windows, picture: torch.Tensor) -> Seen:
+        """Right eyes are looked at as left ones."""
+        view = w.critic_view(picture)
+        return Seen(view, self.alex(view), self.vgg(view))
+
+    def critic(self, kind: str, w: Windows, real: Seen, fake: Seen) -> torch.Tensor:
+        """Hinge, a mean over the critic's heads; hidden patches count."""
+        net, hidden = self.critics.nets[kind], w.critic_view(w.mask)
+        pairs = zip(net(real.picture, real.vgg)[0], net(fake.picture, fake.vgg)[0], strict=True)
+        ones = hidden.new_ones(len(hidden))
+        return sum(hinge_critic(r, f, patch_weights(hidden, ones, r.shape)) for r, f in pairs) / HEADS
+
+    def painter(self, kind: str, w: Windows, real: Seen, fake: Seen, warm: float) -> tuple[torch.Tensor, dict]:
+        """The refiner's loss and its terms. warm: share of the adversarial weights, 0 to 1."""
+        config, mask = self.config, w.critic_view(w.mask)
+        ones = mask.new_ones(len(mask))
+        scores, features = self.critics.nets[kind](fake.picture, fake.vgg)
+        with torch.no_grad():
+            goal = self.critics.nets[kind](real.picture, real.vgg)[1]
+        terms = {
+            "l1": per_sample_l1(fake.picture, real.picture, mask).mean(),
+            "colour": F.l1_loss(F.avg_pool2d(fake.picture, CELL), F.avg_pool2d(real.picture, CELL)),
+            "window": unit_distance(fake.alex, real.alex).mean(),
+            "vgg": feature_distance(fake.vgg, real.vgg).mean(),
+            "gradient": gradient_gap(fake.picture, real.picture, mask).mean(),
+            "adversarial": sum(hinge_painter(s, patch_weights(mask, ones, s.shape)) for s in scores) / HEADS,
+            "matching": matching(goal, features, ones),
+        }
+        weights = {name: getattr(config, f"{name}_weight") for name in terms}
+        for name in ("adversarial", "matching", "gradient"):
+            weights[name] *= warm
+        loss = sum(weights[name] * term for name, term in terms.items())
+        return loss, {name: float(term.detach()) for name, term in terms.items()}
+
+
+class Run:
+    """Refiner, critics, their optimizers and the average."""
+
+    def __init__(self, config: RefinerConfig) -> None:
+        self.config, self.folder = config, Path(config.output_dir)
+        self.net, self.average, self.critics = DetailRefiner(), DetailRefiner(), WindowCritics()
+        for name, module in (("refiner", self.net), ("critics", self.critics)):
+            if (self.folder / f"{name}.safetensors").is_file():
+                module.load_state_dict(load_file(self.folder / f"{name}.safetensors"))
+        for module in (self.net, self.average, self.critics):
+            module.to(memory_format=torch.channels_last)
+        self.average.load_state_dict(self.net.state_dict())
+        self.average.requires_grad_(False)
+        self.loss = RefinerLoss(config, self.critics)
+        self.optimizer, self.critic_optimizer = (
+            torch.optim.AdamW(m.parameters(), lr=1e-9, betas=(0.5, 0.99), weight_decay=0.0)
+            for m in (self.net, self.critics)
+        )
+
+    def step(self, batches: dict[str, Windows], step: int, used: float) -> dict[str, float]:
+        """Critics, then the refiner, over one batch a kind."""
+        config = self.config
+        for optimizer, peak in ((self.optimizer, config.learning_rate), (self.critic_optimizer, config.critic_rate)):
+            optimizer.param_groups[0]["lr"] = rate(peak, step, config.warmup_steps, used)
+        means: dict[str, float] = {}
+        parts = []
+        for kind, w in batches.items():
+            made = refine(self.net, w)
+            with torch.autocast("cpu", torch.bfloat16):
+                with torch.no_grad():
+                    real = self.loss.look(w, w.image)
+                parts.append((kind, w, real, self.loss.look(w, made)))
+        self.critics.requires_grad_(True)
+        with torch.autocast("cpu", torch.bfloat16), parametrize.cached():
+            critic = sum(self.loss.critic(kind, w, r, f.detached()) for kind, w, r, f in parts)
+        critic.backward()
+        self.critic_optimizer.step()
+        self.critic_optimizer.zero_grad(set_to_none=True)
+        self.critics.requires_grad_(False)
+        warm = min(1.0, step / max(1, config.warmup_steps))
+        total = 0
+        with torch.autocast("cpu", torch.bfloat16), parametrize.cached():
+            for kind, w, r, f in parts:
+                loss, terms = self.loss.painter(kind, w, r, f, warm)
+                total = total + loss * len(w.mask)
+                for name, value in terms.items():
+                    means[name] = means.get(name, 0.0) + value / len(parts)
+        (total / sum(config.windows)).backward()
+        norm = nn.utils.clip_grad_norm_(self.net.parameters(), config.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        decay = min(config.ema_decay, (1 + step) / (10 + step))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.net.parameters()), 1 - decay)
+        return {**means, "critic": float(critic.detach()) / len(parts), "norm": float(norm)}
+
+    @torch.no_grad()
+    def validate(self, bank: Bank) -> tuple[dict[str, float], np.ndarray]:
+        """AlexNet distance and share of the photo's gradient a kind, before -> after; and a grid of windows: masked,
+        painted, refined, photo."""
+        figures, rows = {}, []
+        for kind, name in enumerate(KINDS):
+            if not len(bank.places[kind]):
+                continue
+            chosen = np.linspace(0, len(bank.places[kind]) - 1, 16).astype(int)
+            w = bank.windows(kind, chosen, None)
+            made = refine(self.average, w)
+            hidden = w.mask[..., 1:-1, 1:-1]
+            amounts = [(gradient_length(x) * hidden).sum() for x in (w.painted, made, w.image)]
+            with torch.autocast("cpu", torch.bfloat16):
+                goal = self.loss.alex(w.image)
+                distances = [unit_distance(self.loss.alex(x), goal).mean() for x in (w.painted, made)]
+            figures |= {f"{name}_before": float(distances[0]), name: float(distances[1])}
+            figures |= {f"{name}_gradient_before": float(amounts[0] / amounts[2])}
+            figures |= {f"{name}_gradient": float(amounts[1] / amounts[2])}
+            shown = [x[:6] for x in (w.image * (1 - w.mask), w.painted, made, w.image)]
+            rows.append(picture_grid(shown))
+        wide = max(r.shape[1] for r in rows)
+        return figures, np.concatenate([np.pad(r, ((0, 4), (0, wide - r.shape[1]), (0, 0))) for r in rows])
+
+    def finish(self, bank: Bank, row: dict) -> dict:
+        """Validate and write the average, the critics and the grid."""
+        figures, grid = self.validate(bank)
+        save_state(self.average.state_dict(), self.folder / "refiner.safetensors")
+        save_state(self.critics.state_dict(), self.folder / "critics.safetensors")
+        temporary = self.folder / "refiner.png.part"
+        Image.fromarray(grid).save(temporary, format="PNG")
+        os.replace(temporary, self.folder / "refiner.png")
+        return {**row, **figures}
+
+
+def main(config: RefinerConfig) -> None:
+    """Train until the minutes are used."""
+    torch.set_num_threads(max(1, config.threads))
+    torch.manual_seed(config.seed)
+    folder = Path(config.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    bank, held = (Bank(Path(config.bank), split, config.side) for split in ("train", "val"))
+    run, step = Run(config), 0
+    rng = np.random.default_rng(config.seed)
+    log(folder, run.finish(held, {"step": 0, "photos": len(bank.data.image)}))
+    clock, seen = Clock(config.max_train_minutes * 60), 0
+    looked = reloaded = begun = time.monotonic()
+    while clock.used() < 1:
+        batches = {
+            KINDS[kind]: bank.windows(kind, rng.integers(len(bank.places[kind]), size=count), rng)
+            for kind, count in enumerate(config.windows)
+            if len(bank.places[kind])
+        }
+        means = run.step(batches, step, clock.used())
+        step += 1
+        if not math.isfinite(means["norm"]):
+            raise InputError(f"step {step}: the loss is not finite; what was written before is kept")
+        if step % config.log_steps == 0:
+            now = time.monotonic()
+            speed = (step - seen) * sum(config.windows) / (now - looked)
+            log(folder, {"step": step, "used": clock.used(), "windows_per_s": speed, **means})
+            looked, seen = now, step
+        if time.monotonic() - reloaded > config.reload_seconds:
+            bank.take_up()
+            reloaded = time.monotonic()
+        if time.monotonic() - begun > config.validation_seconds:
+            log(folder, run.finish(held, {"step": step, "used": clock.used(), "photos": len(bank.data.image)}))
+            begun = looked = time.monotonic()
+            seen = step
+    log(folder, run.finish(held, {"step": step, "used": 1.0}))
+
+
+def command() -> None:
+    """Parse the command line and run, alone in the output folder."""
+    path, _, given = parse(RefinerConfig)
+    config = build_config(RefinerConfig, {**read_values(path), **parse_overrides(given)}, str(path))
+    with locked(config.output_dir):
+        clear_leftovers(config.output_dir)
+        main(config)
+
+
+if __name__ == "__main__":
+    run_guarded(command)
