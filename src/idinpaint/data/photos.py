@@ -186,12 +186,11 @@ def load_training_masks(
 
 def load_landmarks(data: str | Path) -> dict[str, np.ndarray]:
     """Photo key -> [68, 2] float32 (x, y) in px of the 256 px photo, for the sets that ship MediaPipe points."""
-    from idinpaint.faces.alignment import MP468_TO_IBUG68
+    from idinpaint.faces.alignment import mp468_to_68
 
-    index = np.asarray(MP468_TO_IBUG68)
     points: dict[str, np.ndarray] = {}
     for name, scale in (("celeba_id256_landmarks_mp468.npz", 1.0), ("CelebAMask-HQ/landmarks_mp468.npz", CROP_SIZE)):
         with np.load(Path(data) / name) as table:
-            for key, mesh in zip(table["names"], table["lm"][:, index].astype(np.float32), strict=True):
+            for key, mesh in zip(table["names"], mp468_to_68(table["lm"]).astype(np.float32), strict=True):
                 points[str(key)] = mesh * scale
     return points

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,10 +50,3 @@ def verdict_for(
     else:
         name, words = "uncertain", "too close to call"
     return Verdict(float(similarity), float(threshold), name, f"{words} ({relation})")
-
-
-def best_reference(embed: np.ndarray, references: Sequence[np.ndarray]) -> float:
-    """Similarity of embed [D] to the normalised mean of reference vectors [D]. Raises ValueError without any."""
-    if not len(references):
-        raise ValueError("best_reference: no reference vectors")
-    return similarity(embed, np.mean(np.stack(references), axis=0))
