@@ -19,8 +19,8 @@ from PIL import Image
 
 from idinpaint.data.photos import load_landmarks, read_split
 from idinpaint.faces.alignment import transform_points
-from idinpaint.faces.analyzer import head
 from idinpaint.faces.features import coverage, feature_regions
+from idinpaint.faces.heads import head
 from idinpaint.faces.possible import possible_faces
 
 SPLIT = Path(__file__).parents[1] / "configs" / "splits" / "celeba_id256_test.txt"

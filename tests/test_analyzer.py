@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from idinpaint.faces import analyzer as an
+from idinpaint.faces import search
 from idinpaint.faces.alignment import ffhq_crop_matrix, invert, transform_points, umeyama
 from idinpaint.types import FEATURES, InputError
 from tests.test_alignment import face_points
@@ -20,13 +21,13 @@ class TruePoints:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *faces: np.ndarray) -> None:
         self.faces, self.matrix, self.inputs = faces, None, []
-        warp = an.warp_to_crop
+        warp = search.warp_to_crop
 
         def recording(rgb, mask, matrix, size=256):
             self.matrix = matrix
             return warp(rgb, mask, matrix, size)
 
-        monkeypatch.setattr(an, "warp_to_crop", recording)
+        monkeypatch.setattr(search, "warp_to_crop", recording)
 
     def predict(self, crop: np.ndarray, crop_mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         self.inputs.append(crop)

@@ -41,7 +41,7 @@ def reader():
 def aligned(reader) -> np.ndarray:
     """The astronaut's face as an FFHQ-style crop, [256, 256, 3] uint8."""
     photo = skimage.data.astronaut()
-    return warp_to_crop(photo, None, reader.analyzer.locate(photo)[0].crop_to_photo)[0]
+    return warp_to_crop(photo, None, reader.analyzer.search.locate(photo)[0].crop_to_photo)[0]
 
 
 @pytest.fixture(scope="module")
@@ -250,7 +250,7 @@ def test_a_cut_off_face_is_mirrored_or_dropped(reader, tmp_path, monkeypatch):
     matrix = np.array([[1.0, 0, -60.0], [0, 1.0, 20.0]])
     crop = reflected_crop(photo, matrix)
     assert np.array_equal(crop[:, 60:], photo[20:276, :196]) and np.array_equal(crop[:, 59], photo[20:276, 1])
-    face = reader.analyzer.locate(skimage.data.astronaut())[0]
+    face = reader.analyzer.search.locate(skimage.data.astronaut())[0]
     chin = int(face.centre[1] + 0.05 * face.side)
     Image.fromarray(skimage.data.astronaut()[:chin]).save(tmp_path / "cut.png")
     (result,) = reader.read([Source("cut.png", "cut.png")])

@@ -19,8 +19,9 @@ from idinpaint.faces.alignment import (
     transform_points,
     warp_to_crop,
 )
-from idinpaint.faces.analyzer import SURE_CONFIDENCE, FaceAnalyzer
+from idinpaint.faces.analyzer import FaceAnalyzer
 from idinpaint.faces.identity import arcface_crop
+from idinpaint.faces.search import SURE_CONFIDENCE
 from idinpaint.imaging.photo import load_photo, open_image
 from idinpaint.types import CROP_SIZE, InputError
 
@@ -132,7 +133,7 @@ class FaceReader:
     def _search(self, source: Source) -> Face:
         """Detect, align and crop the largest face."""
         rgb = np.asarray(self._open(source))
-        found = self.analyzer.locate(rgb)
+        found = self.analyzer.search.locate(rgb)
         if not found:
             raise Drop("no face", "no upright face was found")
         best = found[0]

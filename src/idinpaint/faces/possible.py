@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from idinpaint.faces.alignment import scale_of, warp_to_crop
-from idinpaint.faces.analyzer import head, loose_hole
+from idinpaint.faces.heads import head, loose_hole
 from idinpaint.types import CROP_SIZE, Decision, FaceAnalysis
 
 # A loose part through which no circle of this width fits is a scratch, or the fringe of a face's own hole, and hides no

@@ -23,7 +23,7 @@ def swallowing_part(known: np.ndarray, hole: np.ndarray, analyzer: Any) -> np.nd
     least = max(LEAST_PX, LEAST_SHARE * min(hole.shape))
     inside = np.pad(hole.astype(np.uint8), 1)  # beyond the photo nothing is hidden
     wide = 2 * cv2.distanceTransform(inside, cv2.DIST_L2, 3)[1:-1, 1:-1] >= least
-    if not wide.any() or analyzer.locate(known):
+    if not wide.any() or analyzer.search.locate(known):
         return None
     _, labels = cv2.connectedComponents(hole.astype(np.uint8), connectivity=8)
     return np.isin(labels, np.unique(labels[wide]))
