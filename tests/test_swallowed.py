@@ -38,8 +38,8 @@ def test_a_hole_at_the_edge_counts_by_what_is_inside_the_photo():
 def test_a_visible_face_makes_the_hole_background(restorer):
     photo, hole = skimage.data.astronaut().copy(), disc(512, 60, (420, 420))
     photo[hole] = 0
-    assert swallowing_part(photo, hole, restorer.analyzer) is None
-    assert swallowing_part(photo[256:, 256:], hole[256:, 256:], restorer.analyzer) is not None
+    assert swallowing_part(photo, hole, restorer.analyzer.search) is None
+    assert swallowing_part(photo[256:, 256:], hole[256:, 256:], restorer.analyzer.search) is not None
 
 
 @pytest.mark.parametrize("force", [False, True])

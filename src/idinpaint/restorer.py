@@ -144,7 +144,7 @@ class Restorer:
         known[hole] = 0  # nothing under the mask is read from here on
         with clock("finding faces"):
             faces = self.analyzer.analyze(known, hole, face_box)
-            swallowed = None if faces else swallowing_part(known, hole, self.analyzer)
+            swallowed = None if faces else swallowing_part(known, hole, self.analyzer.search)
             possible = look_for_faces(known, hole, faces, self.analyzer)
         hidden = places(possible.marked) if swallowed is None and strategy == "auto" and not force else []
         notices = [] if faces or swallowed is not None or possible.marked.any() else [NO_FACE]
@@ -212,7 +212,7 @@ class Restorer:
         known = np.where(hole[..., None], 0, rgb).astype(np.uint8)
         faces = self.analyzer.analyze(known, hole, face_box)
         decisions = [self._decide(face, hole, References()) for face in faces]
-        swallowed = None if faces else swallowing_part(known, hole, self.analyzer)
+        swallowed = None if faces else swallowing_part(known, hole, self.analyzer.search)
         overall = self._overall(decisions, hole, "auto", swallowed is not None)
         hidden = places(look_for_faces(known, hole, faces, self.analyzer).marked) if swallowed is None else []
         return faces, left_marked(overall, hidden) if hidden else overall

@@ -13,17 +13,17 @@ LEAST_PX = 32  # a face narrower than this cannot be restored anyway
 LEAST_SHARE = 0.15  # of the photo's shorter side: the face of a portrait is wider
 
 
-def swallowing_part(known: np.ndarray, hole: np.ndarray, analyzer: Any) -> np.ndarray | None:
+def swallowing_part(known: np.ndarray, hole: np.ndarray, search: Any) -> np.ndarray | None:
     """[H, W] bool: the connected parts of the hole that may hide the portrait's face; None when it is not so.
 
-    known: uint8 [H, W, 3] with the hole [H, W] zeroed; analyzer: the FaceAnalyzer that found no face under the hole. A
+    known: uint8 [H, W, 3] with the hole [H, W] zeroed; search: the FaceSearch that found no face under the hole. A
     part counts when a circle of LEAST_PX and LEAST_SHARE fits into it. A face that is visible elsewhere is taken for
     the portrait's: then the hole is background.
     """
     least = max(LEAST_PX, LEAST_SHARE * min(hole.shape))
     inside = np.pad(hole.astype(np.uint8), 1)  # beyond the photo nothing is hidden
     wide = 2 * cv2.distanceTransform(inside, cv2.DIST_L2, 3)[1:-1, 1:-1] >= least
-    if not wide.any() or analyzer.search.locate(known):
+    if not wide.any() or search.locate(known):
         return None
     _, labels = cv2.connectedComponents(hole.astype(np.uint8), connectivity=8)
     return np.isin(labels, np.unique(labels[wide]))
