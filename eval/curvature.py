@@ -20,6 +20,7 @@ from cases import BenchmarkConfig, Item, plan_items
 from data_folder import add_data
 from torch import Tensor, nn
 
+from idinpaint.models.conditioning import build_conditions
 from idinpaint.types import InputError
 
 TIMESTEPS = (100, 400, 700, 950)
@@ -96,7 +97,8 @@ def diffusion_loss(pipeline, image: Tensor, masked_image: Tensor, mask: Tensor) 
     """Velocity error in touched cells, at TIMESTEPS with fixed noise; no landmarks and no identity given."""
 
     with torch.no_grad():
-        conditions = pipeline._conditions(masked_image, mask, masked_image.new_zeros(len(mask), pipeline.id_dim), None)
+        first = pipeline.first(masked_image, mask, masked_image.new_zeros(len(mask), pipeline.id_dim))
+        conditions = build_conditions(pipeline.autoencoder, first, masked_image, mask, pipeline.reference_encoder)
         std = torch.tensor(pipeline.config.residual_std).view(1, -1, 1, 1)
         clean = (pipeline.autoencoder.encode(image) - conditions.prior_latents) / std * conditions.touched
         nobody = torch.zeros(len(image), pipeline.id_dim)

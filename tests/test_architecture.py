@@ -39,7 +39,7 @@ LAYERS = (
     ("damage",),
     ("judging",),
     ("painting",),
-    ("report",),
+    ("report", "scene"),
     ("restorer", "data"),
     ("cli", "web"),
     ("__main__",),

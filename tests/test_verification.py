@@ -11,8 +11,8 @@ import skimage.data
 from idinpaint.faces.references import combine
 from idinpaint.judging.believability import Believability
 from idinpaint.judging.calibration import Calibration
-from idinpaint.judging.controller import ControllerConfig, twin_share
-from idinpaint.judging.verification import Verifier, near_threshold, overall_verdict, withhold
+from idinpaint.judging.controller import ControllerConfig, near_threshold, twin_share
+from idinpaint.judging.verification import Verifier, overall_verdict, withhold
 from idinpaint.types import Decision
 
 NONE = combine([], 0.35)

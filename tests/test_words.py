@@ -10,10 +10,11 @@ import pytest
 import skimage.data
 
 from idinpaint.faces.references import combine
+from idinpaint.judging.controller import near_threshold
 from idinpaint.judging.groups import face_place, share_out
-from idinpaint.judging.verification import near_threshold, withhold
+from idinpaint.judging.verification import withhold
 from idinpaint.report.reporting import build_report, face_report, headline, next_step, summary_lines
-from idinpaint.types import Candidate
+from idinpaint.types import Candidate, RestoreOptions
 
 HOLE = np.zeros((512, 512), bool)
 HOLE[100:125, 195:222] = True
@@ -36,7 +37,7 @@ def test_no_sentence_contradicts_another(restorer, face, reference, force, strat
     for share, refs in product(COVERAGES, (combine([], 0.35), reference)):
         hidden = dict.fromkeys(face.coverage, share)
         one = replace(face, coverage=hidden, face_coverage=share, coverage_interval=(share * 0.9, min(share * 1.1, 1)))
-        decision = restorer._decide(one, HOLE, refs, strategy, force)
+        decision = restorer._decide(one, HOLE, refs, RestoreOptions(strategy, force=force))
         inpaints = decision.strategy in restorer.inpainters and decision.strategy != "colorize"
         made = [Candidate(face.crop, 0, 0.5, 1.0, 1.0, "the only candidate")] if inpaints else []
         found = restorer.verifier.check(face.crop, one, refs, decision, made)

@@ -12,7 +12,7 @@ import numpy as np
 from idinpaint.faces.alignment import warp_to_crop
 from idinpaint.faces.analyzer import FaceBoxes
 from idinpaint.faces.features import FEATURE_WEIGHTS
-from idinpaint.faces.possible import left_marked, look_for_faces, places, wide_notice
+from idinpaint.faces.possible import left_marked, look_for_faces
 from idinpaint.faces.references import ReferenceReader, References, reference_rows
 from idinpaint.faces.swallowed import abstained, swallowing_part
 from idinpaint.imaging.background import refine_background
@@ -22,12 +22,10 @@ from idinpaint.imaging.masks import hole_ratio
 from idinpaint.imaging.print_look import read_look
 from idinpaint.judging.believability import load_believer
 from idinpaint.judging.calibration import load_calibration
-from idinpaint.judging.controller import ControllerConfig, decide, load_controller
+from idinpaint.judging.controller import ControllerConfig, decide, load_controller, near_threshold
 from idinpaint.judging.groups import face_place, names_of, share_out
 from idinpaint.judging.verification import (
-    Verification,
     Verifier,
-    near_threshold,
     overall_verdict,
     withhold,
     wrong_person,
@@ -38,12 +36,10 @@ from idinpaint.painting.base import FillRequest, Inpainter, check_encoder
 from idinpaint.painting.painter import Painter
 from idinpaint.progress import StageClock
 from idinpaint.report.reporting import build_report, face_report, versions
-from idinpaint.types import Candidate, Decision, FaceAnalysis, InputError, Restoration
+from idinpaint.scene import Scene, Work
+from idinpaint.types import Candidate, Decision, FaceAnalysis, InputError, Restoration, RestoreOptions
 
 CAUTION = ("telea", "prior", "gan", "diffusion", "colorize", "abstain")  # from the least to the most cautious decision
-NO_FACE = (
-    "no face found under the mask; if it hides one, give --face-box x,y,w,h, since otherwise it is filled as background"
-)
 
 
 class Restorer:
@@ -136,86 +132,104 @@ class Restorer:
         Abstaining is a result: `.abstained`, with the hole left marked or only toned. Raises InputError for input
         that cannot be used.
         """
-        self._check(strategy, num_samples, steps, max_coverage)
+        options = RestoreOptions(strategy, num_samples, steps, seed, force, max_coverage, reference_pixels, grain)
+        self._check(options)
         clock = StageClock(progress)
         rgb = as_rgb(image)
         hole = as_mask(mask, rgb.shape[:2], rgb)
+        scene = self._find(rgb, hole, face_box, clock)
+        with clock("reading references"):
+            photos = [(_name(photo, i), as_rgb(photo)) for i, photo in enumerate(references)]
+            refs = self.references.read(photos, *self.verifier.comparison(scene.faces))
+        shared = share_out(refs, scene.faces, self.verifier)
+        work = self._paint(scene, shared, options, clock)
+        overall = self._finish(work, scene, options, clock)
+        result = composite(work.picture, rgb, hole)
+        overrides = _overrides(strategy=strategy, force=force, max_coverage=max_coverage, controller=self.ladder)
+        decision = replace(overall, overrides=overrides)
+        report = self._report(scene, work, decision, refs, shared, options, clock)
+        return Restoration(result, work.candidates, decision, report, scene.faces, work.invented, work.look)
+
+    def _find(self, rgb: np.ndarray, hole: np.ndarray, face_box: FaceBoxes, clock: StageClock) -> Scene:
+        """Faces under the hole, and parts of it that may hide one."""
         known = rgb.copy()
         known[hole] = 0  # nothing under the mask is read from here on
         with clock("finding faces"):
             faces = self.analyzer.analyze(known, hole, face_box)
             swallowed = None if faces else swallowing_part(known, hole, self.analyzer.search)
             possible = look_for_faces(known, hole, faces, self.analyzer)
-        hidden = places(possible.marked) if swallowed is None and strategy == "auto" and not force else []
-        notices = [] if faces or swallowed is not None or possible.marked.any() else [NO_FACE]
-        notices += wide_notice(possible, hole.shape) if faces else []
-        with clock("reading references"):
-            photos = [(_name(photo, i), as_rgb(photo)) for i, photo in enumerate(references)]
-            refs = self.references.read(photos, *self.verifier.comparison(faces))
-            notices += refs.notices
-        shared = share_out(refs, faces, self.verifier)
-        decisions = [self._decide(f, hole, own, strategy, force, max_coverage) for f, own in zip(faces, shared)]
+        return Scene(known, hole, faces, swallowed, possible)
+
+    def _paint(self, scene: Scene, shared: list[References], options: RestoreOptions, clock: StageClock) -> Work:
+        """The background coarsely, then every face: decided, painted, verified, pasted."""
         with clock("filling the background"):
-            result = coarse_fill(known, hole)
-            look = read_look(known, hole, seed, grain)
-        candidates: list[list[Candidate]] = []
-        verifications: list[Verification] = []
-        invented = None
+            picture = coarse_fill(scene.known, scene.hole)
+            look = read_look(scene.known, scene.hole, options.seed, options.grain)
+        work = Work(picture, look)
         painter = Painter(
-            self.inpainters, self.bundle.landmarker, self.verifier, reference_pixels, self.believer, look.tint
+            self.inpainters, self.bundle.landmarker, self.verifier, options.reference_pixels, self.believer, look.tint
         )
-        for index, (face, refs_of) in enumerate(zip(faces, shared, strict=True)):
+        for face, refs in zip(scene.faces, shared, strict=True):
+            decision = self._decide(face, scene.hole, refs, options)
             with clock("painting the face"):
-                made = painter(face, decisions[index], refs_of, num_samples, steps, seed)
-            candidates.append(made)
+                made = painter(face, decision, refs, options.num_samples, options.steps, options.seed)
             with clock("verifying"):
-                crop = made[0].image if made else warp_to_crop(result, None, face.crop_to_photo)[0]
+                crop = made[0].image if made else warp_to_crop(work.picture, None, face.crop_to_photo)[0]
                 looked = made[0].looked if made else self.believer and self.believer(crop, face)
-                verifications.append(self.verifier.check(crop, face, refs_of, decisions[index], made, looked))
-                decisions[index], verifications[index] = withhold(decisions[index], verifications[index])
-            notices += wrong_person(verifications[index]) + near_threshold(face, self.controller, bool(refs_of))
-            result = self._deliver(result, hole, face, decisions[index], made)
-            if not decisions[index].paints_no_face:
-                invented = add_disagreement(invented, hole, face, made)
-        background, unpainted = outside_faces(hole, faces, decisions)
-        if strategy != "telea":
+                checked = self.verifier.check(crop, face, refs, decision, made, looked)
+                decision, checked = withhold(decision, checked)
+            work.add(decision, made, checked)
+            work.notices += wrong_person(checked) + near_threshold(face, self.controller, bool(refs))
+            work.picture = self._deliver(work.picture, scene.hole, face, decision, made)
+            if not decision.paints_no_face:
+                work.invented = add_disagreement(work.invented, scene.hole, face, made)
+        return work
+
+    def _finish(self, work: Work, scene: Scene, options: RestoreOptions, clock: StageClock) -> Decision:
+        """The background's last pass, tint and grain, and marks where a face may be hidden; the photo's decision."""
+        hole = scene.hole
+        background, unpainted = outside_faces(hole, scene.faces, work.decisions)
+        if options.strategy != "telea":
             with clock("filling the background"):
-                result = refine_background(result, background, unpainted)
+                work.picture = refine_background(work.picture, background, unpainted)
         with clock("matching tint and grain"):
-            result = look.finish(result, hole & ~unpainted)
-        overall = self._overall(decisions, hole, strategy, swallowed is not None, force)
-        if swallowed is not None and overall.strategy == "abstain":
-            result = mark_hole(result, swallowed)
-        if hidden:
-            overall, result = left_marked(overall, hidden), mark_hole(result, possible.marked)
-        result = composite(result, rgb, hole)
-        overrides = _overrides(strategy=strategy, force=force, max_coverage=max_coverage, controller=self.ladder)
-        decision = replace(overall, overrides=overrides)
+            work.picture = work.look.finish(work.picture, hole & ~unpainted)
+        overall = self._overall(work.decisions, scene, options.strategy, options.force)
+        if scene.swallowed is not None and overall.strategy == "abstain":
+            work.picture = mark_hole(work.picture, scene.swallowed)
+        if hidden := scene.hidden(options):
+            overall, work.picture = left_marked(overall, hidden), mark_hole(work.picture, scene.possible.marked)
+        return overall
+
+    def _report(
+        self, scene: Scene, work: Work, decision: Decision, refs: References, shared: list[References],
+        options: RestoreOptions, clock: StageClock,
+    ) -> dict[str, Any]:  # fmt: skip
+        """What report.schema.json describes."""
         rows = [
-            {**face_report(*of_face), "place": face_place(of_face[0], hole.shape), "references": served}
-            for *of_face, served in zip(faces, decisions, candidates, verifications, names_of(shared))
+            {**face_report(*of_face), "place": face_place(of_face[0], scene.hole.shape), "references": served}
+            for *of_face, served in zip(
+                scene.faces, work.decisions, work.candidates, work.verifications, names_of(shared), strict=True
+            )
         ]
-        verdict = overall_verdict(verifications) or ("abstained" if decision.paints_no_face else None)
-        report = build_report(
-            decision, rows, verdict, notices + self.calibration_notices, clock.seconds,
-            hole_ratio=hole_ratio(hole), seed=seed, num_samples=num_samples, steps=steps,
-            references=reference_rows(refs), encoders=self.verifier.encoders(), device=self.device,
-            versions=versions(), weights=self.bundle.weights, calibration=self.verifier.made(), possible_faces=hidden,
-            print_look=look.said(),
+        verdict = overall_verdict(work.verifications) or ("abstained" if decision.paints_no_face else None)
+        notices = scene.notices() + refs.notices + work.notices + self.calibration_notices
+        return build_report(
+            decision, rows, verdict, notices, clock.seconds, hole_ratio=hole_ratio(scene.hole), seed=options.seed,
+            num_samples=options.num_samples, steps=options.steps, references=reference_rows(refs),
+            encoders=self.verifier.encoders(), device=self.device, versions=versions(), weights=self.bundle.weights,
+            calibration=self.verifier.made(), possible_faces=scene.hidden(options), print_look=work.look.said(),
         )  # fmt: skip
-        return Restoration(result, candidates, decision, report, faces, invented, look)
 
     def analyze(self, image: Any, mask: Any, face_box: FaceBoxes = None) -> tuple[list[FaceAnalysis], Decision]:
         """What is hidden of which face, and what `restore` would do; nothing is painted."""
         rgb = as_rgb(image)
-        hole = as_mask(mask, rgb.shape[:2], rgb)
-        known = np.where(hole[..., None], 0, rgb).astype(np.uint8)
-        faces = self.analyzer.analyze(known, hole, face_box)
-        decisions = [self._decide(face, hole, References()) for face in faces]
-        swallowed = None if faces else swallowing_part(known, hole, self.analyzer.search)
-        overall = self._overall(decisions, hole, "auto", swallowed is not None)
-        hidden = places(look_for_faces(known, hole, faces, self.analyzer).marked) if swallowed is None else []
-        return faces, left_marked(overall, hidden) if hidden else overall
+        options = RestoreOptions()
+        scene = self._find(rgb, as_mask(mask, rgb.shape[:2], rgb), face_box, StageClock(None))
+        decisions = [self._decide(face, scene.hole, References(), options) for face in scene.faces]
+        overall = self._overall(decisions, scene, options.strategy)
+        hidden = scene.hidden(options)
+        return scene.faces, left_marked(overall, hidden) if hidden else overall
 
     def verify(self, photo_a: Any, photo_b: Any) -> dict[str, Any]:
         """Same person? {similarity, threshold, verdict, text}. Raises InputError for a photo without a face."""
@@ -224,40 +238,32 @@ class Restorer:
             embeds.append(self.references.read_one(_name(photo, index), as_rgb(photo)).aligned)
         return {**self.verifier.same_person(*embeds).__dict__, "encoder": self.verifier.encoder.name}
 
-    def _check(self, strategy: str, num_samples: int, steps: int | None, max_coverage: float | None) -> None:
-        if strategy == "gan" and "gan" not in self.inpainters:
+    def _check(self, options: RestoreOptions) -> None:
+        if options.strategy == "gan" and "gan" not in self.inpainters:
             raise InputError("strategy gan: this model has no generator; name a trained one with --gan FOLDER")
-        if strategy not in ("auto", "telea", *self.inpainters):
-            raise InputError(f"strategy {strategy}: use one of auto, telea, {', '.join(self.inpainters)}")
-        if strategy != "telea":  # the others stand on the prior, which takes the identity too
+        if options.strategy not in ("auto", "telea", *self.inpainters):
+            raise InputError(f"strategy {options.strategy}: use one of auto, telea, {', '.join(self.inpainters)}")
+        if options.strategy != "telea":  # the others stand on the prior, which takes the identity too
             check_encoder(getattr(self.bundle, "pipeline", None), self.identity)
-        if not 1 <= num_samples <= 64:
-            raise InputError(f"num_samples {num_samples}: use 1 to 64")
-        if steps is not None and not 1 <= steps <= 1000:
-            raise InputError(f"steps {steps}: use 1 to 1000")
-        if max_coverage is not None and not 0 <= max_coverage <= 1:
-            raise InputError(f"max_coverage {max_coverage}: a share of the facial features, from 0 to 1")
+        if not 1 <= options.num_samples <= 64:
+            raise InputError(f"num_samples {options.num_samples}: use 1 to 64")
+        if options.steps is not None and not 1 <= options.steps <= 1000:
+            raise InputError(f"steps {options.steps}: use 1 to 1000")
+        if options.max_coverage is not None and not 0 <= options.max_coverage <= 1:
+            raise InputError(f"max_coverage {options.max_coverage}: a share of the facial features, from 0 to 1")
 
-    def _decide(
-        self,
-        face: FaceAnalysis,
-        hole: np.ndarray,
-        refs: References,
-        strategy: str = "auto",
-        force: bool = False,
-        max_coverage: float | None = None,
-    ) -> Decision:
-        ratio, config = hole_ratio(hole), self.controller
+    def _decide(self, face: FaceAnalysis, hole: np.ndarray, refs: References, options: RestoreOptions) -> Decision:
         decision = decide(
-            face.coverage, face.face_coverage, ratio, bool(refs.embeds), config, force, max_coverage, self.available
-        )
-        if strategy == "auto":
+            face.coverage, face.face_coverage, hole_ratio(hole), bool(refs.embeds), self.controller, options.force,
+            options.max_coverage, self.available,
+        )  # fmt: skip
+        if options.strategy == "auto":
             return decision
-        overridden = decision.paints_no_face and strategy != "colorize"
-        reason = f"strategy {strategy} chosen by the user"
+        overridden = decision.paints_no_face and options.strategy != "colorize"
+        reason = f"strategy {options.strategy} chosen by the user"
         if overridden:
             reason += f", against the rule {decision.rule}: {decision.reason}"
-        decision = replace(decision, strategy=strategy, rule="user", reason=reason, unless_verified=None)
+        decision = replace(decision, strategy=options.strategy, rule="user", reason=reason, unless_verified=None)
         return replace(decision, forced=decision.forced or overridden, instead_of=None)
 
     def _deliver(
@@ -272,15 +278,13 @@ class Restorer:
             crop = self.inpainters["colorize"].fill(FillRequest(face))[0]
         return result if crop is None else paste_crop(result, hole, crop, face.crop_to_photo)
 
-    def _overall(
-        self, decisions: list[Decision], hole: np.ndarray, strategy: str, swallowed: bool, force: bool = False
-    ) -> Decision:
+    def _overall(self, decisions: list[Decision], scene: Scene, strategy: str, force: bool = False) -> Decision:
         if decisions:
             return max(decisions, key=lambda d: CAUTION.index(d.strategy))
-        decision = decide({}, 0.0, hole_ratio(hole), False, self.controller)
+        decision = decide({}, 0.0, hole_ratio(scene.hole), False, self.controller)
         if strategy != "auto":
             return replace(decision, rule="user", reason=f"no face; {decision.reason}")
-        return abstained(decision, force) if swallowed else decision
+        return abstained(decision, force) if scene.swallowed is not None else decision
 
 
 def _overrides(**given: Any) -> dict[str, Any]:

@@ -61,6 +61,20 @@ class FaceAnalysis:
 
 
 @dataclass(frozen=True)
+class RestoreOptions:
+    """How a photo is restored; Restorer.__call__ says what each means."""
+
+    strategy: str = "auto"
+    num_samples: int = 4
+    steps: int | None = None
+    seed: int = 0
+    force: bool = False
+    max_coverage: float | None = None
+    reference_pixels: bool = True
+    grain: str = "auto"
+
+
+@dataclass(frozen=True)
 class Decision:
     """The controller's choice.
 

@@ -120,18 +120,10 @@ def plan_folder(
         stem = path.stem if path.stem not in taken else f"{path.stem}_{path.suffix[1:]}"
         taken.add(stem)
         result = output / f"{stem}{suffix}" if output else None
-        jobs.append(
-            Job(
-                path,
-                own_mask,
-                result,
-                report / f"{stem}.json" if report else None,
-                picture / f"{stem}.png" if picture else None,
-                html=html / f"{stem}.html" if html else None,
-                invented=invented / f"{stem}.png" if invented else None,
-                found=found_beside(result) if mask is None else None,
-            )
-        )
+        sides = [folder and folder / f"{stem}{end}" for folder, end in ((report, ".json"), (picture, ".png"))]
+        more = {"html": html and html / f"{stem}.html", "invented": invented and invented / f"{stem}.png"}
+        more["found"] = found_beside(result) if mask is None else None
+        jobs.append(Job(path, own_mask, result, *sides, **more))
     read = [*found, *(job.mask for job in jobs if job.mask), *inputs]
     written = [path for job in jobs for path in job.written]
     check_distinct(read, [*written, *([output / SUMMARY] if output else [])])

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from idinpaint.config import load_config
-from idinpaint.types import FEATURE_WEIGHTS, FEATURES, Decision, InputError
+from idinpaint.types import FEATURE_WEIGHTS, FEATURES, Decision, FaceAnalysis, InputError
 
 LADDER = Path(__file__).with_name("controller.yaml")  # the one that ships
 STRATEGIES = ("telea", "gan", "diffusion", "colorize", "abstain")
@@ -242,3 +242,19 @@ def _reason(fired: _Fired, strategy: str, otherwise: str, has_references: bool) 
     if strategy == "colorize":
         return f"{fired.words}{lack}: the hole is only given a smooth tone, no feature is invented"
     return f"{fired.words}{lack}, so the face would be invented"
+
+
+def near_threshold(face: FaceAnalysis, ladder: ControllerConfig, has_references: bool = False) -> list[str]:
+    """A notice when the landmarks' own error could lead to another strategy of the ladder."""
+    if face.coverage_interval is None:
+        return []
+    low, high = face.coverage_interval
+    for limit in (ladder.low, ladder.stop, min(ladder.stop + twin_share(face.coverage, ladder), 1.0), ladder.colour):
+        sides = (max(limit - 1e-6, 0.0), min(limit + 1e-6, 1.0))
+        below, above = (decide(face.coverage, side, 0.0, has_references, ladder) for side in sides)
+        if low <= limit <= high and (below.strategy, below.unless_verified) != (above.strategy, above.unless_verified):
+            return [
+                f"{100 * face.face_coverage:.1f} % of the features are hidden, by landmark error {100 * low:.1f} to "
+                f"{100 * high:.1f} %: the threshold of {100 * limit:g} % lies between, so the decision is a close one"
+            ]
+    return []

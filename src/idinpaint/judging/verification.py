@@ -13,7 +13,6 @@ from idinpaint.faces.likeness import UNCERTAIN_MARGIN, Verdict, similarity, verd
 from idinpaint.faces.references import Reference, References
 from idinpaint.judging.believability import Believability
 from idinpaint.judging.calibration import Calibration
-from idinpaint.judging.controller import ControllerConfig, decide, twin_share
 from idinpaint.types import Candidate, Decision, FaceAnalysis
 
 VERDICTS = ("verified", "plausible", "not_verified", "abstained")  # from the best to the most cautious
@@ -269,22 +268,6 @@ def wrong_person(verification: Verification) -> list[str]:
     rate = found["false_alarms"]
     how_often = "" if rate is None else f"; {100 * rate:g} % of right references raise this warning too"
     return [f"the reference photos look like another person than the damaged face{how_often}; check them"]
-
-
-def near_threshold(face: FaceAnalysis, ladder: ControllerConfig, has_references: bool = False) -> list[str]:
-    """A notice when the landmarks' own error could lead to another strategy of the ladder."""
-    if face.coverage_interval is None:
-        return []
-    low, high = face.coverage_interval
-    for limit in (ladder.low, ladder.stop, min(ladder.stop + twin_share(face.coverage, ladder), 1.0), ladder.colour):
-        sides = (max(limit - 1e-6, 0.0), min(limit + 1e-6, 1.0))
-        below, above = (decide(face.coverage, side, 0.0, has_references, ladder) for side in sides)
-        if low <= limit <= high and (below.strategy, below.unless_verified) != (above.strategy, above.unless_verified):
-            return [
-                f"{100 * face.face_coverage:.1f} % of the features are hidden, by landmark error {100 * low:.1f} to "
-                f"{100 * high:.1f} %: the threshold of {100 * limit:g} % lies between, so the decision is a close one"
-            ]
-    return []
 
 
 def overall_verdict(verifications: list[Verification]) -> str | None:

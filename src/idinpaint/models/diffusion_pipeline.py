@@ -6,9 +6,7 @@ ResShift, Yue et al. 2023): noise becomes detail and identity, while colour and 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +22,9 @@ from idinpaint.models.pipeline_inputs import (
     InpaintOutput,
     Picture,
     StepEnd,
+    UNetInputs,
     begin,
+    class_name,
     read_picture,
     write_pipeline_file,
     written,
@@ -69,7 +69,7 @@ class IdentityInpaintPipeline(DiffusionPipeline):
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> DiffusionPipeline:
         """As diffusers', a folder or a hub id; one trained from Stable Diffusion comes as IdentitySDInpaintPipeline."""
-        if cls is IdentityInpaintPipeline and _kind(pretrained_model_name_or_path, kwargs) == SD_KIND:
+        if cls is IdentityInpaintPipeline and class_name(pretrained_model_name_or_path, kwargs) == SD_KIND:
             from idinpaint.models.sd_pipeline import IdentitySDInpaintPipeline
 
             return IdentitySDInpaintPipeline.from_pretrained(pretrained_model_name_or_path, **kwargs)
@@ -157,32 +157,12 @@ class IdentityInpaintPipeline(DiffusionPipeline):
         self._guidance_scale, self._interrupt = guidance_scale, False
         times = begin(self.scheduler, num_inference_steps, timesteps, sigmas, device, strength)
         id_embed = id_embed.to(device).float()
-        conditions = self._conditions(known, hole, id_embed, references)
-        guided = guidance_scale != 1.0
-        tokens = self._tokens(id_embed, copies, guided)
-        added = None
-        if conditions.added is not None:
-            added = [x.repeat_interleave(copies, 0).repeat(1 + guided, 1, 1, 1) for x in conditions.added]
-        whom = torch.cat([torch.zeros_like(id_embed), id_embed] if guided else [id_embed])
-        labels = whom.repeat_interleave(copies, 0) * self.id_dim**0.5
-        maps = torch.cat([conditions.channels, heatmaps.to(device).float()], 1).repeat_interleave(copies, 0)
-        shape = (len(maps), self.autoencoder.config.latent_channels, *maps.shape[-2:])
-        latents = self._noise(shape, latents, generator, temperature, device)
-        if len(times) < len(self.scheduler.timesteps):  # the prior's fill is the residual 0
-            latents = self.scheduler.add_noise(torch.zeros_like(latents), latents, times[:1].repeat(len(latents)))
-        else:
-            latents = latents * self.scheduler.init_noise_sigma
-        self._num_timesteps = len(times)
-        for index, timestep in enumerate(self.progress_bar(times)):
-            if self.interrupt:
-                continue
-            noise_pred = self._predict(
-                latents, maps, tokens, timestep, guidance_scale if guided else None, labels, added
-            )
-            latents = self.scheduler.step(noise_pred, timestep, latents, return_dict=False)[0]
-            seen = {"latents": latents, "noise_pred": noise_pred, "maps": maps, "tokens": tokens}
-            seen = steps_end(index, timestep, seen)
-            latents, maps, tokens = seen["latents"], seen["maps"], seen["tokens"]
+        first = self.first(known, hole, id_embed, references)
+        conditions = build_conditions(self.autoencoder, first, known, hole, self.reference_encoder)
+        seen = self._inputs(conditions, heatmaps.to(device).float(), id_embed, copies)
+        shape = (len(seen.maps), self.autoencoder.config.latent_channels, *seen.maps.shape[-2:])
+        latents = self._begin(self._noise(shape, latents, generator, temperature, device), times)
+        latents = self._denoise(latents, times, seen, steps_end)
         refined = self._refined(latents, conditions, copies)
         predicted = self._decode(refined, known, hole, copies, conditions)
         if self.refiner is not None:
@@ -192,6 +172,40 @@ class IdentityInpaintPipeline(DiffusionPipeline):
         self.maybe_free_model_hooks()
         output = InpaintOutput(images=images, predicted_images=predicted, prior_image=conditions.prior_image)
         return output if return_dict else output.to_tuple()
+
+    def _inputs(
+        self, conditions: Conditions, heatmaps: torch.Tensor, id_embed: torch.Tensor, copies: int
+    ) -> UNetInputs:
+        """What the UNet sees beside the latents; with guidance twice, without the identity first."""
+        guided = self.guidance_scale != 1.0
+        added = conditions.added
+        if added is not None:
+            added = [x.repeat_interleave(copies, 0).repeat(1 + guided, 1, 1, 1) for x in added]
+        whom = torch.cat([torch.zeros_like(id_embed), id_embed] if guided else [id_embed])
+        labels = whom.repeat_interleave(copies, 0) * self.id_dim**0.5
+        tokens = self.id_tokens(whom).repeat_interleave(copies, 0)
+        maps = torch.cat([conditions.channels, heatmaps], 1).repeat_interleave(copies, 0)
+        return UNetInputs(maps, tokens, labels, added)
+
+    def _begin(self, noise: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+        """The latents of the first step that is gone through."""
+        self._num_timesteps = len(times)
+        if len(times) < len(self.scheduler.timesteps):  # the prior's fill is the residual 0
+            return self.scheduler.add_noise(torch.zeros_like(noise), noise, times[:1].repeat(len(noise)))
+        return noise * self.scheduler.init_noise_sigma
+
+    def _denoise(
+        self, latents: torch.Tensor, times: torch.Tensor, given: UNetInputs, steps_end: StepEnd
+    ) -> torch.Tensor:
+        for index, timestep in enumerate(self.progress_bar(times)):
+            if self.interrupt:
+                continue
+            noise_pred = self._predict(latents, timestep, given)
+            latents = self.scheduler.step(noise_pred, timestep, latents, return_dict=False)[0]
+            seen = {"latents": latents, "noise_pred": noise_pred, "maps": given.maps, "tokens": given.tokens}
+            seen = steps_end(index, timestep, seen)
+            latents, given.maps, given.tokens = seen["latents"], seen["maps"], seen["tokens"]
+        return latents
 
     def _square(
         self, picture: Picture, heatmaps: torch.Tensor | None, given_as_tensors: bool
@@ -224,12 +238,6 @@ class IdentityInpaintPipeline(DiffusionPipeline):
         zeroed; hole: [B, 1, H, W]; the rest as in a call."""
         return stage_one(self.prior, known, hole, id_embed, self.reference_encoder, references)
 
-    def _conditions(
-        self, known: torch.Tensor, hole: torch.Tensor, id_embed: torch.Tensor, references: torch.Tensor | None
-    ) -> Conditions:
-        first = self.first(known, hole, id_embed, references)
-        return build_conditions(self.autoencoder, first, known, hole, self.reference_encoder)
-
     @staticmethod
     def _noise(
         shape: tuple[int, ...], given: torch.Tensor | None, generator: Any, temperature: float, device: torch.device
@@ -241,34 +249,22 @@ class IdentityInpaintPipeline(DiffusionPipeline):
             raise ValueError(f"latents have shape {tuple(given.shape)}, expected {shape}")
         return given.to(device).float()
 
-    def _tokens(self, id_embed: torch.Tensor, copies: int, guided: bool) -> torch.Tensor:
-        tokens = self.id_tokens(id_embed).repeat_interleave(copies, 0)
-        if not guided:
-            return tokens
-        return torch.cat([self.id_tokens(torch.zeros_like(id_embed)).repeat_interleave(copies, 0), tokens])
-
-    def _predict(
-        self,
-        latents: torch.Tensor,
-        maps: torch.Tensor,
-        tokens: torch.Tensor,
-        timestep: Any,
-        guidance: float | None,
-        labels: torch.Tensor,
-        added: list[torch.Tensor] | None,
-    ) -> torch.Tensor:
-        """The UNet's prediction; with guidance tokens, labels and added hold both halves, without identity first."""
-        model_input = torch.cat([self.scheduler.scale_model_input(latents, timestep), maps], 1).to(self.unet.dtype)
-        tokens = tokens.to(self.unet.dtype)
+    def _predict(self, latents: torch.Tensor, timestep: Any, given: UNetInputs) -> torch.Tensor:
+        """The UNet's prediction, under guidance where that is asked for."""
+        dtype = self.unet.dtype
+        model_input = torch.cat([self.scheduler.scale_model_input(latents, timestep), given.maps], 1).to(dtype)
         extra: dict[str, Any] = {}
         if self.unet.class_embedding is not None:
-            extra["class_labels"] = labels.to(self.unet.dtype)
-        if added is not None:  # the UNet takes them off the list
-            extra["down_intrablock_additional_residuals"] = [x.to(self.unet.dtype) for x in added]
-        if guidance is None:
-            return self.unet(model_input, timestep, tokens, **extra).sample.float()
-        without, given = self.unet(torch.cat([model_input] * 2), timestep, tokens, **extra).sample.float().chunk(2)
-        return without + guidance * (given - without)
+            extra["class_labels"] = given.labels.to(dtype)
+        if given.added is not None:  # the UNet takes them off the list
+            extra["down_intrablock_additional_residuals"] = [x.to(dtype) for x in given.added]
+        twice = self.guidance_scale != 1.0
+        model_input = torch.cat([model_input] * 2) if twice else model_input
+        predicted = self.unet(model_input, timestep, given.tokens.to(dtype), **extra).sample.float()
+        if not twice:
+            return predicted
+        without, with_identity = predicted.chunk(2)
+        return without + self.guidance_scale * (with_identity - without)
 
     def _refined(self, latents: torch.Tensor, conditions: Conditions, copies: int) -> torch.Tensor:
         """Latents of the picture: the prior's and, where there is any hole, the scaled residual."""
@@ -299,16 +295,3 @@ class IdentityInpaintPipeline(DiffusionPipeline):
         known, hole, prior_image, heatmaps = (t.repeat_interleave(copies, 0).to(predicted.dtype) for t in parts)
         painted, prior = (known * (1 - hole) + fill * hole for fill in (predicted, prior_image))
         return self.refiner(painted, hole, prior, heatmaps).clamp(-1, 1)
-
-
-def _kind(name_or_path: Any, kwargs: dict[str, Any]) -> str | None:
-    """The class that a folder's or a hub repository's model_index.json names; None when it cannot be read."""
-    index = Path(name_or_path) / "model_index.json"
-    try:
-        if index.is_file():
-            return json.loads(index.read_text(encoding="utf-8")).get("_class_name")
-        where = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "token")
-        given = {name: kwargs[name] for name in where if name in kwargs}
-        return DiffusionPipeline.load_config(name_or_path, **given).get("_class_name")
-    except (OSError, ValueError):
-        return None  # from_pretrained says what is wrong

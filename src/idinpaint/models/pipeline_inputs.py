@@ -7,12 +7,15 @@ takes them; masks the same in one channel, 1 = hole. Inside, everything is float
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from diffusers import DiffusionPipeline
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils import BaseOutput
@@ -60,6 +63,17 @@ class Picture:
             predicted = F.interpolate(predicted, self.hole.shape[-2:], mode="bilinear", antialias=True).clamp(-1, 1)
         known, hole = (t.repeat_interleave(copies, 0) for t in (self.known, self.hole))
         return known * (1 - hole) + predicted * hole, predicted
+
+
+@dataclass
+class UNetInputs:
+    """What the UNet sees beside the latents, for every picture: maps [N, C, h, w]; tokens [N, T, D], labels [N, D] and
+    added (residuals of the down blocks, or None), twice as many under guidance."""
+
+    maps: torch.Tensor
+    tokens: torch.Tensor
+    labels: torch.Tensor
+    added: list[torch.Tensor] | None
 
 
 def read_picture(
@@ -144,3 +158,16 @@ def write_pipeline_file(pipeline: Any, folder: Any) -> None:
     kind = type(pipeline)
     text = PIPELINE_FILE.format(name=kind.__name__, module=kind.__module__)
     (Path(folder) / "pipeline.py").write_text(text, encoding="utf-8")
+
+
+def class_name(name_or_path: Any, kwargs: dict[str, Any]) -> str | None:
+    """The class that a folder's or a hub repository's model_index.json names; None when it cannot be read."""
+    index = Path(name_or_path) / "model_index.json"
+    try:
+        if index.is_file():
+            return json.loads(index.read_text(encoding="utf-8")).get("_class_name")
+        where = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "token")
+        given = {name: kwargs[name] for name in where if name in kwargs}
+        return DiffusionPipeline.load_config(name_or_path, **given).get("_class_name")
+    except (OSError, ValueError):
+        return None  # from_pretrained says what is wrong

@@ -72,8 +72,8 @@ def _shown(outcome: Any) -> tuple[Any, ...]:
     return pair, overlay(done), outcome.text, list(files)
 
 
-def build_page(desk: Desk) -> Any:
-    """The Blocks. Every event gets the visitor's own session, so that visitors do not mix."""
+def page_events(desk: Desk) -> tuple[Callable[..., Any], ...]:
+    """(opened, restored, chosen): what the page's buttons do."""
     import gradio as gr
 
     bar = gr.Progress()
@@ -102,6 +102,15 @@ def build_page(desk: Desk) -> Any:
             raise InputError("nothing is restored yet, so there is no candidate to pick")
         return _shown(desk.choose(session, int(number)))
 
+    return tuple(told(desk, event) for event in (opened, restored, chosen))
+
+
+def api_events(desk: Desk) -> tuple[Callable[..., Any], ...]:
+    """(detect, restore, choose): the same over HTTP, with files only."""
+    import gradio as gr
+
+    bar = gr.Progress()
+
     def detect(session: Session | None, photo: str | None, progress: Any = bar) -> tuple[Any, ...]:
         session, path = session or desk.session(), _need(photo)
         desk.propose(session, path, None, stages(progress))
@@ -122,6 +131,15 @@ def build_page(desk: Desk) -> Any:
         outcome = desk.choose(session, int(number))
         return str(outcome.result), str(outcome.report), outcome.text
 
+    return tuple(told(desk, event) for event in (detect, restore, choose))
+
+
+def build_page(desk: Desk) -> Any:
+    """The Blocks. Every event gets the visitor's own session, so that visitors do not mix."""
+    import gradio as gr
+
+    opened, restored, chosen = page_events(desk)
+    detect, restore, choose = api_events(desk)
     with gr.Blocks(title="idinpaint", analytics_enabled=False, delete_cache=(600, IDLE)) as page:
         visit = gr.State(None, time_to_live=IDLE, delete_callback=lambda session: session and session.close())
         gr.Markdown(INTRODUCTION)
@@ -155,7 +173,7 @@ def build_page(desk: Desk) -> Any:
                 number = gr.Number(1, label="Take candidate", precision=0, minimum=1, elem_id="number")
                 take = gr.Button("Take it", elem_id="take")
                 files = gr.File(label="Result, report, mask", file_count="multiple", elem_id="files", interactive=False)
-        # The same over HTTP, with files only; the page does not show these.
+        # Of the calls over HTTP; the page does not show these.
         names = ("mask_used", "result", "report")
         api_mask, api_result, api_report = (gr.File(label=n, visible=False, interactive=False) for n in names)
         by_api = gr.Button(visible=False)
@@ -164,15 +182,15 @@ def build_page(desk: Desk) -> Any:
         hide = {**work, "api_visibility": "private"}
         outputs = [slider, tinted, text, files]
         for file in (photo, mask):
-            file.change(told(desk, opened), [visit, photo, mask], [visit, editor, said], **hide)
+            file.change(opened, [visit, photo, mask], [visit, editor, said], **hide)
         given = [visit, photo, editor, references, samples, seed, grow, form]
-        button.click(told(desk, restored), given, [visit, gallery, *outputs], **hide)
-        take.click(told(desk, chosen), [visit, number], outputs, **hide)
-        by_api.click(told(desk, detect), [visit, photo], [visit, api_mask, text], api_name="detect", **work)
+        button.click(restored, given, [visit, gallery, *outputs], **hide)
+        take.click(chosen, [visit, number], outputs, **hide)
+        by_api.click(detect, [visit, photo], [visit, api_mask, text], api_name="detect", **work)
         given = [visit, photo, mask, references, samples, seed, grow, form]
         answer = [api_result, api_report, api_mask, text]
-        by_api.click(told(desk, restore), given, [visit, *answer], api_name="restore", **work)
-        by_api.click(told(desk, choose), [visit, number], [api_result, api_report, text], api_name="choose", **work)
+        by_api.click(restore, given, [visit, *answer], api_name="restore", **work)
+        by_api.click(choose, [visit, number], [api_result, api_report, text], api_name="choose", **work)
 
         def picked(event):
             return int(event.index) + 1
