@@ -129,9 +129,10 @@ def network_of(name: str, pipeline, items: Sequence[Item]) -> tuple[nn.Module, C
         return pipeline.prior, lambda: hole_error(pipeline.prior(masked_image, mask), image, mask)
     if not name.startswith("gan:"):
         raise InputError(f"{name}: write diffusion, prior or gan:NAME")
+    from idinpaint.loading.bundle import find_gan
     from idinpaint.models.gan import GanInputs, generate, needs_landmarks, needs_prior
     from idinpaint.models.weights import BUNDLED
-    from idinpaint.painting.gan import find_gan, load_gan
+    from idinpaint.painting.gan import load_gan
 
     gan = load_gan(find_gan(BUNDLED, name.partition(":")[2]), pipeline)
     inputs = GanInputs(masked_image, mask)

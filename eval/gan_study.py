@@ -26,12 +26,12 @@ from metrics import BACKBONE_FILES, LPIPS, find_weight, weight_folders
 
 from idinpaint.imaging.encoders import write_atomic
 from idinpaint.imaging.masks import random_mask
-from idinpaint.loading.bundle import load_pipeline
+from idinpaint.loading.bundle import find_gan, load_pipeline
 from idinpaint.models.diffusion_pipeline import IdentityInpaintPipeline
 from idinpaint.models.spdnorm import counted_hard_map, known_at, plain_hard_map
 from idinpaint.models.tensors import to_tensor
 from idinpaint.models.weights import BUNDLED
-from idinpaint.painting.gan import GanInpainter, find_gan, load_gan
+from idinpaint.painting.gan import GanInpainter, load_gan
 from idinpaint.types import InputError
 
 SAMPLES = 8

@@ -168,8 +168,7 @@ def generator_of(method: str) -> str | None:
 
 def generator_folder(method: str, config: BenchmarkConfig) -> Path | None:
     """Where the method's generator lies: named in the config, in the model's gan/, or a path; None without one."""
-    from idinpaint.loading.bundle import resolve_model
-    from idinpaint.painting.gan import find_gan
+    from idinpaint.loading.bundle import find_gan, resolve_model
 
     name = generator_of(method)
     own = parse_gans(config).get(name or "")

@@ -13,12 +13,13 @@ from safetensors.torch import load_file
 from test_training import REPO, launch, small_data, vgg_like
 
 from idinpaint import Restorer
+from idinpaint.loading.bundle import find_gan
 from idinpaint.models.encdec import EncoderDecoder
 from idinpaint.models.gan import SYSTEMS
 from idinpaint.models.lafin import LaFInGenerator
 from idinpaint.models.pdgan import PDGANGenerator
 from idinpaint.models.weights import WeightStore
-from idinpaint.painting.gan import find_gan, load_gan, system_of
+from idinpaint.painting.gan import load_gan, system_of
 from idinpaint.types import InputError
 
 FACE_BOX = (170.0, 60.0, 110.0, 130.0)  # of the astronaut

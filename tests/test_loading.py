@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 
+import numpy as np
 import pytest
+import skimage.data
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from idinpaint import Restorer
 from idinpaint.loading.bundle import HUB_ID, load_bundle, load_faces, load_pipeline, resolve_model
 from idinpaint.models.tensors import to_uint8
 from idinpaint.models.weights import BUNDLED, WeightStore, hashes, sha256_of
@@ -138,3 +144,26 @@ def test_a_picture_of_no_numbers_is_not_delivered(value):
     picture[0, 0, 0, 0] = value
     with pytest.raises(InputError, match="no numbers"):
         to_uint8(picture)
+
+
+def test_analysing_and_verifying_load_no_network_that_paints(tmp_path):
+    code = (
+        "import sys; from idinpaint.cli import main; status = main(sys.argv[1:]); "
+        "assert not {'diffusers', 'transformers', 'peft'} & set(sys.modules); sys.exit(status)"
+    )
+    photo, mask = tmp_path / "a.png", tmp_path / "m.png"
+    picture = skimage.data.astronaut()
+    Image.fromarray(picture).save(photo)
+    hole = np.zeros(picture.shape[:2], np.uint8)
+    hole[95:110, 190:215] = 255  # an eye
+    Image.fromarray(hole).save(mask)
+    given = ["analyze", photo, "--mask", mask], ["verify", photo, photo]
+    for words in given:
+        done = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    restorer = Restorer.from_pretrained(painters=False)
+    faces, decision = restorer.analyze(picture, hole > 0)
+    full = Restorer.from_pretrained()
+    assert full.available == restorer.available and full.analyze(picture, hole > 0)[1] == decision
+    with pytest.raises(InputError, match="load one that paints"):
+        restorer(picture, hole > 0)

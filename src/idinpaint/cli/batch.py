@@ -233,7 +233,7 @@ def analyze_one(job: Job, args: argparse.Namespace, models: Models, progress: Pr
     progress("reading the photo")
     photo, mask, notices = read_inputs(job, args, models)
     if mask.any():
-        restorer = models.restorer()
+        restorer = models.restorer(painters=False)
         progress("analysing")
         faces, decision = restorer.analyze(photo.rgb, mask, face_box=args.face_box)
     else:

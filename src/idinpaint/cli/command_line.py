@@ -25,7 +25,7 @@ def run_verify(args: argparse.Namespace) -> int:
     for path in (args.photo_a, args.photo_b):
         load_photo(path)
     progress = Progress(plain=False)
-    restorer = Models(args, progress).restorer()
+    restorer = Models(args, progress).restorer(painters=False)
     progress("comparing")
     result = restorer.verify(args.photo_a, args.photo_b)
     progress.clear()

@@ -26,15 +26,16 @@ class Models:
         self._restorer: Any = None
         self._finder: Any = None
 
-    def restorer(self) -> Any:
-        """The Restorer. InputError for a wrong model, device or installation."""
+    def restorer(self, painters: bool = True) -> Any:
+        """The Restorer; painters: False for one that analyses and verifies only, for good. InputError for a wrong
+        model, device or installation."""
         if self._restorer is None:
             self.progress("loading the models")
             os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
             with _told(), self._lean():
                 from idinpaint.restorer import Restorer
 
-                self._restorer = Restorer.from_pretrained(self.model, **self.settings)
+                self._restorer = Restorer.from_pretrained(self.model, painters=painters, **self.settings)
             if self.controller is not None:
                 self._restorer.use_controller(self.controller)
         return self._restorer

@@ -12,18 +12,20 @@ from idinpaint.models.weights import DOWNLOADS, SFACE_FILE, WeightStore, check_f
 from idinpaint.types import InputError
 
 PIPELINE = "pipeline"
+DEFAULT_GAN = "pdgan-face"
 HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w.-]+))?")  # a repository, and the revision to take
 
 
 @dataclass
 class Bundle:
-    """The loaded parts; pipeline is an IdentityInpaintPipeline."""
+    """The loaded parts; pipeline is an IdentityInpaintPipeline, None where it was not asked for."""
 
     store: WeightStore
     landmarker: Any
     parser: Any
     identity: Any
     pipeline: Any
+    pipeline_folder: Path
     weights: dict[str, str]  # file -> sha256
     independent: Any = None  # an encoder that neither conditions nor trains: judges the result
 
@@ -60,6 +62,22 @@ def _from_hub(name: str, revision: str | None) -> Path:
         ) from error
 
 
+def find_gan(model_folder: Path, name: str | None) -> Path | None:
+    """Folder of a generator: a system's name in the model folder's gan/, or a folder that training wrote.
+
+    None takes the default one, and gives None where the model has none. Raises InputError for one that is not there.
+    """
+    folder = model_folder / "gan" / (name or DEFAULT_GAN)
+    if not (folder / "config.json").is_file() and name is not None:
+        folder = Path(name)
+    if (folder / "config.json").is_file():
+        return folder
+    if name is None:
+        return None
+    there = ", ".join(sorted(p.parent.name for p in (model_folder / "gan").glob("*/config.json"))) or "none"
+    raise InputError(f"--gan {name}: neither a generator of this model (it has: {there}) nor a generator's folder")
+
+
 def load_bundle(
     name_or_path: str = "default",
     device: str = "cpu",
@@ -67,8 +85,9 @@ def load_bundle(
     identity: str = "bundled",
     dtype: Any = "auto",
     judge: str = "auto",
+    painters: bool = True,
 ) -> Bundle:
-    """Load every part onto `device`, the pipeline as `dtype` (devices.pick_dtype).
+    """Load every part onto `device`, the pipeline as `dtype` (devices.pick_dtype); painters: False leaves that out.
 
     Raises InputError when a file is missing or its sha256 differs.
 
@@ -87,7 +106,8 @@ def load_bundle(
         landmarker=landmarker,
         parser=parser,
         identity=encoder,
-        pipeline=load_pipeline(pipeline_folder, device, dtype),
+        pipeline=load_pipeline(pipeline_folder, device, dtype) if painters else None,
+        pipeline_folder=pipeline_folder,
         weights=_face_weights(store) | hashes(pipeline_folder, PIPELINE),
         independent=None if judge == identity else load_judge(store, judge, device),
     )

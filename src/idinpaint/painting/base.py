@@ -11,6 +11,8 @@ import numpy as np
 from idinpaint.faces.references import Reference
 from idinpaint.types import FaceAnalysis, InputError
 
+MOST_PICTURES = 3  # reference photos that a network looks at
+
 
 @dataclass(frozen=True)
 class FillRequest:

@@ -9,13 +9,12 @@ from idinpaint.models.conditioning import StageOne
 from idinpaint.models.diffusion_pipeline import IdentityInpaintPipeline
 from idinpaint.models.references import affine_between, own_mirror, reference_input
 from idinpaint.models.tensors import draw_heatmaps, to_tensor, to_uint8
-from idinpaint.painting.base import FillRequest
+from idinpaint.painting.base import MOST_PICTURES, FillRequest
 from idinpaint.types import InputError
 
 # Unless the pipeline's own config says another number. By measurement on validation people (LPIPS, hole PSNR,
 # identity): one step is best with the bundled weights; more give candidates that differ more, each a little worse.
 DEFAULT_STEPS = 1
-MOST_PICTURES = 3  # reference photos that the network looks at
 
 
 def crop_tensors(request: FillRequest) -> tuple[torch.Tensor, torch.Tensor]:

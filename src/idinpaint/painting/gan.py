@@ -19,8 +19,6 @@ from idinpaint.painting.base import FillRequest
 from idinpaint.painting.diffusion import crop_tensors, first_stage
 from idinpaint.types import InputError
 
-DEFAULT_GAN = "pdgan-face"
-
 
 class GanInpainter:
     """Samples from seeds seed, seed + 1, ...: a sample depends on its own seed only.
@@ -79,22 +77,6 @@ class GanInpainter:
                 raise ValueError("lafin paints under landmarks; none are given")
             inputs.landmarks = landmark_map(torch.from_numpy(landmarks[None]).float()).to(self.device)
         return generate(self.system, self.generator, inputs).clamp(-1, 1)
-
-
-def find_gan(model_folder: Path, name: str | None) -> Path | None:
-    """Folder of a generator: a system's name in the model folder's gan/, or a folder that training wrote.
-
-    None takes the default one, and gives None where the model has none. Raises InputError for one that is not there.
-    """
-    folder = model_folder / "gan" / (name or DEFAULT_GAN)
-    if not (folder / "config.json").is_file() and name is not None:
-        folder = Path(name)
-    if (folder / "config.json").is_file():
-        return folder
-    if name is None:
-        return None
-    there = ", ".join(sorted(p.parent.name for p in (model_folder / "gan").glob("*/config.json"))) or "none"
-    raise InputError(f"--gan {name}: neither a generator of this model (it has: {there}) nor a generator's folder")
 
 
 def load_gan(folder: Path, pipeline: Any, device: str = "cpu", dtype: torch.dtype = torch.float32) -> GanInpainter:

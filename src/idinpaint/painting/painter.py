@@ -13,9 +13,8 @@ from idinpaint.faces.references import Reference, References
 from idinpaint.imaging.compositing import harmonize
 from idinpaint.judging.ranking import believable, rank
 from idinpaint.judging.verification import Verifier, aligned_crop
-from idinpaint.painting.base import FillRequest, Inpainter
+from idinpaint.painting.base import MOST_PICTURES, FillRequest, Inpainter
 from idinpaint.painting.candidates import OTHERS
-from idinpaint.painting.diffusion import MOST_PICTURES
 from idinpaint.painting.iris import like_twin
 from idinpaint.types import Candidate, Decision, FaceAnalysis
 
