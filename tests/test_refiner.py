@@ -42,7 +42,7 @@ def test_the_bank_keeps_known_pixels_and_is_what_inference_paints(runs):
 
 
 def test_windows_lie_on_whole_cells_and_right_eyes_are_mirrored(runs):
-    from train_refiner import KINDS, Bank
+    from refine_windows import KINDS, Bank
 
     bank = Bank(runs / "bank", "train", 96)
     assert bank.take_up() == 8 and all(len(rows) for rows in bank.places[-1:])

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from device_examples import DeviceExamples, ExampleConfig
+from launching import run_guarded
 from painter_stages import DiffusionStage
 
 from idinpaint.data.packed import PackedFaces
@@ -102,4 +103,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_guarded(main)
