@@ -22,7 +22,7 @@ from idinpaint.models.autoencoder import FaceAutoencoder
 from idinpaint.models.diffusion_pipeline import IdentityInpaintPipeline
 from idinpaint.models.id_tokens import IdentityTokens
 from idinpaint.models.pconv import PConvPrior
-from idinpaint.models.refiner import DetailRefiner
+from idinpaint.models.refiner import DetailRefiner, hole_box
 
 SCHEDULE = {"beta_schedule": "scaled_linear", "prediction_type": "v_prediction", "timestep_spacing": "trailing"}
 
@@ -143,6 +143,15 @@ def test_the_refiner_adds_to_what_was_painted_and_is_saved(tmp_path):
     again = IdentityInpaintPipeline.from_pretrained(tmp_path)
     again.set_progress_bar_config(disable=True)
     assert torch.equal(run(again), images)
+
+
+def test_the_refiner_works_near_the_hole():
+    hole = torch.zeros(2, 1, 64, 128)
+    assert hole_box(hole) == (0, 0, 64, 128)
+    hole[1, 0, 60, 50:53] = 1
+    assert hole_box(hole) == (24, 16, 64, 88)
+    hole[0, 0, 3, 127] = 1
+    assert hole_box(hole) == (0, 16, 64, 128)
 
 
 def test_save_and_load(tmp_path):

@@ -166,7 +166,8 @@ class IdentityInpaintPipeline(DiffusionPipeline):
         refined = self._refined(latents, conditions, copies)
         predicted = self._decode(refined, known, hole, copies, conditions)
         if self.refiner is not None:
-            predicted = self._detailed(predicted, known, hole, copies, conditions, heatmaps)
+            seen = (known, hole, conditions.prior_image, heatmaps.to(device))
+            predicted = self.refiner.detailed(predicted, *(x.repeat_interleave(copies, 0) for x in seen))
         images, predicted = picture.composite(predicted, copies)
         images = refined if picture.output_type == "latent" else written(images, picture.output_type)
         self.maybe_free_model_hooks()
@@ -280,18 +281,3 @@ class IdentityInpaintPipeline(DiffusionPipeline):
         known, hole, features, prior_image = (t.repeat_interleave(copies, 0) for t in parts)
         picture = self.autoencoder.decode(latents, known, hole, features).clamp(-1, 1)
         return torch.lerp(picture, prior_image.to(picture.dtype), self.config.prior_share)
-
-    def _detailed(
-        self,
-        predicted: torch.Tensor,
-        known: torch.Tensor,
-        hole: torch.Tensor,
-        copies: int,
-        conditions: Conditions,
-        heatmaps: torch.Tensor,
-    ) -> torch.Tensor:
-        """What was predicted with the refiner's detail, which sees it between the known pixels."""
-        parts = (known, hole, conditions.prior_image, heatmaps.to(predicted.device))
-        known, hole, prior_image, heatmaps = (t.repeat_interleave(copies, 0).to(predicted.dtype) for t in parts)
-        painted, prior = (known * (1 - hole) + fill * hole for fill in (predicted, prior_image))
-        return self.refiner(painted, hole, prior, heatmaps).clamp(-1, 1)

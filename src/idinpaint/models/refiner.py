@@ -6,6 +6,7 @@ as well, which pays for blur; this network is small enough to see a hundred time
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -13,6 +14,18 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
 INPUTS = 7  # the painted picture, the hole, the prior's fill
+NEAR = 32  # px round the hole that are looked at; the training's windows show as much
+CELL = 8  # px of a cell of the landmark maps
+
+
+def hole_box(hole: torch.Tensor) -> tuple[int, int, int, int]:
+    """(top, left, bottom, right) px of what is worked on for the holes [B, 1, H, W], on whole cells; no hole: all."""
+    any_hole = hole[:, 0].amax(0) > 0
+    box: list[tuple[int, int]] = []
+    for axis, side in ((1, hole.shape[-2]), (0, hole.shape[-1])):
+        places = any_hole.any(axis).nonzero().flatten().tolist() or [0, side - 1]
+        box.append((max(places[0] - NEAR, 0) // CELL * CELL, min(-(-(places[-1] + 1 + NEAR) // CELL) * CELL, side)))
+    return box[0][0], box[1][0], box[0][1], box[1][1]
 
 
 class _Residual(nn.Module):
@@ -65,3 +78,22 @@ class DetailRefiner(ModelMixin, ConfigMixin):
         fine = F.silu(F.pixel_shuffle(self.to_fine(F.silu(half)), 2))
         fine = F.silu(self.fine(torch.cat([fine, inputs], 1)))
         return painted + self.out(fine).to(given)
+
+    def detailed(
+        self,
+        predicted: torch.Tensor,
+        known: torch.Tensor,
+        hole: torch.Tensor,
+        prior: torch.Tensor,
+        heatmaps: torch.Tensor,
+    ) -> torch.Tensor:
+        """predicted [B, 3, H, W], clamped, with detail in and near the hole; known: the picture, whatever lies in the
+        hole; prior: its fill; the rest as for `forward`."""
+        top, left, bottom, right = hole_box(hole)
+        cut = np.s_[..., top:bottom, left:right]
+        maps = heatmaps[..., top // CELL : bottom // CELL, left // CELL : right // CELL]
+        known, hole, fill, prior = (x[cut].to(predicted.dtype) for x in (known, hole, predicted, prior))
+        painted, before = (known * (1 - hole) + x * hole for x in (fill, prior))
+        predicted = predicted.clone()
+        predicted[cut] = self(painted, hole, before, maps).clamp(-1, 1)
+        return predicted
