@@ -15,7 +15,8 @@ from pathlib import Path
 
 import torch
 from export_bundle import write_manifest
-from painter_stages import PRIOR_SHARE, DiffusionStage, GanStage, PriorStage, load_state
+from painter_stages import PRIOR_SHARE, DiffusionStage, GanStage, PriorStage
+from part_states import load_state
 
 from idinpaint.models.diffusion_pipeline import IdentityInpaintPipeline
 from idinpaint.models.refiner import DetailRefiner

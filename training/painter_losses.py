@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from device_examples import ExampleConfig, Examples, arcface_faces
+from device_examples import ExampleConfig, Examples
 from hidden_masks import windows
 from identity_terms import load_frozen, luma
 from pack_data import ALEX, MOBILEFACENET, VGG16, VGG_LAYERS
 from painter_stages import Painted
+from picture_changes import arcface_faces
 from torch import nn
 from window_losses import (
     best_of,

@@ -6,14 +6,12 @@ are the trainer's: they are the same for all three.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from device_examples import Examples
 from diffusers import DDIMScheduler, UNet2DConditionModel
-from safetensors.torch import load_file
+from part_states import Folders, load_some, load_state, part_of
 from torch import nn
 from window_losses import weighted_mean
 
@@ -26,7 +24,6 @@ from idinpaint.models.pconv import PConvPrior
 from idinpaint.models.pdgan import PDGANGenerator
 from idinpaint.models.references import ReferenceEncoder
 from idinpaint.models.tensors import constant, heatmap_tensor
-from idinpaint.types import InputError
 
 REFERENCE_WIDTHS = (24, 48, 96, 128, 128)
 ID_DIM = 128
@@ -44,38 +41,6 @@ class Painted:
     pictures: torch.Tensor
     copies: int = 1
     extra: torch.Tensor | None = None
-
-
-Folders = Sequence[Path]
-
-
-def load_state(folders: Folders, name: str) -> dict[str, torch.Tensor]:
-    """All tensors of NAME.safetensors, or of NAME-1.safetensors, NAME-2 ... in one dict, float32; from the first of the
-    folders that has them."""
-    for folder in folders:
-        paths = [p for p in (folder / f"{name}.safetensors",) if p.is_file()]
-        paths = paths or sorted(folder.glob(f"{name}-[0-9].safetensors"))
-        if paths:
-            break
-    else:
-        raise InputError(f"{folders[-1]}: no {name}.safetensors; run training/import_bundle.py --output {folders[-1]}")
-    state: dict[str, torch.Tensor] = {}
-    for path in paths:
-        state |= load_file(path)
-    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
-
-
-def load_some(net: nn.Module, state: dict[str, torch.Tensor], new: tuple[str, ...]) -> None:
-    """Load a state dict that may lack parts whose names start with one of `new`: they keep their start."""
-    missing, unexpected = net.load_state_dict(state, strict=False)
-    lost = [key for key in missing if not key.startswith(new)]
-    if lost or unexpected:
-        raise InputError(f"weights of another {type(net).__name__}: {(lost + list(unexpected))[:3]}")
-
-
-def part_of(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    """The entries under `prefix.`, without it."""
-    return {k.removeprefix(f"{prefix}."): v for k, v in state.items() if k.startswith(f"{prefix}.")}
 
 
 class PriorStage(nn.Module):

@@ -10,7 +10,6 @@ any second. The discriminators are written too: a later run goes on with them.
 from __future__ import annotations
 
 import copy
-import json
 import math
 import os
 import time
@@ -20,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from checkpoints import clear_leftovers, save_state
+from checkpoints import clear_leftovers
 from device_examples import DeviceExamples, Examples
 from launching import parse, run_guarded
 from loop_config import process_state
@@ -29,6 +28,7 @@ from painter_stages import STAGES, DiffusionStage
 from PIL import Image
 from run_log import picture_grid
 from safetensors.torch import load_file
+from timed_runs import Clock, log, rate, write_weights
 from torch import nn
 from torch.nn.utils import parametrize
 from window_losses import gradient_length, per_sample_l1, unit_distance
@@ -39,7 +39,6 @@ from idinpaint.imaging.folder_lock import locked
 from idinpaint.models.critics import Critics
 from idinpaint.types import InputError
 
-LARGEST = 15_000_000  # bytes of one written file
 FILES = {"prior": "prior", "diffusion": "denoiser", "gan": "pdgan-face"}
 
 
@@ -83,38 +82,6 @@ class PainterConfig(LossConfig):
         ):
             if not Path(path).exists():
                 raise InputError(f"{path}: no such file; {way}")
-
-
-class Clock:
-    """The share of a stage's seconds that is used."""
-
-    def __init__(self, seconds: float) -> None:
-        self.start, self.seconds = time.monotonic(), max(seconds, 1e-3)
-
-    def used(self) -> float:
-        """In [0, 1]."""
-        return min(1.0, (time.monotonic() - self.start) / self.seconds)
-
-
-def rate(peak: float, step: int, warmup: int, used: float) -> float:
-    """Linear warm-up by steps, then half a cosine by the time used, down to 2 % of the peak."""
-    return peak * min(1.0, (step + 1) / max(1, warmup)) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * used)))
-
-
-def write_weights(folder: Path, name: str, net: nn.Module) -> None:
-    """fp16 safetensors, split where one file would be larger than LARGEST; each file appears whole."""
-    state = {k: (v.half() if v.is_floating_point() else v).contiguous().cpu() for k, v in net.state_dict().items()}
-    parts: list[dict[str, torch.Tensor]] = [{}]
-    size = 0
-    for key, value in state.items():
-        if size + value.nbytes > LARGEST and parts[-1]:
-            parts.append({})
-            size = 0
-        parts[-1][key] = value
-        size += value.nbytes
-    for index, part in enumerate(parts):
-        path = folder / (f"{name}-{index + 1}.safetensors" if len(parts) > 1 else f"{name}.safetensors")
-        save_state(part, path)
 
 
 class Validation:
@@ -244,14 +211,6 @@ class StageRun:
     def written(self) -> nn.Module:
         """What is saved of the average."""
         return self.average.generator if self.name == "gan" else self.average
-
-
-def log(folder: Path, row: dict) -> None:
-    """One line of figures, on the terminal and in log.jsonl."""
-    short = {k: round(float(v), 4) if isinstance(v, float | torch.Tensor) else v for k, v in row.items()}
-    print(json.dumps(short), flush=True)
-    with open(folder / "log.jsonl", "a", encoding="utf-8") as handle:
-        handle.write(json.dumps(short) + "\n")
 
 
 def run_stage(

@@ -25,9 +25,9 @@ from PIL import Image
 from refine_windows import CELL, Bank, Windows
 from run_log import picture_grid
 from safetensors.torch import load_file
+from timed_runs import Clock, log, rate
 from torch import nn
 from torch.nn.utils import parametrize
-from train_painters import Clock, log, rate
 from window_losses import (
     feature_distance,
     gradient_gap,
