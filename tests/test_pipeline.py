@@ -126,7 +126,7 @@ def test_the_priors_share_of_the_picture(tmp_path):
 
 def test_the_refiner_adds_to_what_was_painted_and_is_saved(tmp_path):
     torch.manual_seed(3)
-    refiner = DetailRefiner(widths=(8, 8, 8), heatmaps=5, fine_width=4).eval()
+    refiner = DetailRefiner(widths=(8, 8, 8), heatmaps=5, fine_width=4, outline=0).eval()
     plain, refined = tiny_pipeline(), tiny_pipeline(refiner=refiner)
     given = inputs()
     assert torch.equal(run(plain), run(refined))  # it begins by changing nothing
@@ -143,6 +143,21 @@ def test_the_refiner_adds_to_what_was_painted_and_is_saved(tmp_path):
     again = IdentityInpaintPipeline.from_pretrained(tmp_path)
     again.set_progress_bar_config(disable=True)
     assert torch.equal(run(again), images)
+
+
+def test_the_refiner_leaves_what_is_far_from_the_features_alone():
+    refiner = DetailRefiner(widths=(8, 8, 8), heatmaps=68, fine_width=4).eval()
+    torch.nn.init.normal_(refiner.out.weight, std=0.1)
+    maps = torch.zeros(1, 68, 16, 16)
+    maps[:, 3, 2, 2] = 1  # of the jaw
+    maps[:, 40, 8, 8] = 1  # of an eye
+    painted, hole = torch.rand(1, 3, 128, 128), torch.ones(1, 1, 128, 128)
+    with torch.no_grad():
+        changed = (refiner(painted, hole, painted, maps) - painted).abs().amax(1)[0]
+    assert changed[60:76, 60:76].min() > 0
+    far = torch.ones(128, 128, dtype=torch.bool)
+    far[44:92, 44:92] = False
+    assert not changed[far].any()
 
 
 def test_the_refiner_works_near_the_hole():

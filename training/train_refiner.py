@@ -45,7 +45,7 @@ from idinpaint.imaging.folder_lock import locked
 from idinpaint.losses.gan import VGGFeatures
 from idinpaint.losses.pictures import AlexFeatures
 from idinpaint.models.critics import KINDS
-from idinpaint.models.refiner import DetailRefiner
+from idinpaint.models.refiner import DetailRefiner, near_features
 from idinpaint.types import InputError
 
 HEADS = 1 + len(CHANNELS)  # of a critic
@@ -60,15 +60,15 @@ class RefinerConfig:
     output_dir: str = "runs/refiner"
     max_train_minutes: float = 60.0
     windows: tuple[int, ...] = (5, 2, 4, 4, 3)  # a step, by KINDS
-    side: int = 96  # px of a window; one round both eyes is half as wide again
+    side: int = 80  # px of a window; one round both eyes is half as wide again
     learning_rate: float = 6e-4
     critic_rate: float = 1e-3
     warmup_steps: int = 100
     l1_weight: float = 0.4
     window_weight: float = 0.3
     vgg_weight: float = 0.1
-    adversarial_weight: float = 0.3
-    matching_weight: float = 1.0
+    adversarial_weight: float = 0.2
+    matching_weight: float = 6.0
     gradient_weight: float = 0.05
     colour_weight: float = 1.0  # L1 of 8 px means
     ema_decay: float = 0.999
@@ -121,15 +121,15 @@ class RefinerLoss:
         return Seen(view, self.alex(view), self.vgg(view))
 
     def critic(self, kind: str, w: Windows, real: Seen, fake: Seen) -> torch.Tensor:
-        """Hinge, a mean over the critic's heads; hidden patches count."""
-        net, hidden = self.critics.nets[kind], w.critic_view(w.mask)
+        """Hinge, a mean over the critic's heads; hidden patches near the features count."""
+        net, hidden = self.critics.nets[kind], w.critic_view(w.mask * near_features(w.maps))
         pairs = zip(net(real.picture, real.vgg)[0], net(fake.picture, fake.vgg)[0], strict=True)
         ones = hidden.new_ones(len(hidden))
         return sum(hinge_critic(r, f, patch_weights(hidden, ones, r.shape)) for r, f in pairs) / HEADS
 
     def painter(self, kind: str, w: Windows, real: Seen, fake: Seen, warm: float) -> tuple[torch.Tensor, dict]:
         """The refiner's loss and its terms. warm: share of the adversarial weights, 0 to 1."""
-        config, mask = self.config, w.critic_view(w.mask)
+        config, mask, near = self.config, w.critic_view(w.mask), w.critic_view(w.mask * near_features(w.maps))
         ones = mask.new_ones(len(mask))
         scores, features = self.critics.nets[kind](fake.picture, fake.vgg)
         with torch.no_grad():
@@ -139,8 +139,8 @@ class RefinerLoss:
             "colour": F.l1_loss(F.avg_pool2d(fake.picture, CELL), F.avg_pool2d(real.picture, CELL)),
             "window": unit_distance(fake.alex, real.alex).mean(),
             "vgg": feature_distance(fake.vgg, real.vgg).mean(),
-            "gradient": gradient_gap(fake.picture, real.picture, mask).mean(),
-            "adversarial": sum(hinge_painter(s, patch_weights(mask, ones, s.shape)) for s in scores) / HEADS,
+            "gradient": gradient_gap(fake.picture, real.picture, near).mean(),
+            "adversarial": sum(hinge_painter(s, patch_weights(near, ones, s.shape)) for s in scores) / HEADS,
             "matching": matching(goal, features, ones),
         }
         weights = {name: getattr(config, f"{name}_weight") for name in terms}
