@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,10 @@ class Windows:
     mask: torch.Tensor
     maps: torch.Tensor
     flip: torch.Tensor
+
+    def to(self, device: torch.device) -> Windows:
+        """The same elsewhere."""
+        return Windows(*(getattr(self, field.name).to(device) for field in fields(self)))
 
     def critic_view(self, picture: torch.Tensor) -> torch.Tensor:
         """Right eyes as left ones."""

@@ -49,6 +49,7 @@ from idinpaint.models.refiner import DetailRefiner, near_features
 from idinpaint.types import InputError
 
 HEADS = 1 + len(CHANNELS)  # of a critic
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass
@@ -88,7 +89,7 @@ class RefinerConfig:
 
 def refine(net: nn.Module, w: Windows) -> torch.Tensor:
     """The windows with their holes refined."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(DEVICE.type, torch.bfloat16):
         made = net(w.painted, w.mask, w.prior, w.maps).float().clamp(-1.1, 1.1)
     return w.image * (1 - w.mask) + made * w.mask
 
@@ -112,8 +113,8 @@ class RefinerLoss:
     def __init__(self, config: RefinerConfig, critics: WindowCritics) -> None:
         self.config, self.critics = config, critics
         teachers = Path(config.teachers)
-        self.alex = AlexFeatures(teachers / ALEX).to(torch.bfloat16)
-        self.vgg = VGGFeatures(teachers / VGG16, VGG_LAYERS[: len(CHANNELS)]).to(torch.bfloat16)
+        self.alex = AlexFeatures(teachers / ALEX).to(DEVICE, torch.bfloat16)
+        self.vgg = VGGFeatures(teachers / VGG16, VGG_LAYERS[: len(CHANNELS)]).to(DEVICE, torch.bfloat16)
 
     def look(self, w: Windows, picture: torch.Tensor) -> Seen:
         """Right eyes are looked at as left ones."""
@@ -160,7 +161,7 @@ class Run:
             if (self.folder / f"{name}.safetensors").is_file():
                 module.load_state_dict(load_file(self.folder / f"{name}.safetensors"))
         for module in (self.net, self.average, self.critics):
-            module.to(memory_format=torch.channels_last)
+            module.to(DEVICE, memory_format=torch.channels_last)
         self.average.load_state_dict(self.net.state_dict())
         self.average.requires_grad_(False)
         self.loss = RefinerLoss(config, self.critics)
@@ -178,12 +179,12 @@ class Run:
         parts = []
         for kind, w in batches.items():
             made = refine(self.net, w)
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast(DEVICE.type, torch.bfloat16):
                 with torch.no_grad():
                     real = self.loss.look(w, w.image)
                 parts.append((kind, w, real, self.loss.look(w, made)))
         self.critics.requires_grad_(True)
-        with torch.autocast("cpu", torch.bfloat16), parametrize.cached():
+        with torch.autocast(DEVICE.type, torch.bfloat16), parametrize.cached():
             critic = sum(self.loss.critic(kind, w, r, f.detached()) for kind, w, r, f in parts)
         critic.backward()
         self.critic_optimizer.step()
@@ -191,7 +192,7 @@ class Run:
         self.critics.requires_grad_(False)
         warm = min(1.0, step / max(1, config.warmup_steps))
         total = 0
-        with torch.autocast("cpu", torch.bfloat16), parametrize.cached():
+        with torch.autocast(DEVICE.type, torch.bfloat16), parametrize.cached():
             for kind, w, r, f in parts:
                 loss, terms = self.loss.painter(kind, w, r, f, warm)
                 total = total + loss * len(w.mask)
@@ -215,11 +216,11 @@ class Run:
             if not len(bank.places[kind]):
                 continue
             chosen = np.linspace(0, len(bank.places[kind]) - 1, 16).astype(int)
-            w = bank.windows(kind, chosen, None)
+            w = bank.windows(kind, chosen, None).to(DEVICE)
             made = refine(self.average, w)
             hidden = w.mask[..., 1:-1, 1:-1]
             amounts = [(gradient_length(x) * hidden).sum() for x in (w.painted, made, w.image)]
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast(DEVICE.type, torch.bfloat16):
                 goal = self.loss.alex(w.image)
                 distances = [unit_distance(self.loss.alex(x), goal).mean() for x in (w.painted, made)]
             figures |= {f"{name}_before": float(distances[0]), name: float(distances[1])}
@@ -255,7 +256,7 @@ def main(config: RefinerConfig) -> None:
     looked = reloaded = begun = time.monotonic()
     while clock.used() < 1:
         batches = {
-            KINDS[kind]: bank.windows(kind, rng.integers(len(bank.places[kind]), size=count), rng)
+            KINDS[kind]: bank.windows(kind, rng.integers(len(bank.places[kind]), size=count), rng).to(DEVICE)
             for kind, count in enumerate(config.windows)
             if len(bank.places[kind])
         }
