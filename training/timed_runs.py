@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
-from checkpoints import save_state
+from checkpoints import clear_leftovers, save_state
+from launching import parse
 from torch import nn
+
+from idinpaint.config import build_config, parse_overrides, read_values
+from idinpaint.imaging.folder_lock import locked
 
 LARGEST = 15_000_000  # bytes of one written file
 
@@ -52,3 +58,13 @@ def log(folder: Path, row: dict) -> None:
     print(json.dumps(short), flush=True)
     with open(folder / "log.jsonl", "a", encoding="utf-8") as handle:
         handle.write(json.dumps(short) + "\n")
+
+
+def run_alone(kind: type, main: Callable[[Any], None]) -> None:
+    """main(config) for the command line's config of a dataclass `kind`, checked, alone in its output folder."""
+    path, _, given = parse(kind)
+    config = build_config(kind, {**read_values(path), **parse_overrides(given)}, str(path))
+    config.prepare()
+    with locked(config.output_dir):
+        clear_leftovers(config.output_dir)
+        main(config)

@@ -19,23 +19,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from checkpoints import clear_leftovers
 from device_examples import DeviceExamples, Examples
-from launching import parse, run_guarded
+from launching import run_guarded
 from loop_config import process_state
 from painter_losses import LossConfig, PainterLoss
 from painter_stages import STAGES, DiffusionStage
 from PIL import Image
 from run_log import picture_grid
 from safetensors.torch import load_file
-from timed_runs import Clock, log, rate, write_weights
+from timed_runs import Clock, log, rate, run_alone, write_weights
 from torch import nn
 from torch.nn.utils import parametrize
 from window_losses import gradient_length, per_sample_l1, unit_distance
 
-from idinpaint.config import build_config, parse_overrides, read_values
 from idinpaint.data.packed import PackedFaces
-from idinpaint.imaging.folder_lock import locked
 from idinpaint.models.critics import Critics
 from idinpaint.types import InputError
 
@@ -271,15 +268,5 @@ def main(config: PainterConfig) -> None:
             torch.cuda.empty_cache()
 
 
-def command() -> None:
-    """Parse the command line and run, alone in the output folder."""
-    path, _, given = parse(PainterConfig)
-    config = build_config(PainterConfig, {**read_values(path), **parse_overrides(given)}, str(path))
-    config.prepare()
-    with locked(config.output_dir):
-        clear_leftovers(config.output_dir)
-        main(config)
-
-
 if __name__ == "__main__":
-    run_guarded(command)
+    run_guarded(lambda: run_alone(PainterConfig, main))

@@ -17,15 +17,15 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from checkpoints import clear_leftovers, save_state
+from checkpoints import save_state
 from feature_critics import CHANNELS, WindowCritics
-from launching import parse, run_guarded
+from launching import run_guarded
 from pack_data import ALEX, VGG16, VGG_LAYERS
 from PIL import Image
 from refine_windows import CELL, Bank, Windows
 from run_log import picture_grid
 from safetensors.torch import load_file
-from timed_runs import Clock, log, rate
+from timed_runs import Clock, log, rate, run_alone
 from torch import nn
 from torch.nn.utils import parametrize
 from window_losses import (
@@ -40,8 +40,6 @@ from window_losses import (
     unit_distance,
 )
 
-from idinpaint.config import build_config, parse_overrides, read_values
-from idinpaint.imaging.folder_lock import locked
 from idinpaint.losses.gan import VGGFeatures
 from idinpaint.losses.pictures import AlexFeatures
 from idinpaint.models.critics import KINDS
@@ -279,15 +277,5 @@ def main(config: RefinerConfig) -> None:
     log(folder, run.finish(held, {"step": step, "used": 1.0}))
 
 
-def command() -> None:
-    """Parse the command line and run, alone in the output folder."""
-    path, _, given = parse(RefinerConfig)
-    config = build_config(RefinerConfig, {**read_values(path), **parse_overrides(given)}, str(path))
-    config.prepare()
-    with locked(config.output_dir):
-        clear_leftovers(config.output_dir)
-        main(config)
-
-
 if __name__ == "__main__":
-    run_guarded(command)
+    run_guarded(lambda: run_alone(RefinerConfig, main))

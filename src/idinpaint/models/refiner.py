@@ -1,7 +1,7 @@
 """DetailRefiner: what a painted hole lacks of lashes, nostrils, lips and skin, added by a small adversarial network.
 
 A second stage after a coarse one (DeepFill, Yu et al. 2018, arXiv:1801.07892). The painters were trained by regression
-as well, which pays for blur; this network is small enough to see a hundred times as many windows as they did.
+as well, which pays for blur; this network is small enough to see ten windows in the time of one of their pictures.
 """
 
 from __future__ import annotations
