@@ -185,8 +185,9 @@ class Restorer:
         overall = self._overall(work.decisions, scene, options.strategy, options.force)
         if scene.swallowed is not None and overall.strategy == "abstain":
             work.picture = mark_hole(work.picture, scene.swallowed)
-        if hidden := scene.hidden(options):
-            overall, work.picture = left_marked(overall, hidden), mark_hole(work.picture, scene.possible.marked)
+        work.hidden = scene.hidden(options)
+        if work.hidden:
+            overall, work.picture = left_marked(overall, work.hidden), mark_hole(work.picture, scene.possible.marked)
         return overall
 
     def _report(
@@ -206,7 +207,7 @@ class Restorer:
             decision, rows, verdict, notices, clock.seconds, hole_ratio=hole_ratio(scene.hole), seed=options.seed,
             num_samples=options.num_samples, steps=options.steps, references=reference_rows(refs),
             encoders=self.verifier.encoders(), device=self.device, versions=versions(), weights=self.bundle.weights,
-            calibration=self.verifier.made(), possible_faces=scene.hidden(options), print_look=work.look.said(),
+            calibration=self.verifier.made(), possible_faces=work.hidden, print_look=work.look.said(),
         )  # fmt: skip
 
     def analyze(self, image: Any, mask: Any, face_box: FaceBoxes = None) -> tuple[list[FaceAnalysis], Decision]:

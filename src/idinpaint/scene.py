@@ -50,6 +50,7 @@ class Work:
     candidates: list[list[Candidate]] = field(default_factory=list)
     verifications: list[Verification] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
+    hidden: list[dict[str, Any]] = field(default_factory=list)  # places that are left marked
     invented: np.ndarray | None = None
 
     def add(self, decision: Decision, made: list[Candidate], checked: Verification) -> None:
