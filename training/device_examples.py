@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from hidden_masks import choose_component, component_centres, draw_holes, rim_centres
+from hidden_masks import component_centres, draw_holes, hidden_shares, rim_centres
 from identity_terms import load_frozen
 from picture_changes import (
     affine,
@@ -39,6 +39,8 @@ from idinpaint.models.references import (
 )
 from idinpaint.models.tensors import constant
 
+ENOUGH = 0.15  # of the middle of a component's window is hidden: the losses look at it
+
 
 @dataclass
 class ExampleConfig:
@@ -57,7 +59,7 @@ class ExampleConfig:
     same_person: float = (
         0.65  # of the rest, where the person has other photos, see those; else the photo itself, altered
     )
-    component_window: int = 80  # px; that of both eyes is 144 px, shown at the same number of pixels
+    component_window: int = 80  # px
     rim_window: int = 80
 
 
@@ -65,8 +67,8 @@ class ExampleConfig:
 class Examples:
     """One batch. image, masked_image: [B, 3, 256, 256] in [-1, 1]; mask: [B, 1, 256, 256], 1 = hole; points: [B, 68, 2]
     true landmarks, predicted: those read from the masked photo; id_embed: [B, D], zeros for none; references:
-    [B, R, 5, 256, 256]; component: place in COMPONENTS [B], hidden: 1 where that is hidden [B], centres and rim [B, 2]
-    px, sizes [B] px of the component's window."""
+    [B, R, 5, 256, 256]; centres: middles of the windows of COMPONENTS [B, 5, 2] px; hidden: 1 where enough of one is
+    hidden [B, 5]; rim: a place on the hole's rim [B, 2] px."""
 
     image: torch.Tensor
     masked_image: torch.Tensor
@@ -75,10 +77,8 @@ class Examples:
     predicted: torch.Tensor
     id_embed: torch.Tensor
     references: torch.Tensor
-    component: torch.Tensor
-    hidden: torch.Tensor
     centres: torch.Tensor
-    sizes: torch.Tensor
+    hidden: torch.Tensor
     rim: torch.Tensor
 
 
@@ -226,11 +226,9 @@ class DeviceExamples:
         references = torch.cat([own_mirror(masked, mask, predicted)[:, None], references], 1)
         visible = self.embed(masked, predicted)
         size = self.config.component_window
-        places = component_centres(points)
-        component, hidden = choose_component(places, mask, size)
-        centres = places.gather(1, component.view(-1, 1, 1).expand(-1, 1, 2))[:, 0].clamp(size / 2, 255 - size / 2)
-        sizes = torch.where(component == 2, 1.8 * size, 1.0 * size)
+        centres = component_centres(points).clamp(size / 2, 255 - size / 2)
+        hidden = (hidden_shares(centres, mask, size) > ENOUGH).float()
         return Examples(
             image, masked, mask, points, predicted, self._identity(index, visible, means, given), references,
-            component, hidden, centres, sizes, rim_centres(mask, self.config.rim_window),
+            centres, hidden, rim_centres(mask, self.config.rim_window),
         )  # fmt: skip

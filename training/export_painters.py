@@ -16,27 +16,19 @@ from pathlib import Path
 import torch
 from export_bundle import write_manifest
 from painter_stages import PRIOR_SHARE, DiffusionStage, GanStage, PriorStage
-from part_states import load_state
 
 from idinpaint.models.diffusion_pipeline import IdentityInpaintPipeline
-from idinpaint.models.refiner import DetailRefiner
 from idinpaint.models.weights import BUNDLED
 from idinpaint.types import InputError
-
-REFINER = "refiner.safetensors"  # of train_refiner.py
 
 
 def make_pipeline(folders: list[Path]) -> IdentityInpaintPipeline:
     """The whole system of prior, denoiser and, where there is one, refiner in the first folder that has them."""
     stage = DiffusionStage(folders)
     base: PriorStage = stage.base[0]
-    refiner = None
-    if any((folder / REFINER).is_file() for folder in folders):
-        refiner = DetailRefiner()
-        refiner.load_state_dict(load_state(folders, Path(REFINER).stem))
     return IdentityInpaintPipeline(
         stage.unet, stage.scheduler, stage.autoencoder, base.prior, stage.id_tokens,
-        [round(float(s), 5) for s in stage.residual_std], base.reference_encoder, PRIOR_SHARE, refiner,
+        [round(float(s), 5) for s in stage.residual_std], base.reference_encoder, PRIOR_SHARE, stage.refiner,
     )  # fmt: skip
 
 

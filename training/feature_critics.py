@@ -15,7 +15,8 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from idinpaint.models.critics import KINDS, Critic
 
-CHANNELS = (64, 128)  # of the layers of VGG16 that are looked at, at a half and a quarter of the window's side
+CHANNELS = (64, 128, 256)  # of the layers of VGG16 that are looked at, at a half, a quarter, an eighth of the side
+STRIDES = (2, 1, 1)
 
 
 class _Head(nn.Module):
@@ -37,7 +38,7 @@ class WindowCritic(nn.Module):
     def __init__(self, width: int = 48) -> None:
         super().__init__()
         self.pixels = Critic(width)
-        self.heads = nn.ModuleList(_Head(c, 96, s) for c, s in zip(CHANNELS, (2, 1), strict=True))
+        self.heads = nn.ModuleList(_Head(c, 96, s) for c, s in zip(CHANNELS, STRIDES, strict=True))
 
     def forward(
         self, window: torch.Tensor, seen: Sequence[torch.Tensor]

@@ -121,17 +121,6 @@ def hidden_shares(centres: torch.Tensor, mask: torch.Tensor, size: int) -> torch
     return F.grid_sample(coarse, grid, align_corners=False)[:, 0].mean(-1)
 
 
-def choose_component(
-    centres: torch.Tensor, mask: torch.Tensor, size: int, least: float = 0.15
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """One component a sample, of those of which `least` is hidden: (its place in COMPONENTS [B], 1 where there is one
-    [B])."""
-    hidden = (hidden_shares(centres, mask, size) > least).float()
-    weight = hidden * constant((1.0, 1.0, 1.0, 1.3, 1.3), mask.device) + 1e-6
-    chosen = draw_by(weight)
-    return chosen, hidden.gather(1, chosen[:, None])[:, 0]
-
-
 def rim_centres(mask: torch.Tensor, size: int) -> torch.Tensor:
     """A random place on the rim of each hole [B, 2] px, far enough from the picture's edge for a window of `size`."""
     coarse = F.avg_pool2d(mask, 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,31 +36,61 @@ from idinpaint.models.id_encoder import IdentityNet
 from idinpaint.models.teachers import load_mobilefacenet
 from idinpaint.models.tensors import constant
 
-KIND_OF = (0, 0, 1, 2, 3)  # place in KINDS of each of COMPONENTS: both eyes share a critic, the right one mirrored
-Look = dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]  # kind -> fake, real, mask windows
+COLUMNS = ((0, 1), (2,), (3,), (4,))  # of COMPONENTS, by KINDS: both eyes share a critic, the right one mirrored
+WARMED = {"gradient", "adversarial", "matching", "variety"}  # terms that grow as the critics learn
+RIGHT_EYE, EYES = 1, "eyes"
+WIDER = 1.8  # times a component's window is that of both eyes, shown at the same number of pixels
+
+
+@dataclass
+class Look:
+    """N windows a copy, kind after kind. fake: [copies * N, 3, S, S], copy by copy; real [N, 3, S, S], mask
+    [N, 1, S, S] and what VGG16 sees in both; weights: 1 where the feature is hidden, by window [N]; kinds: the place of
+    each kind's windows."""
+
+    fake: torch.Tensor
+    real: torch.Tensor
+    mask: torch.Tensor
+    weights: torch.Tensor
+    kinds: dict[str, slice]
+    fake_vgg: list[torch.Tensor]
+    real_vgg: list[torch.Tensor]
+
+    def of(self, kind: str, values: torch.Tensor) -> torch.Tensor:
+        """The rows of one kind, of a tensor of [N, ...] or [copies * N, ...]."""
+        return values.unflatten(0, (-1, len(self.weights)))[:, self.kinds[kind]].flatten(0, 1)
+
+    def components(self, values: torch.Tensor) -> torch.Tensor:
+        """The same of all kinds but the rim, which comes last."""
+        return values.unflatten(0, (-1, len(self.weights)))[:, : self.kinds[KINDS[-1]].start].flatten(0, 1)
+
+    def vgg_pairs(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """(real, fake) by layer."""
+        return zip(self.real_vgg, self.fake_vgg, strict=True)
 
 
 @dataclass
 class LossConfig(ExampleConfig):
     """Weights of the terms."""
 
-    l1_weight: float = 1.5
+    l1_weight: float = 0.8
     known_weight: float = 0.1  # L1 over known pixels
     picture_weight: float = 0.3  # AlexNet distance of the whole picture
-    window_weight: float = 0.15  # AlexNet distance of windows
+    window_weight: float = 0.25  # AlexNet distance of windows
     vgg_weight: float = 0.1
-    adversarial_weight: float = 0.15
-    matching_weight: float = 1.5
-    gradient_weight: float = 0.0  # as much detail in the windows as the photo has
+    adversarial_weight: float = 0.25
+    matching_weight: float = 5.0  # with 1 and a stronger critic it scribbles
+    gradient_weight: float = 0.05  # as much detail in the windows as the photo has
+    window_shares: tuple[float, ...] = (0.4, 0.15, 0.25, 0.25, 0.3)  # windows a sample of the batch, by KINDS
     rim_share: float = 0.5  # of the adversarial terms for the rim's window
     identity_weight: float = 0.2
     heatmap_weight: float = 0.05
     face_samples: int = 16  # of a batch for the two above
+    picture_samples: int = 32  # of a batch for the distance of the whole picture
     variety_weight: float = 0.5
     variety_floor: float = 0.3  # AlexNet distance of two candidates in a hidden component's window
     mixed_precision: str = "bf16"
     teachers: str = "runs/teachers"  # written by training/pack_data.py
-    vgg_layers: tuple[int, ...] = VGG_LAYERS
 
 
 class PainterLoss:
@@ -69,58 +100,68 @@ class PainterLoss:
         self.config, self.critics, self.device = config, critics, device
         teachers = Path(config.teachers)
         self.alex = AlexFeatures(teachers / ALEX).to(device)
-        self.vgg = VGGFeatures(teachers / VGG16, config.vgg_layers).to(device) if config.vgg_weight else None
+        self.vgg = VGGFeatures(teachers / VGG16, VGG_LAYERS).to(device)
         self.landmarker = load_frozen(FaceMaps(68), config.landmarks, device)
         for frozen in (self.alex, self.vgg, self.landmarker):  # autocast would turn their weights anew at every call
-            if frozen is not None and config.mixed_precision == "bf16":
+            if config.mixed_precision == "bf16":
                 frozen.to(torch.bfloat16)
         self.encoders = []  # two, since a painter finds what pleases one encoder and nobody else
         if config.identity_weight:
             own = load_frozen(IdentityNet(), config.identity, device)
             self.encoders = [own, load_mobilefacenet(teachers / MOBILEFACENET).to(device)]
 
-    def look(self, examples: Examples, inpainted: torch.Tensor, copies: int) -> tuple[Look, torch.Tensor]:
-        """Windows by critic, and how much each sample counts [4, copies * B] for eye, eyes, nose, mouth."""
-        out = self.config.component_window
-        flip = (examples.component == 1).view(-1, 1, 1, 1)  # the right eye, mirrored
+    def _places(self, examples: Examples) -> tuple[dict[str, slice], torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(each kind's slice, rows of the batch, columns of COMPONENTS or -1 for the rim, weights): for each kind as many
+        windows as its share says, drawn from the hidden features; where there are too few, others that count 0."""
+        b, kinds, rows, columns, weights = len(examples.image), {}, [], [], []
+        for kind, members, share in zip(KINDS, (*COLUMNS, (-1,)), self.config.window_shares, strict=True):
+            n, m = max(1, min(round(share * b), b * len(members))), len(members)
+            hidden = examples.hidden[:, list(members)] if kind != KINDS[-1] else torch.ones_like(examples.hidden[:, :1])
+            chosen = (hidden + 0.5 * torch.rand_like(hidden)).flatten().topk(n).indices
+            start = sum(map(len, rows))
+            kinds[kind] = slice(start, start + n)
+            rows.append(chosen // m)
+            columns.append(constant(members, self.device, torch.long)[chosen % m])
+            weights.append(hidden.flatten()[chosen])
+        return kinds, torch.cat(rows), torch.cat(columns), torch.cat(weights)
 
-        def again(x: torch.Tensor) -> torch.Tensor:
-            return x.repeat(copies, *[1] * (x.ndim - 1))
+    def look(self, examples: Examples, inpainted: torch.Tensor, copies: int) -> Look:
+        """The windows of a step. inpainted: [copies * B, 3, 256, 256], copy by copy."""
+        side, b = self.config.component_window, len(examples.image)
+        kinds, rows, columns, weights = self._places(examples)
+        rim = (columns < 0)[:, None]
+        centres = torch.where(rim, examples.rim[rows], examples.centres[rows, columns.clamp(min=0)])
+        sizes = torch.full_like(weights, float(side))
+        sizes[kinds[EYES]] = WIDER * side
+        flip = (columns == RIGHT_EYE).view(-1, 1, 1, 1)
 
         def cut(picture: torch.Tensor, times: int) -> torch.Tensor:
-            part = windows(picture, examples.centres.repeat(times, 1), examples.sizes.repeat(times), out)
+            chosen = picture.unflatten(0, (times, b))[:, rows].flatten(0, 1)
+            part = windows(chosen, centres.repeat(times, 1), sizes.repeat(times), side)
             return torch.where(flip.repeat(times, 1, 1, 1), part.flip(-1), part)
 
         fake, real, mask = cut(inpainted, copies), cut(examples.image, 1), cut(examples.mask, 1)
-        shared = (fake, again(real), again(mask))
-        rim = examples.rim
-        edge = [windows(x, rim.repeat(t, 1), out, out) for x, t in ((inpainted, copies), (examples.image, 1))]
-        edge_mask = windows(examples.mask, rim, out, out)
-        look: Look = {kind: shared for kind in KINDS[:-1]}
-        look["rim"] = (edge[0], again(edge[1]), again(edge_mask))
-        kinds = constant(KIND_OF, self.device, torch.long)[examples.component]
-        counts = torch.stack([(kinds == k).float() * examples.hidden for k in range(4)]).repeat(1, copies)
-        return look, torch.cat([counts, torch.ones_like(counts[:1])])
+        with torch.autocast(self.device.type, torch.bfloat16, self.config.mixed_precision == "bf16"):
+            with torch.no_grad():
+                real_vgg = self.vgg(real)
+            return Look(fake, real, mask, weights, kinds, self.vgg(fake), real_vgg)
 
-    def critic(self, look: Look, counts: torch.Tensor) -> torch.Tensor:
-        """The critics' hinge loss, mean over the kinds; the painter's pictures are detached."""
-        half = counts.shape[1]
-        scores = self.critics({kind: torch.cat([real, fake.detach()]) for kind, (fake, real, _) in look.items()})
+    def critic(self, look: Look) -> torch.Tensor:
+        """The critics' hinge loss over the hidden patches, a mean over the heads; the painter's graph is left alone."""
         terms = []
-        for row, kind in enumerate(KINDS):
-            score = scores[kind][0]
-            weights = patch_weights(look[kind][2], counts[row], score.shape)
-            terms.append(hinge_critic(score[:half], score[half:], weights))
+        for kind in KINDS:
+            real, fake = look.of(kind, look.real), look.of(kind, look.fake.detach())
+            seen = [torch.cat([look.of(kind, r), look.of(kind, f.detach())]) for r, f in look.vgg_pairs()]
+            scores, _ = self.critics.nets[kind](torch.cat([real, fake]), seen)
+            mask, weights, n = look.of(kind, look.mask), look.of(kind, look.weights), len(real)
+            for score in scores:
+                places = patch_weights(mask, weights, score[:n].shape)
+                again = places.repeat(len(fake) // n, 1, 1, 1)
+                terms.append(hinge_critic(score[:n], score[n:], places, again) / len(scores))
         return torch.stack(terms).sum()
 
     def painter(
-        self,
-        examples: Examples,
-        painted: Painted,
-        inpainted: torch.Tensor,
-        look: Look,
-        counts: torch.Tensor,
-        warm: float,
+        self, examples: Examples, painted: Painted, inpainted: torch.Tensor, look: Look, warm: float
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The painter's loss and its terms by name. warm: share of the adversarial weight, 0 to 1."""
         config, copies = self.config, painted.copies
@@ -128,64 +169,61 @@ class PainterLoss:
         def again(x: torch.Tensor) -> torch.Tensor:
             return x.repeat(copies, *[1] * (x.ndim - 1))
 
-        image, mask = again(examples.image), again(examples.mask)
-        fake, real, _ = look["eye"]
-        rim_fake, rim_real, _ = look["rim"]
-        l1 = per_sample_l1(painted.pictures, image, mask)
+        image, mask, weights = again(examples.image), again(examples.mask), look.weights
         known = ((painted.pictures - image).abs() * (1 - mask)).mean()
+        l1 = best_of(per_sample_l1(painted.pictures, image, mask), copies).mean()
+        features = self.alex(look.fake)
         with torch.no_grad():
-            goal = self.alex(examples.image)
-            window_goal = self.alex(torch.cat([real, rim_real]))
-        picture = unit_distance(self.alex(inpainted), [g.repeat(copies, 1, 1, 1) for g in goal])
-        features = self.alex(torch.cat([fake, rim_fake]))
-        window = unit_distance(features, window_goal)
-        n = len(fake)
-
-        def recon(values: torch.Tensor) -> torch.Tensor:
-            return best_of(values, copies).mean()
+            goal = self.alex(look.real)
 
         def windowed(values: torch.Tensor) -> torch.Tensor:
-            comp = weighted_mean(best_of(values[:n], copies), examples.hidden)
-            return comp + 0.5 * recon(values[n:])
+            return weighted_mean(best_of(values, copies), weights)
 
-        terms = {"l1": recon(l1), "known": known, "picture": recon(picture), "window": windowed(window)}
-        weights = {"l1": config.l1_weight, "known": config.known_weight}
-        weights |= {"picture": config.picture_weight, "window": config.window_weight}
-        if self.vgg is not None:
-            with torch.no_grad():
-                vgg_goal = self.vgg(torch.cat([real, rim_real]))
-            terms["vgg"] = windowed(feature_distance(self.vgg(torch.cat([fake, rim_fake])), vgg_goal))
-            weights["vgg"] = config.vgg_weight
-        if config.gradient_weight:
-            gaps = [gradient_gap(*look[kind]) for kind in ("eye", "rim")]
-            hidden = again(examples.hidden)
-            terms["gradient"] = weighted_mean(gaps[0], hidden) + 0.5 * gaps[1].mean()
-            weights["gradient"] = warm * config.gradient_weight
-        adversarial, match = self._adversarial(look, counts)
-        terms |= {"adversarial": adversarial, "matching": match}
-        weights |= {"adversarial": warm * config.adversarial_weight, "matching": warm * config.matching_weight}
-        if copies > 1 and config.variety_weight:
-            terms["variety"] = variety([f[:n] for f in features], copies, config.variety_floor, examples.hidden)
-            weights["variety"] = warm * config.variety_weight
+        terms = {
+            "l1": l1,
+            "known": known,
+            "picture": self._picture(examples.image, inpainted, copies),
+            "window": windowed(unit_distance(features, [again(g) for g in goal])),
+            "vgg": windowed(feature_distance(look.fake_vgg, [again(g) for g in look.real_vgg])),
+            "gradient": weighted_mean(gradient_gap(look.fake, again(look.real), again(look.mask)), again(weights)),
+        }
+        terms["adversarial"], terms["matching"] = self._adversarial(look, copies)
+        if copies > 1:
+            shown = [look.components(f) for f in features]
+            terms["variety"] = variety(shown, copies, config.variety_floor, look.components(weights))
         terms |= self._face(inpainted[: min(config.face_samples, len(examples.image))], examples)
-        weights |= {"identity": config.identity_weight, "heatmap": config.heatmap_weight}
+        scales = {name: getattr(config, f"{name}_weight") for name in terms}
+        for name in WARMED & set(scales):
+            scales[name] *= warm
         if painted.extra is not None:
-            terms["velocity"], weights["velocity"] = painted.extra, 1.0
-        loss = sum(weights[name] * term for name, term in terms.items())
+            terms["velocity"], scales["velocity"] = painted.extra, 1.0
+        loss = sum(scales[name] * term for name, term in terms.items())
         return loss, {name: term.detach() for name, term in terms.items()}
 
-    def _adversarial(self, look: Look, counts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        both = self.critics({kind: torch.cat([fake, real]) for kind, (fake, real, _) in look.items()})
-        half = counts.shape[1]
-        total = counts.sum(1).clamp(min=1e-3)
-        shares = total / total[:-1].sum()
+    def _picture(self, image: torch.Tensor, inpainted: torch.Tensor, copies: int) -> torch.Tensor:
+        """AlexNet distance of the first whole pictures."""
+        n = min(self.config.picture_samples, len(image))
+        with torch.no_grad():
+            goal = self.alex(image[:n])
+        shown = inpainted.unflatten(0, (copies, -1))[:, :n].flatten(0, 1)
+        distance = unit_distance(self.alex(shown), [g.repeat(copies, 1, 1, 1) for g in goal])
+        return best_of(distance, copies).mean()
+
+    def _adversarial(self, look: Look, copies: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the critics say of the fakes, and how far apart the features are that they see, a mean over windows."""
+        totals = torch.stack([look.of(kind, look.weights).sum() for kind in KINDS]).clamp(min=1e-3)
+        shares = totals / totals[:-1].sum()
         shares[-1] = self.config.rim_share
         adversarial, match = [], []
-        for row, kind in enumerate(KINDS):
-            score, features = both[kind][0][:half], [f[:half] for f in both[kind][1]]
-            weights = patch_weights(look[kind][2], counts[row], score.shape)
-            adversarial.append(shares[row] * hinge_painter(score, weights))
-            match.append(shares[row] * matching([f[half:] for f in both[kind][1]], features, counts[row]))
+        for share, kind in zip(shares, KINDS, strict=True):
+            net, weights = self.critics.nets[kind], look.of(kind, look.weights).repeat(copies)
+            mask = look.of(kind, look.mask).repeat(copies, 1, 1, 1)
+            scores, features = net(look.of(kind, look.fake), [look.of(kind, f) for f in look.fake_vgg])
+            with torch.no_grad():
+                goal = net(look.of(kind, look.real), [look.of(kind, r) for r in look.real_vgg])[1]
+            heads = [hinge_painter(s, patch_weights(mask, weights, s.shape)) for s in scores]
+            adversarial.append(share * torch.stack(heads).mean())
+            match.append(share * matching([g.repeat(copies, 1, 1, 1) for g in goal], features, weights))
         return torch.stack(adversarial).sum(), torch.stack(match).sum()
 
     def _face(self, inpainted: torch.Tensor, examples: Examples) -> dict[str, torch.Tensor]:

@@ -23,6 +23,7 @@ from idinpaint.models.id_tokens import IdentityTokens
 from idinpaint.models.pconv import PConvPrior
 from idinpaint.models.pdgan import PDGANGenerator
 from idinpaint.models.references import ReferenceEncoder
+from idinpaint.models.refiner import DetailRefiner
 from idinpaint.models.tensors import constant, heatmap_tensor
 
 REFERENCE_WIDTHS = (24, 48, 96, 128, 128)
@@ -74,6 +75,10 @@ class PriorStage(nn.Module):
         new = [*self.prior.identity.parameters(), *self.prior.down_references.parameters()]
         return [*new, *self.prior.up_references.parameters(), *self.reference_encoder.stages.parameters()]
 
+    def files(self) -> dict[str, dict[str, torch.Tensor]]:
+        """What is written at the end, by file name."""
+        return {"prior": self.state_dict()}
+
     def fill(self, examples: Examples) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """The prior's picture and features."""
         levels = self.reference_encoder(examples.references)
@@ -111,7 +116,8 @@ def make_unet(latent_channels: int, reference_channels: int, token_dim: int) -> 
 
 
 class DiffusionStage(nn.Module):
-    """UNet, identity tokens, decoder and the UNet's share of the references, over the frozen prior."""
+    """UNet, identity tokens, decoder and the UNet's share of the references, over the frozen prior; and the refiner
+    after them, where a folder has one."""
 
     name, latent = "diffusion", True
 
@@ -133,6 +139,10 @@ class DiffusionStage(nn.Module):
         self._load_unet(part_of(state, "unet"), 3 * channels + 4)
         if heads := part_of(state, "reference_heads"):
             self.reference_heads.load_state_dict(heads)
+        self.refiner = None
+        if refiner := load_state(folders, "refiner", needed=False):
+            self.refiner = DetailRefiner()
+            self.refiner.load_state_dict(refiner)
         std = state.get("residual_std")
         self.register_buffer("residual_std", torch.ones(channels) if std is None else std)
         self.measured = std is not None
@@ -161,7 +171,15 @@ class DiffusionStage(nn.Module):
 
     def fast(self) -> list[nn.Parameter]:
         """Parameters that start from nothing and take a higher rate."""
-        return [*self.reference_heads.parameters(), *self.unet.class_embedding.parameters()]
+        refiner = [] if self.refiner is None else self.refiner.parameters()
+        return [*self.reference_heads.parameters(), *self.unet.class_embedding.parameters(), *refiner]
+
+    def files(self) -> dict[str, dict[str, torch.Tensor]]:
+        """As PriorStage's; the refiner in a file of its own."""
+        state = self.state_dict()
+        refiner = part_of(state, "refiner")
+        written = {"denoiser": {k: v for k, v in state.items() if not k.startswith("refiner.")}}
+        return written | ({"refiner": refiner} if refiner else {})
 
     def to(self, *args, **kwargs) -> DiffusionStage:
         """Moves the frozen prior too."""
@@ -228,6 +246,10 @@ class DiffusionStage(nn.Module):
             latents, again(examples.masked_image), again(examples.mask), again(made.prior_features)
         ).float()
         pictures = torch.lerp(pictures, again(made.prior_image).float(), PRIOR_SHARE)
+        if self.refiner is not None:
+            known, hole = again(examples.masked_image), again(examples.mask)
+            painted, fill = (known + x.float().clamp(-1, 1) * hole for x in (pictures, again(made.prior_image)))
+            pictures = self.refiner(painted, hole, fill, again(heatmap_tensor(examples.predicted, 32))).float()
         if not training:
             return Painted(pictures)
         goal = kept.sqrt() * noise - (1 - kept).sqrt() * clean
@@ -253,6 +275,10 @@ class GanStage(nn.Module):
     def fast(self) -> list[nn.Parameter]:
         """Nothing starts from nothing."""
         return []
+
+    def files(self) -> dict[str, dict[str, torch.Tensor]]:
+        """As PriorStage's."""
+        return {"pdgan-face": self.generator.state_dict()}
 
     def to(self, *args, **kwargs) -> GanStage:
         """Moves the frozen prior too."""

@@ -14,15 +14,17 @@ from idinpaint.types import InputError
 Folders = Sequence[Path]
 
 
-def load_state(folders: Folders, name: str) -> dict[str, torch.Tensor]:
+def load_state(folders: Folders, name: str, needed: bool = True) -> dict[str, torch.Tensor]:
     """All tensors of NAME.safetensors, or of NAME-1.safetensors, NAME-2 ... in one dict, float32; from the first of the
-    folders that has them."""
+    folders that has them. Without any: InputError, or nothing where it isn't needed."""
     for folder in folders:
         paths = [p for p in (folder / f"{name}.safetensors",) if p.is_file()]
         paths = paths or sorted(folder.glob(f"{name}-[0-9].safetensors"))
         if paths:
             break
     else:
+        if not needed:
+            return {}
         raise InputError(f"{folders[-1]}: no {name}.safetensors; run training/import_bundle.py --output {folders[-1]}")
     state: dict[str, torch.Tensor] = {}
     for path in paths:

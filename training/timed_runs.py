@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from checkpoints import clear_leftovers, save_state
 from launching import parse
-from torch import nn
 
 from idinpaint.config import build_config, parse_overrides, read_values
 from idinpaint.imaging.folder_lock import locked
@@ -36,9 +35,9 @@ def rate(peak: float, step: int, warmup: int, used: float) -> float:
     return peak * min(1.0, (step + 1) / max(1, warmup)) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * used)))
 
 
-def write_weights(folder: Path, name: str, net: nn.Module) -> None:
+def write_weights(folder: Path, name: str, state: dict[str, torch.Tensor]) -> None:
     """fp16 safetensors, split where one file would be larger than LARGEST; each file appears whole."""
-    state = {k: (v.half() if v.is_floating_point() else v).contiguous().cpu() for k, v in net.state_dict().items()}
+    state = {k: (v.half() if v.is_floating_point() else v).contiguous().cpu() for k, v in state.items()}
     parts: list[dict[str, torch.Tensor]] = [{}]
     size = 0
     for key, value in state.items():

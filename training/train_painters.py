@@ -20,23 +20,21 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from device_examples import DeviceExamples, Examples
+from feature_critics import WindowCritics
 from launching import run_guarded
 from loop_config import process_state
 from painter_losses import LossConfig, PainterLoss
 from painter_stages import STAGES, DiffusionStage
+from part_states import load_state
 from PIL import Image
 from run_log import picture_grid
-from safetensors.torch import load_file
 from timed_runs import Clock, log, rate, run_alone, write_weights
 from torch import nn
 from torch.nn.utils import parametrize
 from window_losses import gradient_length, per_sample_l1, unit_distance
 
 from idinpaint.data.packed import PackedFaces
-from idinpaint.models.critics import Critics
 from idinpaint.types import InputError
-
-FILES = {"prior": "prior", "diffusion": "denoiser", "gan": "pdgan-face"}
 
 
 @dataclass
@@ -59,7 +57,7 @@ class PainterConfig(LossConfig):
     ema_decay: float = 0.998
     max_grad_norm: float = 1.0
     channels_last: bool = True
-    compile: bool = False
+    tune_convolutions: bool = True  # cuDNN tries its ways for each shape first: 13 to 40 s a stage
     validation_seconds: float = 45.0
     validation_photos: int = 48
     tolerance: float = 1.02  # later weights are believable before a distance shows it: kept within 2 % of the best
@@ -133,13 +131,10 @@ class StageRun:
         self.average = STAGES[name](folders).to(device).eval().requires_grad_(False)
         self.average.load_state_dict(self.stage.state_dict())
         self.stage.train()
-        self.critics, self.alone = Critics().to(device), config.critic_steps
-        for folder in folders:
-            if (folder / "critics.safetensors").is_file():
-                state = load_file(folder / "critics.safetensors")
-                self.critics.load_state_dict({k: v.float() for k, v in state.items()})
-                self.alone = 0
-                break
+        self.critics, self.alone = WindowCritics().to(device), config.critic_steps
+        if state := load_state(folders, "critics", needed=False):
+            self.critics.load_state_dict(state)
+            self.alone = 0
         fast = {id(p) for p in self.stage.fast()}
         trained = [p for p in self.stage.parameters() if p.requires_grad]
         groups = [[p for p in trained if id(p) not in fast], [p for p in trained if id(p) in fast]]
@@ -169,10 +164,10 @@ class StageRun:
         copies = painted.copies
         masked, mask = examples.masked_image.repeat(copies, 1, 1, 1), examples.mask.repeat(copies, 1, 1, 1)
         inpainted = masked + painted.pictures * mask
-        look, counts = loss.look(examples, inpainted, copies)
+        look = loss.look(examples, inpainted, copies)
         self.critics.requires_grad_(True)
         with self.accelerator.autocast(), parametrize.cached():
-            critic = loss.critic(look, counts)
+            critic = loss.critic(look)
         critic.backward()
         self.critic_optimizer.step()
         self.critic_optimizer.zero_grad(set_to_none=True)
@@ -181,7 +176,7 @@ class StageRun:
         self.critics.requires_grad_(False)
         warm = min(1.0, max(0, step - self.alone) / max(1, config.adversarial_warmup))
         with self.accelerator.autocast(), parametrize.cached():
-            total, terms = loss.painter(examples, painted, inpainted, look, counts, warm)
+            total, terms = loss.painter(examples, painted, inpainted, look, warm)
         total.backward()
         norm = nn.utils.clip_grad_norm_(self.trained, config.max_grad_norm)
         self.optimizer.step()
@@ -198,16 +193,12 @@ class StageRun:
         written = score < self.config.tolerance * self.best
         self.best = min(self.best, score)
         if written:
-            write_weights(self.folder, FILES[self.name], self.written())
-            write_weights(self.folder, "critics", self.critics)
+            for name, state in {**self.average.files(), "critics": self.critics.state_dict()}.items():
+                write_weights(self.folder, name, state)
         temporary = self.folder / f"{self.name}.png.part"
         Image.fromarray(grid).save(temporary, format="PNG")
         os.replace(temporary, self.folder / f"{self.name}.png")
         return {**row, **figures, "written": written}
-
-    def written(self) -> nn.Module:
-        """What is saved of the average."""
-        return self.average.generator if self.name == "gan" else self.average
 
 
 def run_stage(
@@ -240,7 +231,7 @@ def main(config: PainterConfig) -> None:
     began = time.monotonic()
     torch.set_num_threads(max(1, config.threads))
     torch.manual_seed(config.seed)
-    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.benchmark = config.tune_convolutions
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     process_state()
     accelerator = Accelerator(mixed_precision=config.mixed_precision)

@@ -52,9 +52,13 @@ def patch_weights(mask: torch.Tensor, weights: torch.Tensor, shape: torch.Size) 
     return F.adaptive_avg_pool2d(mask, tuple(shape[-2:])) * weights.view(-1, 1, 1, 1)
 
 
-def hinge_critic(real: torch.Tensor, fake: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """E[max(0, 1 - D(real))] + E[max(0, 1 + D(fake))] over the hidden patches (Lim and Ye 2017, arXiv:1705.02894)."""
-    return weighted_mean(F.relu(1 - real.float()), weights) + weighted_mean(F.relu(1 + fake.float()), weights)
+def hinge_critic(
+    real: torch.Tensor, fake: torch.Tensor, weights: torch.Tensor, fake_weights: torch.Tensor | None = None
+) -> torch.Tensor:
+    """E[max(0, 1 - D(real))] + E[max(0, 1 + D(fake))] over the hidden patches (Lim and Ye 2017, arXiv:1705.02894).
+    fake_weights: those of the fakes, where there are more of them than real ones."""
+    theirs = weights if fake_weights is None else fake_weights
+    return weighted_mean(F.relu(1 - real.float()), weights) + weighted_mean(F.relu(1 + fake.float()), theirs)
 
 
 def hinge_painter(fake: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
