@@ -111,8 +111,8 @@ class PainterLoss:
             self.encoders = [own, load_mobilefacenet(teachers / MOBILEFACENET).to(device)]
 
     def _places(self, examples: Examples) -> tuple[dict[str, slice], torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(each kind's slice, rows of the batch, columns of COMPONENTS or -1 for the rim, weights): for each kind as many
-        windows as its share says, drawn from the hidden features; where there are too few, others that count 0."""
+        """(each kind's slice, rows of the batch, columns of COMPONENTS or -1 for the rim, weights): as many windows a kind
+        as its share says, drawn from the hidden features; where there are too few, others that count 0."""
         b, kinds, rows, columns, weights = len(examples.image), {}, [], [], []
         for kind, members, share in zip(KINDS, (*COLUMNS, (-1,)), self.config.window_shares, strict=True):
             n, m = max(1, min(round(share * b), b * len(members))), len(members)
