@@ -111,12 +111,14 @@ class PainterLoss:
             self.encoders = [own, load_mobilefacenet(teachers / MOBILEFACENET).to(device)]
 
     def _places(self, examples: Examples) -> tuple[dict[str, slice], torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(each kind's slice, rows of the batch, columns of COMPONENTS or -1 for the rim, weights): as many windows a kind
-        as its share says, drawn from the hidden features; where there are too few, others that count 0."""
+        """(each kind's slice, rows of the batch, columns of COMPONENTS or -1 for the rim, weights): as many windows as
+        the shares say, of hidden features at random; where there are too few, others that count 0."""
         b, kinds, rows, columns, weights = len(examples.image), {}, [], [], []
         for kind, members, share in zip(KINDS, (*COLUMNS, (-1,)), self.config.window_shares, strict=True):
             n, m = max(1, min(round(share * b), b * len(members))), len(members)
-            hidden = examples.hidden[:, list(members)] if kind != KINDS[-1] else torch.ones_like(examples.hidden[:, :1])
+            hidden = examples.hidden[:, members[0] : members[-1] + 1]
+            if kind == KINDS[-1]:
+                hidden = torch.ones_like(examples.hidden[:, :1])
             chosen = (hidden + 0.5 * torch.rand_like(hidden)).flatten().topk(n).indices
             start = sum(map(len, rows))
             kinds[kind] = slice(start, start + n)
@@ -136,7 +138,7 @@ class PainterLoss:
         flip = (columns == RIGHT_EYE).view(-1, 1, 1, 1)
 
         def cut(picture: torch.Tensor, times: int) -> torch.Tensor:
-            chosen = picture.unflatten(0, (times, b))[:, rows].flatten(0, 1)
+            chosen = picture.unflatten(0, (times, b)).index_select(1, rows).flatten(0, 1)
             part = windows(chosen, centres.repeat(times, 1), sizes.repeat(times), side)
             return torch.where(flip.repeat(times, 1, 1, 1), part.flip(-1), part)
 
@@ -161,7 +163,7 @@ class PainterLoss:
         return torch.stack(terms).sum()
 
     def painter(
-        self, examples: Examples, painted: Painted, inpainted: torch.Tensor, look: Look, warm: float
+        self, examples: Examples, painted: Painted, inpainted: torch.Tensor, look: Look, warm: float | torch.Tensor
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The painter's loss and its terms by name. warm: share of the adversarial weight, 0 to 1."""
         config, copies = self.config, painted.copies
