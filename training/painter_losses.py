@@ -163,7 +163,7 @@ class PainterLoss:
         return torch.stack(terms).sum()
 
     def painter(
-        self, examples: Examples, painted: Painted, inpainted: torch.Tensor, look: Look, warm: float | torch.Tensor
+        self, examples: Examples, painted: Painted, inpainted: torch.Tensor, look: Look, warm: float
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The painter's loss and its terms by name. warm: share of the adversarial weight, 0 to 1."""
         config, copies = self.config, painted.copies

@@ -13,7 +13,7 @@ import copy
 import math
 import os
 import time
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +23,8 @@ from device_examples import DeviceExamples, Examples
 from feature_critics import WindowCritics
 from launching import run_guarded
 from loop_config import process_state
-from painter_losses import Look, LossConfig, PainterLoss
-from painter_stages import STAGES, DiffusionStage, Painted
+from painter_losses import LossConfig, PainterLoss
+from painter_stages import STAGES, DiffusionStage
 from part_states import load_state
 from PIL import Image
 from run_log import picture_grid
@@ -35,8 +35,6 @@ from window_losses import gradient_length, per_sample_l1, unit_distance
 
 from idinpaint.data.packed import PackedFaces
 from idinpaint.types import InputError
-
-EAGER_STEPS = 4  # before a CUDA graph is recorded: optimizers and constants are made in them
 
 
 @dataclass
@@ -59,7 +57,6 @@ class PainterConfig(LossConfig):
     ema_decay: float = 0.998
     max_grad_norm: float = 1.0
     channels_last: bool = True
-    record: bool = True  # a step as a CUDA graph, on a GPU
     tune_convolutions: bool = True  # cuDNN tries its ways for each shape first: 13 to 40 s a stage
     validation_seconds: float = 45.0
     validation_photos: int = 48
@@ -121,12 +118,6 @@ class Validation:
         return figures, np.concatenate(grids, 0)
 
 
-def inpainted(examples: Examples, painted: Painted) -> torch.Tensor:
-    """Known pixels, and in the holes what was painted, [copies * B, 3, 256, 256]."""
-    masked, mask = (x.repeat(painted.copies, 1, 1, 1) for x in (examples.masked_image, examples.mask))
-    return masked + painted.pictures * mask
-
-
 class StageRun:
     """One stage: painter, critics, optimizers, average."""
 
@@ -148,90 +139,52 @@ class StageRun:
         trained = [p for p in self.stage.parameters() if p.requires_grad]
         groups = [[p for p in trained if id(p) not in fast], [p for p in trained if id(p) in fast]]
         self.peaks = [config.learning_rate, config.learning_rate * config.fast_rate]
-        on_gpu = device.type == "cuda"
-        self.optimizer, self.critic_optimizer = (
-            torch.optim.AdamW(
-                [{"params": g, "lr": torch.tensor(1e-9, device=device) if on_gpu else 1e-9} for g in parts],
-                betas=(0.5, 0.99), weight_decay=0.0, fused=on_gpu, capturable=on_gpu,
-            )
-            for parts in (groups, [list(self.critics.parameters())])
-        )  # fmt: skip
+        fused = device.type == "cuda"
+        self.optimizer = torch.optim.AdamW(
+            [{"params": g} for g in groups], lr=1e-9, betas=(0.5, 0.99), weight_decay=0.0, fused=fused
+        )
+        self.critic_optimizer = torch.optim.AdamW(
+            self.critics.parameters(), lr=1e-9, betas=(0.5, 0.99), weight_decay=0.0, fused=fused
+        )
         self.trained = trained
         self.pairs = [
             (a, b) for a, b in zip(self.average.parameters(), self.stage.parameters(), strict=True) if b.requires_grad
         ]
         self.best = math.inf
-        self.together = 0  # steps of critics and painter
-        self.warm = torch.zeros((), device=device)  # share of the adversarial weights
-        self.graph: torch.cuda.CUDAGraph | None = None
 
     def step(self, examples: Examples, loss: PainterLoss, step: int, used: float) -> dict[str, torch.Tensor]:
         """Critics, then painter; returns terms that are still on the device."""
         config = self.config
-        groups = (*self.optimizer.param_groups, *self.critic_optimizer.param_groups)
-        for group, peak in zip(groups, (*self.peaks, config.critic_rate), strict=True):
-            value = rate(peak, step, config.warmup_steps, used)
-            if isinstance(group["lr"], torch.Tensor):
-                group["lr"].fill_(value)
-            else:
-                group["lr"] = value
-        if step < self.alone and used < 0.1:
-            return self._critics_alone(examples, loss)
-        self.together += 1
-        self.warm.fill_(min(1.0, self.together / max(1, config.adversarial_warmup)))
-        recorded = config.record and self.accelerator.device.type == "cuda" and self.together > EAGER_STEPS
-        terms = self._replay(examples, loss) if recorded else self._both(examples, loss)
-        decay = min(config.ema_decay, (1 + step) / (10 + step))
-        with torch.no_grad():
-            torch._foreach_lerp_([a for a, _ in self.pairs], [b for _, b in self.pairs], 1 - decay)
-        return terms
-
-    def _critics_alone(self, examples: Examples, loss: PainterLoss) -> dict[str, torch.Tensor]:
-        with self.accelerator.autocast(), torch.no_grad():
+        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
+            group["lr"] = rate(peak, step, config.warmup_steps, used)
+        self.critic_optimizer.param_groups[0]["lr"] = rate(config.critic_rate, step, config.warmup_steps, used)
+        alone = step < self.alone and used < 0.1
+        with self.accelerator.autocast(), torch.set_grad_enabled(not alone):
             painted = self.stage(examples)
-            look = loss.look(examples, inpainted(examples, painted), painted.copies)
-        critic = self._critics(loss, look)
-        return {"critic": critic, "loss": critic}
-
-    def _critics(self, loss: PainterLoss, look: Look) -> torch.Tensor:
-        """A step of the critics; their loss."""
+        copies = painted.copies
+        masked, mask = examples.masked_image.repeat(copies, 1, 1, 1), examples.mask.repeat(copies, 1, 1, 1)
+        inpainted = masked + painted.pictures * mask
+        look = loss.look(examples, inpainted, copies)
         self.critics.requires_grad_(True)
         with self.accelerator.autocast(), parametrize.cached():
             critic = loss.critic(look)
         critic.backward()
         self.critic_optimizer.step()
         self.critic_optimizer.zero_grad(set_to_none=True)
+        if alone:
+            return {"critic": critic.detach(), "loss": critic.detach()}
         self.critics.requires_grad_(False)
-        return critic.detach()
-
-    def _both(self, examples: Examples, loss: PainterLoss) -> dict[str, torch.Tensor]:
-        """A step of the critics and one of the painter; nothing in it waits for the device."""
-        with self.accelerator.autocast():
-            painted = self.stage(examples)
-        pictures = inpainted(examples, painted)
-        look = loss.look(examples, pictures, painted.copies)
-        critic = self._critics(loss, look)
+        warm = min(1.0, max(0, step - self.alone) / max(1, config.adversarial_warmup))
         with self.accelerator.autocast(), parametrize.cached():
-            total, terms = loss.painter(examples, painted, pictures, look, self.warm)
+            total, terms = loss.painter(examples, painted, inpainted, look, warm)
         total.backward()
-        norm = nn.utils.clip_grad_norm_(self.trained, self.config.max_grad_norm)
+        norm = nn.utils.clip_grad_norm_(self.trained, config.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return {**terms, "critic": critic, "norm": norm, "loss": total.detach()}
-
-    def _replay(self, examples: Examples, loss: PainterLoss) -> dict[str, torch.Tensor]:
-        """`_both` as a CUDA graph, recorded once: a step has 9,000 kernels, and issuing them one by one took an H200
-        three times as long as running them."""
-        names = [field.name for field in fields(Examples)]
-        if self.graph is None:
-            self.given = Examples(*(getattr(examples, name).clone() for name in names))
-            self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph, stream=torch.cuda.current_stream()):
-                self.terms = self._both(self.given, loss)
-        for name in names:
-            getattr(self.given, name).copy_(getattr(examples, name))
-        self.graph.replay()
-        return self.terms
+        decay = min(config.ema_decay, (1 + step) / (10 + step))
+        with torch.no_grad():
+            torch._foreach_lerp_([a for a, _ in self.pairs], [b for _, b in self.pairs], 1 - decay)
+        return {**terms, "critic": critic.detach(), "norm": norm, "loss": total.detach()}
 
     def finish(self, validation: Validation, loss: PainterLoss, row: dict) -> dict:
         """Validate the average; write it and the critics when nothing before was clearly better."""
@@ -282,8 +235,6 @@ def main(config: PainterConfig) -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     process_state()
     accelerator = Accelerator(mixed_precision=config.mixed_precision)
-    if accelerator.device.type == "cuda":
-        torch.cuda.set_stream(torch.cuda.Stream())  # nothing is recorded on the default one
     folder = Path(config.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     pack = PackedFaces(config.train_data_dir)
