@@ -20,6 +20,7 @@ from idinpaint.models.references import (
     own_mirror,
     reference_input,
 )
+from idinpaint.models.weights import BUNDLED
 from idinpaint.types import InputError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
@@ -212,3 +213,51 @@ def test_every_stage_trains_from_the_bundle_and_writes_what_exports(tmp_path, mo
     assert make_pipeline([tmp_path / "run"]).reference_encoder is not None
     with pytest.raises(InputError, match="no such file; write it with"):
         train_painters.PainterConfig(train_data_dir=str(tmp_path / "none.facepack")).prepare()
+
+
+def test_losses_look_at_the_hidden_features_and_right_eyes_as_left_ones(tmp_path):
+    from device_examples import Examples
+    from feature_critics import KINDS, WindowCritics
+    from painter_losses import LossConfig, PainterLoss
+
+    random_teachers(tmp_path / "teachers")
+    config = LossConfig(
+        teachers=str(tmp_path / "teachers"), landmarks=str(BUNDLED / "landmarks.safetensors"),
+        identity=str(BUNDLED / "identity.safetensors"), window_shares=(0.5, 0.25, 0.25, 0.25, 0.25),
+        mixed_precision="no",
+    )  # fmt: skip
+    loss = PainterLoss(config, WindowCritics(), torch.device("cpu"))
+    torch.manual_seed(0)
+    image, nothing = torch.rand(4, 3, 256, 256), torch.zeros(4, 1)
+    hidden = torch.zeros(4, 5)
+    hidden[1, 1] = hidden[2, 3] = 1  # the second's right eye, the third's nose
+    centres = torch.full((4, 5, 2), 127.5)
+    centres[1, 1] = torch.tensor([99.5, 79.5])
+    mask = torch.zeros(4, 1, 256, 256)
+    mask[1, :, 60:100, 80:120] = 1
+    mask[2, :, 100:150, 100:150] = 1
+    points = torch.full((4, 68, 2), 127.5)
+    examples = Examples(
+        image, image * (1 - mask), mask, points, points, nothing, nothing, centres, hidden, torch.full((4, 2), 127.5)
+    )
+    pictures = image.repeat(2, 1, 1, 1).clone().requires_grad_()
+    look = loss.look(examples, pictures, copies=2)
+    kept = {kind: look.of(kind, look.weights).tolist() for kind in KINDS}
+    assert kept == {"eye": [1, 0], "eyes": [0], "nose": [1], "mouth": [0], "rim": [1]}
+    assert torch.allclose(look.of("eye", look.real)[0], image[1, :, 40:120, 60:140].flip(-1), atol=1e-4)
+    assert torch.allclose(look.of("nose", look.fake)[1], image[2, :, 88:168, 88:168], atol=1e-4), (
+        "the second candidate's"
+    )
+    assert len(look.components(look.fake)) == 2 * 5 and len(look.fake) == 2 * 6
+    assert loss.critic(look).item() > 0
+    look.fake.sum().backward()
+    assert pictures.grad[2].any() and pictures.grad[6].any(), "both candidates learn"
+
+
+def test_what_alternates_from_pixel_to_pixel_is_smoothed_away():
+    from idinpaint.models.refiner import smooth
+
+    ys, xs = torch.meshgrid(torch.arange(8), torch.arange(8), indexing="ij")
+    for net in (1.0 - 2 * ((xs + ys) % 2), 1.0 - 2 * (xs % 2), 1.0 - 2 * (ys % 2)):
+        assert smooth(net.expand(1, 3, -1, -1))[..., 1:-1, 1:-1].abs().max() < 1e-6
+    assert torch.allclose(smooth(torch.full((1, 3, 8, 8), 0.3)), torch.tensor(0.3))

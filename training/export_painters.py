@@ -1,8 +1,8 @@
-"""Put what train_painters.py and train_refiner.py wrote into a model folder: pipeline, generator, fp16, every sha256.
+"""Put what train_painters.py wrote into a model folder: pipeline, generator, fp16, every sha256.
 
 python training/export_painters.py runs/painters --output runs/model     a new folder, its faces' networks the bundle's
 python training/export_painters.py runs/painters                         into the bundle itself
-python training/export_painters.py runs/refiner runs/bundle              what is missing in the first, from the second
+python training/export_painters.py runs/detail runs/bundle               what is missing in the first, from the second
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from idinpaint.types import InputError
 
 
 def make_pipeline(folders: list[Path]) -> IdentityInpaintPipeline:
-    """The whole system of prior, denoiser and, where there is one, refiner in the first folder that has them."""
+    """The whole system of prior, denoiser and refiner in the first folder that has them."""
     stage = DiffusionStage(folders)
     base: PriorStage = stage.base[0]
     return IdentityInpaintPipeline(

@@ -1,7 +1,9 @@
-"""Critics of windows that look at pixels and at the features of a frozen network.
+"""Critics that look at windows round one facial component each, and one round the rim of the hole.
 
-Frozen features tell a face's texture from a painted one after far fewer pictures (Projected GANs, Sauer et al. 2021,
-arXiv:2111.01007). Scores by patch, spectral normalisation.
+Facial component discriminators (GFPGAN, Wang et al. 2021, arXiv:2101.04061, section 3.4) with spectral normalisation
+(Miyato et al. 2018, arXiv:1802.05957) and scores by patch (Isola et al. 2017), so that only hidden patches need count.
+Each sees pixels and the features of a frozen network, which tell a face's texture from a painted one after far fewer
+pictures (Projected GANs, Sauer et al. 2021, arXiv:2111.01007).
 """
 
 from __future__ import annotations
@@ -13,10 +15,26 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from idinpaint.models.critics import KINDS, Critic
-
+KINDS = ("eye", "eyes", "nose", "mouth", "rim")
 CHANNELS = (64, 128, 256)  # of the layers of VGG16 that are looked at, at a half, a quarter, an eighth of the side
 STRIDES = (2, 1, 1)
+
+
+class Critic(nn.Module):
+    """window [B, 3, 80, 80] -> (scores [B, 1, 10, 10], features of every layer)."""
+
+    def __init__(self, width: int = 48) -> None:
+        super().__init__()
+        sizes = ((3, width, 4, 2), (width, 2 * width, 4, 2), (2 * width, 4 * width, 4, 2), (4 * width, 4 * width, 3, 1))
+        self.layers = nn.ModuleList(spectral_norm(nn.Conv2d(i, o, k, s, 1)) for i, o, k, s in sizes)
+        self.score = spectral_norm(nn.Conv2d(4 * width, 1, 3, 1, 1))
+
+    def forward(self, window: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        x, features = window, []
+        for layer in self.layers:
+            x = F.leaky_relu(layer(x), 0.2)
+            features.append(x)
+        return self.score(x), features
 
 
 class _Head(nn.Module):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from device_examples import ExampleConfig, Examples
+from feature_critics import KINDS
 from hidden_masks import windows
 from identity_terms import load_frozen, luma
 from pack_data import ALEX, MOBILEFACENET, VGG16, VGG_LAYERS
@@ -30,7 +31,6 @@ from window_losses import (
 
 from idinpaint.losses.gan import VGGFeatures
 from idinpaint.losses.pictures import AlexFeatures, identity_loss, relative_heatmap_loss
-from idinpaint.models.critics import KINDS
 from idinpaint.models.face_maps import FaceMaps
 from idinpaint.models.id_encoder import IdentityNet
 from idinpaint.models.teachers import load_mobilefacenet

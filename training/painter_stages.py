@@ -116,8 +116,7 @@ def make_unet(latent_channels: int, reference_channels: int, token_dim: int) -> 
 
 
 class DiffusionStage(nn.Module):
-    """UNet, identity tokens, decoder and the UNet's share of the references, over the frozen prior; and the refiner
-    after them, where a folder has one."""
+    """UNet, identity tokens, decoder, the UNet's share of the references and the refiner, over the frozen prior."""
 
     name, latent = "diffusion", True
 
@@ -139,9 +138,8 @@ class DiffusionStage(nn.Module):
         self._load_unet(part_of(state, "unet"), 3 * channels + 4)
         if heads := part_of(state, "reference_heads"):
             self.reference_heads.load_state_dict(heads)
-        self.refiner = None
+        self.refiner = DetailRefiner()  # begins by changing nothing
         if refiner := load_state(folders, "refiner", needed=False):
-            self.refiner = DetailRefiner()
             self.refiner.load_state_dict(refiner)
         std = state.get("residual_std")
         self.register_buffer("residual_std", torch.ones(channels) if std is None else std)
@@ -171,15 +169,14 @@ class DiffusionStage(nn.Module):
 
     def fast(self) -> list[nn.Parameter]:
         """Parameters that start from nothing and take a higher rate."""
-        refiner = [] if self.refiner is None else self.refiner.parameters()
-        return [*self.reference_heads.parameters(), *self.unet.class_embedding.parameters(), *refiner]
+        new = [*self.reference_heads.parameters(), *self.unet.class_embedding.parameters()]
+        return [*new, *self.refiner.parameters()]
 
     def files(self) -> dict[str, dict[str, torch.Tensor]]:
         """As PriorStage's; the refiner in a file of its own."""
         state = self.state_dict()
-        refiner = part_of(state, "refiner")
-        written = {"denoiser": {k: v for k, v in state.items() if not k.startswith("refiner.")}}
-        return written | ({"refiner": refiner} if refiner else {})
+        denoiser = {k: v for k, v in state.items() if not k.startswith("refiner.")}
+        return {"denoiser": denoiser, "refiner": part_of(state, "refiner")}
 
     def to(self, *args, **kwargs) -> DiffusionStage:
         """Moves the frozen prior too."""
@@ -246,10 +243,9 @@ class DiffusionStage(nn.Module):
             latents, again(examples.masked_image), again(examples.mask), again(made.prior_features)
         ).float()
         pictures = torch.lerp(pictures, again(made.prior_image).float(), PRIOR_SHARE)
-        if self.refiner is not None:
-            known, hole = again(examples.masked_image), again(examples.mask)
-            painted, fill = (known + x.float().clamp(-1, 1) * hole for x in (pictures, again(made.prior_image)))
-            pictures = self.refiner(painted, hole, fill, again(heatmap_tensor(examples.predicted, 32))).float()
+        known, hole = again(examples.masked_image), again(examples.mask)
+        painted, fill = (known + x.float().clamp(-1, 1) * hole for x in (pictures, again(made.prior_image)))
+        pictures = self.refiner(painted, hole, fill, again(heatmap_tensor(examples.predicted, 32))).float()
         if not training:
             return Painted(pictures)
         goal = kept.sqrt() * noise - (1 - kept).sqrt() * clean
