@@ -12,7 +12,7 @@ import numpy as np
 from idinpaint.faces.alignment import warp_to_crop
 from idinpaint.faces.analyzer import FaceBoxes
 from idinpaint.faces.features import FEATURE_WEIGHTS
-from idinpaint.faces.possible import left_marked, look_for_faces
+from idinpaint.faces.possible import Possible, left_marked, look_for_faces
 from idinpaint.faces.references import ReferenceReader, References, reference_rows
 from idinpaint.faces.swallowed import abstained, swallowing_part
 from idinpaint.imaging.background import refine_background
@@ -145,7 +145,9 @@ class Restorer:
         with clock("finding faces"):
             faces = self.analyzer.analyze(known, hole, face_box)
             swallowed = None if faces else swallowing_part(known, hole, self.analyzer.search)
-            possible = look_for_faces(known, hole, faces, self.analyzer)
+            possible = Possible(np.zeros_like(hole), [])
+            if swallowed is None:
+                possible = look_for_faces(known, hole, faces, self.analyzer)
         return Scene(known, hole, faces, swallowed, possible)
 
     def _paint(self, scene: Scene, shared: list[References], options: RestoreOptions, clock: StageClock) -> Work:

@@ -150,9 +150,9 @@ class Desk:
         session.outcome = _outcome(job, args, done, [photo, *references])
         return session.outcome
 
-    def choose(self, session: Session, number: int) -> Outcome:
+    def choose(self, session: Session | None, number: int) -> Outcome:
         """The same with candidate `number` (1 = the best) instead. Files of their own."""
-        before = session.outcome
+        before = None if session is None else session.outcome
         if before is None:
             raise InputError("nothing is restored yet, so there is no candidate to pick")
         done, folder = before.done, session.room()

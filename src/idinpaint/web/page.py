@@ -98,8 +98,6 @@ def page_events(desk: Desk) -> tuple[Callable[..., Any], ...]:
         return session, gallery, *_shown(outcome)
 
     def chosen(session, number):
-        if session is None:
-            raise InputError("nothing is restored yet, so there is no candidate to pick")
         return _shown(desk.choose(session, int(number)))
 
     return tuple(told(desk, event) for event in (opened, restored, chosen))
@@ -126,8 +124,6 @@ def api_events(desk: Desk) -> tuple[Callable[..., Any], ...]:
         return session, str(outcome.result), str(outcome.report), str(outcome.mask), outcome.text
 
     def choose(session, number):
-        if session is None:
-            raise InputError("nothing is restored yet, so there is no candidate to pick")
         outcome = desk.choose(session, int(number))
         return str(outcome.result), str(outcome.report), outcome.text
 
