@@ -10,7 +10,7 @@ import pytest
 import skimage.data
 
 from idinpaint.imaging.compositing import coarse_fill
-from idinpaint.judging.believability import NO_TWIN, hidden_features, twin_likeness, window
+from idinpaint.judging.believability import NO_TWIN, hidden_features, twin_colour, twin_likeness, window
 
 PARTS = {"mouth": range(48, 60), "nose": range(27, 36), "left_eye": range(36, 42)}
 
@@ -62,3 +62,17 @@ def test_an_eye_is_held_against_its_visible_twin(face):
     blind = replace(one, coverage={**one.coverage, "right_eye": 1.0})
     assert twin_likeness(patch, face.crop, blind, "left_eye") == NO_TWIN
     assert twin_likeness(patch, face.crop, one, "mouth") == NO_TWIN
+
+
+def test_a_red_corner_is_told_from_the_twins_colour(face):
+    one = hidden(face, "left_eye")
+    red = face.crop.copy()
+    x, y = face.landmarks[36].astype(int)
+    red[y - 4 : y + 4, x - 2 : x + 8] = (150, 40, 50)
+    true = twin_colour(face.crop, one, "left_eye")
+    assert twin_colour(red, one, "left_eye") > 2 * true > 0
+    darker = (face.crop.astype(float) * 0.8).round().astype(np.uint8)
+    shaded = np.where(one.crop_mask[..., None], darker, face.crop)
+    assert twin_colour(shaded, one, "left_eye") < 1.5 * true, "shadow is no other colour"
+    assert twin_colour(face.crop, one, "mouth") is None
+    assert twin_colour(face.crop, replace(one, coverage={**one.coverage, "right_eye": 1.0}), "left_eye") is None

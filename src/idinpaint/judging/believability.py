@@ -50,12 +50,13 @@ WORDS = {"hair": "hair", "rim": "edge of the hole"}
 class Believability:
     """features: hidden feature (or hair, rim) -> number in [0, 1]; failed: those below their limit; worst: the least
     of the numbers over their limits, 1 and more being believable, None where nothing that counts was hidden; shift:
-    of the landmarks on the output, as of ranking.landmark_shift."""
+    of the landmarks on the output, as of ranking.landmark_shift; twin_colour: of a hidden eye, or None."""
 
     features: dict[str, float]
     failed: list[str]
     worst: float | None
     shift: float | None = None
+    twin_colour: float | None = None
 
     @property
     def believable(self) -> bool:
@@ -123,13 +124,30 @@ def middle_band(patch: np.ndarray) -> np.ndarray:
     return cv2.GaussianBlur(grey, (0, 0), 1.0) - cv2.GaussianBlur(grey, (0, 0), 8.0)
 
 
+EYE_ROWS, EYE_COLUMNS = slice(18, 46), slice(10, 54)  # of a window: the eye without its brow
+
+
+def twin_colour(crop: np.ndarray, face: FaceAnalysis, name: str) -> float | None:
+    """How far an eye's colour is from its twin's, mirrored: 98th percentile (a red corner is small) of the distance of
+    a and b (CIELAB, so that shadow hardly counts) after a Gaussian of 2 px of the windows. None where the twin is
+    hidden too, or for no eye."""
+    other = TWINS.get(name)
+    if other is None or face.coverage.get(other, 0.0) >= JUDGED:
+        return None
+    eyes = [window(crop, face.crop_mask, n, face.landmarks, None)[..., :3] for n in (name, other)]
+    eyes[1] = eyes[1][:, ::-1]
+    lab = [cv2.cvtColor(np.ascontiguousarray(e, np.float32) / 255, cv2.COLOR_RGB2LAB)[..., 1:] for e in eyes]
+    own, twin = (cv2.GaussianBlur(e, (0, 0), 2.0)[EYE_ROWS, EYE_COLUMNS] for e in lab)
+    return float(np.percentile(np.linalg.norm(own - twin, axis=-1), 98))
+
+
 def twin_likeness(patch: np.ndarray, crop: np.ndarray, face: FaceAnalysis, name: str) -> float:
     """Best correlation in [-1, 1] of an eye's window with its twin's, mirrored; NO_TWIN where that is hidden too."""
     other = TWINS.get(name)
     if other is None or face.coverage[other] >= JUDGED:
         return NO_TWIN
     twin = middle_band(window(crop, face.crop_mask, other, face.landmarks, None)[:, ::-1])
-    rows, columns = slice(18, 46), slice(10, 54)  # of the window: the eye without its brow
+    rows, columns = EYE_ROWS, EYE_COLUMNS
     wide = twin[rows.start - REACH : rows.stop + REACH, columns.start - REACH : columns.stop + REACH]
     inner = np.ascontiguousarray(middle_band(patch)[rows, columns])
     if inner.std() < 0.5:  # OpenCV calls a flat template like everything
@@ -188,7 +206,8 @@ class Believer:
             numbers["rim"], limits["rim"] = float(np.exp(-max(seam_ratio(crop, face.crop_mask), 0.0) / RIM)), np.exp(-1)
         margins = {name: value / limits[name] for name, value in numbers.items()}
         failed = [name for name, margin in margins.items() if margin < 1]
-        return Believability(numbers, failed, min(margins.values(), default=None), shift)
+        colours = [c for name in names if (c := twin_colour(crop, face, name)) is not None]
+        return Believability(numbers, failed, min(margins.values(), default=None), shift, max(colours, default=None))
 
 
 def probability(weights: Sequence[float], signs: np.ndarray) -> float:
