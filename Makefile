@@ -13,6 +13,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-versio
 MINUTES ?= 9
 DATA ?= runs/faces.facepack
 OUT ?= runs/painters
+CONFIG ?= configs/bundle.yaml
 TRAIN_PYTHON ?= $(BIN)/python
 
 .PHONY: help setup demo test lint clean bundle-on-gpu
@@ -45,7 +46,7 @@ lint: $(STAMP)
 # has torch already, on a machine where nothing can be installed.
 bundle-on-gpu: $(if $(filter $(BIN)/python,$(TRAIN_PYTHON)),$(STAMP))
 	@test -f runs/bundle/prior.safetensors || $(TRAIN_PYTHON) training/import_bundle.py --output runs/bundle
-	@PYTHONPATH=src $(TRAIN_PYTHON) training/train_painters.py --config configs/bundle.yaml \
+	@PYTHONPATH=src $(TRAIN_PYTHON) training/train_painters.py --config $(CONFIG) \
 	    --set max_train_minutes=$(MINUTES) --set train_data_dir=$(DATA) --set teachers=$(dir $(DATA))teachers \
 	    --set output_dir=$(OUT) $(ARGS)
 
