@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,15 +57,14 @@ class Look:
 
     def of(self, kind: str, values: torch.Tensor) -> torch.Tensor:
         """The rows of one kind, of a tensor of [N, ...] or [copies * N, ...]."""
-        return values.unflatten(0, (-1, len(self.weights)))[:, self.kinds[kind]].flatten(0, 1)
+        return self._rows(self.kinds[kind], values)
 
     def components(self, values: torch.Tensor) -> torch.Tensor:
         """The same of all kinds but the rim, which comes last."""
-        return values.unflatten(0, (-1, len(self.weights)))[:, : self.kinds[KINDS[-1]].start].flatten(0, 1)
+        return self._rows(slice(self.kinds[KINDS[-1]].start), values)
 
-    def vgg_pairs(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """(real, fake) by layer."""
-        return zip(self.real_vgg, self.fake_vgg, strict=True)
+    def _rows(self, chosen: slice, values: torch.Tensor) -> torch.Tensor:
+        return values.unflatten(0, (-1, len(self.weights)))[:, chosen].flatten(0, 1)
 
 
 @dataclass
@@ -153,7 +151,8 @@ class PainterLoss:
         terms = []
         for kind in KINDS:
             real, fake = look.of(kind, look.real), look.of(kind, look.fake.detach())
-            seen = [torch.cat([look.of(kind, r), look.of(kind, f.detach())]) for r, f in look.vgg_pairs()]
+            layers = zip(look.real_vgg, look.fake_vgg, strict=True)
+            seen = [torch.cat([look.of(kind, r), look.of(kind, f.detach())]) for r, f in layers]
             scores, _ = self.critics.nets[kind](torch.cat([real, fake]), seen)
             mask, weights, n = look.of(kind, look.mask), look.of(kind, look.weights), len(real)
             for score in scores:

@@ -239,12 +239,10 @@ class DiffusionStage(nn.Module):
         ).sample.float()  # fmt: skip
         predicted = kept.sqrt() * noisy - (1 - kept).sqrt() * velocity  # v-prediction's x0
         latents = again(made.prior_latents).float() + predicted * std * again(made.touched)
-        pictures = self.autoencoder.decode(
-            latents, again(examples.masked_image), again(examples.mask), again(made.prior_features)
-        ).float()
-        pictures = torch.lerp(pictures, again(made.prior_image).float(), PRIOR_SHARE)
-        known, hole = again(examples.masked_image), again(examples.mask)
-        painted, fill = (known + x.float().clamp(-1, 1) * hole for x in (pictures, again(made.prior_image)))
+        known, hole, prior = again(examples.masked_image), again(examples.mask), again(made.prior_image).float()
+        pictures = self.autoencoder.decode(latents, known, hole, again(made.prior_features)).float()
+        pictures = torch.lerp(pictures, prior, PRIOR_SHARE)
+        painted, fill = (known + x.clamp(-1, 1) * hole for x in (pictures, prior))
         pictures = self.refiner(painted, hole, fill, again(heatmap_tensor(examples.predicted, 32))).float()
         if not training:
             return Painted(pictures)

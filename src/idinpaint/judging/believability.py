@@ -127,26 +127,30 @@ def middle_band(patch: np.ndarray) -> np.ndarray:
 EYE_ROWS, EYE_COLUMNS = slice(18, 46), slice(10, 54)  # of a window: the eye without its brow
 
 
-def twin_colour(crop: np.ndarray, face: FaceAnalysis, name: str) -> float | None:
-    """How far an eye's colour is from its twin's, mirrored: 98th percentile (a red corner is small) of the distance of
-    a and b (CIELAB, so that shadow hardly counts) after a Gaussian of 2 px of the windows. None where the twin is
-    hidden too, or for no eye."""
+def twin_window(crop: np.ndarray, face: FaceAnalysis, name: str) -> np.ndarray | None:
+    """`window` of an eye's twin, mirrored; None where that is hidden too, and for what is no eye."""
     other = TWINS.get(name)
     if other is None or face.coverage.get(other, 0.0) >= JUDGED:
         return None
-    eyes = [window(crop, face.crop_mask, n, face.landmarks, None)[..., :3] for n in (name, other)]
-    eyes[1] = eyes[1][:, ::-1]
-    lab = [cv2.cvtColor(np.ascontiguousarray(e, np.float32) / 255, cv2.COLOR_RGB2LAB)[..., 1:] for e in eyes]
+    return window(crop, face.crop_mask, other, face.landmarks, None)[:, ::-1]
+
+
+def twin_colour(crop: np.ndarray, face: FaceAnalysis, name: str) -> float | None:
+    """How far an eye's colour is from its twin's, mirrored: 98th percentile (a red corner is small) of the distance of
+    a and b (CIELAB, so that shadow hardly counts) after a Gaussian of 2 px of the windows. None without a twin."""
+    if (other := twin_window(crop, face, name)) is None:
+        return None
+    eyes = (window(crop, face.crop_mask, name, face.landmarks, None), other)
+    lab = [cv2.cvtColor(np.ascontiguousarray(e[..., :3], np.float32) / 255, cv2.COLOR_RGB2LAB)[..., 1:] for e in eyes]
     own, twin = (cv2.GaussianBlur(e, (0, 0), 2.0)[EYE_ROWS, EYE_COLUMNS] for e in lab)
     return float(np.percentile(np.linalg.norm(own - twin, axis=-1), 98))
 
 
 def twin_likeness(patch: np.ndarray, crop: np.ndarray, face: FaceAnalysis, name: str) -> float:
-    """Best correlation in [-1, 1] of an eye's window with its twin's, mirrored; NO_TWIN where that is hidden too."""
-    other = TWINS.get(name)
-    if other is None or face.coverage[other] >= JUDGED:
+    """Best correlation in [-1, 1] of an eye's window with its twin's, mirrored; NO_TWIN without one."""
+    if (other := twin_window(crop, face, name)) is None:
         return NO_TWIN
-    twin = middle_band(window(crop, face.crop_mask, other, face.landmarks, None)[:, ::-1])
+    twin = middle_band(other)
     rows, columns = EYE_ROWS, EYE_COLUMNS
     wide = twin[rows.start - REACH : rows.stop + REACH, columns.start - REACH : columns.stop + REACH]
     inner = np.ascontiguousarray(middle_band(patch)[rows, columns])

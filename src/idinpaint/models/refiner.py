@@ -1,7 +1,6 @@
 """DetailRefiner: what a painted hole lacks of lashes, nostrils, lips and skin, added by a small adversarial network.
 
-A second stage after a coarse one (DeepFill, Yu et al. 2018, arXiv:1801.07892). The painters were trained by regression
-as well, which pays for blur; this network is small enough to see ten windows in the time of one of their pictures.
+A second stage after a coarse one (DeepFill, Yu et al. 2018, arXiv:1801.07892), trained as one with the diffusion.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
 INPUTS = 7  # the painted picture, the hole, the prior's fill
-NEAR = 32  # px round the hole that are looked at; the training's windows show as much
+NEAR = 32  # px round the hole that are looked at
 CELL = 8  # px of a cell of the landmark maps
 OUTLINE = 17  # landmarks of the jaw, which come first in iBUG-68
 
