@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from hidden_masks import component_centres, draw_holes, hidden_shares, rim_centres
+from hidden_masks import component_centres, draw_holes, hidden_places, hidden_shares
 from identity_terms import load_frozen
 from picture_changes import (
     affine,
@@ -60,15 +60,14 @@ class ExampleConfig:
         0.65  # of the rest, where the person has other photos, see those; else the photo itself, altered
     )
     component_window: int = 80  # px
-    rim_window: int = 80
 
 
 @dataclass
 class Examples:
     """One batch. image, masked_image: [B, 3, 256, 256] in [-1, 1]; mask: [B, 1, 256, 256], 1 = hole; points: [B, 68, 2]
     true landmarks, predicted: those read from the masked photo; id_embed: [B, D], zeros for none; references:
-    [B, R, 5, 256, 256]; centres: middles of the windows of COMPONENTS [B, 5, 2] px; hidden: 1 where enough of one is
-    hidden [B, 5]; rim: a place on the hole's rim [B, 2] px."""
+    [B, R, 5, 256, 256]; centres: middles of the windows of COMPONENTS [B, 6, 2] px; hidden: 1 where enough of one is
+    hidden [B, 6]; place: one in the hole or on its rim [B, 2] px."""
 
     image: torch.Tensor
     masked_image: torch.Tensor
@@ -79,7 +78,7 @@ class Examples:
     references: torch.Tensor
     centres: torch.Tensor
     hidden: torch.Tensor
-    rim: torch.Tensor
+    place: torch.Tensor
 
 
 class DeviceExamples:
@@ -230,5 +229,5 @@ class DeviceExamples:
         hidden = (hidden_shares(centres, mask, size) > ENOUGH).float()
         return Examples(
             image, masked, mask, points, predicted, self._identity(index, visible, means, given), references,
-            centres, hidden, rim_centres(mask, self.config.rim_window),
+            centres, hidden, hidden_places(mask, size),
         )  # fmt: skip

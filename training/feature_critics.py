@@ -1,4 +1,4 @@
-"""Critics that look at windows round one facial component each, and one round the rim of the hole.
+"""Critics that look at windows round one facial component each, the whole face, and what else was hidden.
 
 Facial component discriminators (GFPGAN, Wang et al. 2021, arXiv:2101.04061, section 3.4) with spectral normalisation
 (Miyato et al. 2018, arXiv:1802.05957) and scores by patch (Isola et al. 2017), so that only hidden patches need count.
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-KINDS = ("eye", "eyes", "nose", "mouth", "rim")
+KINDS = ("eye", "eyes", "nose", "mouth", "face", "rest")
 CHANNELS = (64, 128, 256)  # of the layers of VGG16 that are looked at, at a half, a quarter, an eighth of the side
 STRIDES = (2, 1, 1)
 

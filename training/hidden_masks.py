@@ -26,8 +26,8 @@ GROUPS: tuple[tuple[tuple[int, ...], float], ...] = (
     ((*range(17, 22), *range(22, 27)), 0.02),
     ((8, *range(48, 68)), 0.03),
 )
-COMPONENTS = ("left_eye", "right_eye", "eyes", "nose", "mouth")  # windows that discriminators look at
-_MEMBERS = (range(36, 42), range(42, 48), range(36, 48), range(27, 36), range(48, 68))
+COMPONENTS = ("left_eye", "right_eye", "eyes", "nose", "mouth", "face")  # windows that discriminators look at
+_MEMBERS = (range(36, 42), range(42, 48), range(36, 48), range(27, 36), range(48, 68), range(17, 68))
 
 
 def draw_by(weights: torch.Tensor) -> torch.Tensor:
@@ -107,25 +107,29 @@ def draw_holes(points: torch.Tensor, bank: torch.Tensor, shares: tuple[float, fl
 
 
 def component_centres(points: torch.Tensor) -> torch.Tensor:
-    """[B, 68, 2] -> the middles of COMPONENTS [B, 5, 2], in px."""
+    """[B, 68, 2] -> the middles of COMPONENTS [B, 6, 2], in px."""
     return torch.stack([points[:, m.start : m.stop].mean(1) for m in _MEMBERS], 1)
 
 
 def hidden_shares(centres: torch.Tensor, mask: torch.Tensor, size: int) -> torch.Tensor:
-    """Share of hole in the middle of each component's window, half of `size` px wide: [B, 5, 2] -> [B, 5]."""
+    """Share of hole in the middle of each component's window, half of `size` px wide: [B, 6, 2] -> [B, 6]; of the
+    face, the largest of the others."""
     coarse = F.avg_pool2d(mask, 4)  # (B, 1, 64, 64)
     reach = torch.linspace(-size / 4, size / 4, 7, device=mask.device)
     dy, dx = torch.meshgrid(reach, reach, indexing="ij")
-    grid = centres[:, :, None] + torch.stack([dx, dy], -1).view(1, 1, -1, 2)  # (B, 5, 49, 2)
+    grid = centres[:, :-1, None] + torch.stack([dx, dy], -1).view(1, 1, -1, 2)  # (B, 5, 49, 2)
     grid = (2 * grid + 1) / mask.shape[-1] - 1
-    return F.grid_sample(coarse, grid, align_corners=False)[:, 0].mean(-1)
+    shares = F.grid_sample(coarse, grid, align_corners=False)[:, 0].mean(-1)
+    return torch.cat([shares, shares.amax(1, keepdim=True)], 1)
 
 
-def rim_centres(mask: torch.Tensor, size: int) -> torch.Tensor:
-    """A random place on the rim of each hole [B, 2] px, far enough from the picture's edge for a window of `size`."""
+def hidden_places(mask: torch.Tensor, size: int) -> torch.Tensor:
+    """A random place in each hole [B, 2] px, half of them on its rim, far enough from the edge for a window of
+    `size`."""
     coarse = F.avg_pool2d(mask, 4)
     rim = F.max_pool2d(coarse, 3, 1, 1) + F.max_pool2d(-coarse, 3, 1, 1)  # (B, 1, 64, 64), > 0 where it changes
-    place = draw_by(rim.flatten(1) + 1e-6)
+    inside = torch.rand(len(mask), 1, 1, 1, device=mask.device) < 0.5
+    place = draw_by(torch.where(inside, coarse, rim).flatten(1) + 1e-6)
     side = coarse.shape[-1]
     centres = torch.stack([place % side, place // side], -1).float() * 4 + 1.5
     return centres.clamp(size / 2, mask.shape[-1] - size / 2)

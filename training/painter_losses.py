@@ -35,10 +35,10 @@ from idinpaint.models.id_encoder import IdentityNet
 from idinpaint.models.teachers import load_mobilefacenet
 from idinpaint.models.tensors import constant
 
-COLUMNS = ((0, 1), (2,), (3,), (4,))  # of COMPONENTS, by KINDS: both eyes share a critic, the right one mirrored
+COLUMNS = ((0, 1), (2,), (3,), (4,), (5,))  # of COMPONENTS, by KINDS: both eyes share a critic, the right one mirrored
 WARMED = {"gradient", "adversarial", "matching", "variety"}  # terms that grow as the critics learn
-RIGHT_EYE, EYES = 1, "eyes"
-WIDER = 1.8  # times a component's window is that of both eyes, shown at the same number of pixels
+RIGHT_EYE, FACE = 1, "face"
+WIDER = {"eyes": 1.8, "mouth": 1.2, FACE: 2.5}  # times the window of an eye, shown at the same number of pixels
 
 
 @dataclass
@@ -60,8 +60,8 @@ class Look:
         return self._rows(self.kinds[kind], values)
 
     def components(self, values: torch.Tensor) -> torch.Tensor:
-        """The same of all kinds but the rim, which comes last."""
-        return self._rows(slice(self.kinds[KINDS[-1]].start), values)
+        """The same of all kinds before the whole face."""
+        return self._rows(slice(self.kinds[FACE].start), values)
 
     def _rows(self, chosen: slice, values: torch.Tensor) -> torch.Tensor:
         return values.unflatten(0, (-1, len(self.weights)))[:, chosen].flatten(0, 1)
@@ -79,8 +79,9 @@ class LossConfig(ExampleConfig):
     adversarial_weight: float = 0.25
     matching_weight: float = 5.0  # with 1 and a stronger critic it scribbles
     gradient_weight: float = 0.05  # as much detail in the windows as the photo has
-    window_shares: tuple[float, ...] = (0.4, 0.15, 0.25, 0.25, 0.3)  # windows a sample of the batch, by KINDS
-    rim_share: float = 0.5  # of the adversarial terms for the rim's window
+    window_shares: tuple[float, ...] = (0.4, 0.15, 0.25, 0.25, 0.2, 0.3)  # windows a sample of the batch, by KINDS
+    face_share: float = 0.3  # of the adversarial terms for the window of the whole face; those of components have 1
+    rest_share: float = 0.5  # for that of other hidden places
     identity_weight: float = 0.2
     heatmap_weight: float = 0.05
     face_samples: int = 16  # of a batch for the two above
@@ -109,7 +110,7 @@ class PainterLoss:
             self.encoders = [own, load_mobilefacenet(teachers / MOBILEFACENET).to(device)]
 
     def _places(self, examples: Examples) -> tuple[dict[str, slice], torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(each kind's slice, rows of the batch, columns of COMPONENTS or -1 for the rim, weights): as many windows as
+        """(each kind's slice, rows of the batch, columns of COMPONENTS or -1 for the rest, weights): as many windows as
         the shares say, of hidden features at random; where there are too few, others that count 0."""
         b, kinds, rows, columns, weights = len(examples.image), {}, [], [], []
         for kind, members, share in zip(KINDS, (*COLUMNS, (-1,)), self.config.window_shares, strict=True):
@@ -129,10 +130,11 @@ class PainterLoss:
         """The windows of a step. inpainted: [copies * B, 3, 256, 256], copy by copy."""
         side, b = self.config.component_window, len(examples.image)
         kinds, rows, columns, weights = self._places(examples)
-        rim = (columns < 0)[:, None]
-        centres = torch.where(rim, examples.rim[rows], examples.centres[rows, columns.clamp(min=0)])
+        rest = (columns < 0)[:, None]
+        centres = torch.where(rest, examples.place[rows], examples.centres[rows, columns.clamp(min=0)])
         sizes = torch.full_like(weights, float(side))
-        sizes[kinds[EYES]] = WIDER * side
+        for kind, times in WIDER.items():
+            sizes[kinds[kind]] *= times
         flip = (columns == RIGHT_EYE).view(-1, 1, 1, 1)
 
         def cut(picture: torch.Tensor, times: int) -> torch.Tensor:
@@ -213,8 +215,8 @@ class PainterLoss:
     def _adversarial(self, look: Look, copies: int) -> tuple[torch.Tensor, torch.Tensor]:
         """What the critics say of the fakes, and how far apart the features are that they see, a mean over windows."""
         totals = torch.stack([look.of(kind, look.weights).sum() for kind in KINDS]).clamp(min=1e-3)
-        shares = totals / totals[:-1].sum()
-        shares[-1] = self.config.rim_share
+        shares = totals / totals[:-2].sum()
+        shares[-2], shares[-1] = self.config.face_share, self.config.rest_share
         adversarial, match = [], []
         for share, kind in zip(shares, KINDS, strict=True):
             net, weights = self.critics.nets[kind], look.of(kind, look.weights).repeat(copies)

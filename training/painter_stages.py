@@ -138,9 +138,9 @@ class DiffusionStage(nn.Module):
         self._load_unet(part_of(state, "unet"), 3 * channels + 4)
         if heads := part_of(state, "reference_heads"):
             self.reference_heads.load_state_dict(heads)
-        self.refiner = DetailRefiner()  # begins by changing nothing
+        self.refiner = DetailRefiner(elsewhere=True)  # begins by changing nothing
         if refiner := load_state(folders, "refiner", needed=False):
-            self.refiner.load_state_dict(refiner)
+            load_some(self.refiner, refiner, ("far",))
         std = state.get("residual_std")
         self.register_buffer("residual_std", torch.ones(channels) if std is None else std)
         self.measured = std is not None

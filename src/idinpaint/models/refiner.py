@@ -54,8 +54,9 @@ class _Residual(nn.Module):
 class DetailRefiner(ModelMixin, ConfigMixin):
     """A U-Net at a half, a quarter and an eighth of the picture's side; landmark maps enter at an eighth.
 
-    widths: channels at those three levels; outline: how many landmarks come first that lie on the face's outline. Adds
-    nothing far from the others: there it would only invent texture. Begins by changing nothing.
+    widths: channels at those three levels; outline: how many landmarks come first that lie on the face's outline.
+    elsewhere: whether detail is added far from the others too (hair, skin, background), by an output layer of its own.
+    Begins by changing nothing.
     """
 
     @register_to_config
@@ -65,6 +66,7 @@ class DetailRefiner(ModelMixin, ConfigMixin):
         heatmaps: int = 68,
         fine_width: int = 16,
         outline: int = OUTLINE,
+        elsewhere: bool = False,
     ) -> None:
         super().__init__()
         half, quarter, eighth = widths
@@ -80,8 +82,10 @@ class DetailRefiner(ModelMixin, ConfigMixin):
         self.to_fine = nn.Conv2d(half, 4 * fine_width, 1)
         self.fine = nn.Conv2d(fine_width + INPUTS, fine_width, 3, padding=1)
         self.out = nn.Conv2d(fine_width, 3, 3, padding=1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        self.far = nn.Conv2d(fine_width, 3, 3, padding=1) if elsewhere else None
+        for layer in filter(None, (self.out, self.far)):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(
         self, painted: torch.Tensor, hole: torch.Tensor, prior: torch.Tensor, heatmaps: torch.Tensor
@@ -97,8 +101,11 @@ class DetailRefiner(ModelMixin, ConfigMixin):
         half = self.up[1](half + F.pixel_shuffle(self.from_quarter(quarter), 2))
         fine = F.silu(F.pixel_shuffle(self.to_fine(F.silu(half)), 2))
         fine = F.silu(self.fine(torch.cat([fine, inputs], 1)))
-        detail = smooth(self.out(fine))
-        return painted + (near_features(heatmaps, self.config.outline) * detail).to(given)
+        near = near_features(heatmaps, self.config.outline)
+        detail = near * smooth(self.out(fine))
+        if self.far is not None:
+            detail = detail + (1 - near) * smooth(self.far(fine))
+        return painted + detail.to(given)
 
     def detailed(
         self,
