@@ -132,6 +132,23 @@ def test_feature_holes_cover_their_feature_and_windows_are_whole_pixels():
     assert torch.allclose(cut[0], picture[0, :, y : y + 80, x : x + 80], atol=1e-4)
 
 
+def test_a_face_counts_as_hidden_where_a_feature_is_and_places_lie_in_the_hole():
+    from hidden_masks import COMPONENTS, component_centres, hidden_places, hidden_shares
+
+    points = face_points().expand(2, -1, -1).clone()
+    points[:, 48:68] = torch.tensor([127.5, 180.0])
+    mask = torch.zeros(2, 1, 256, 256)
+    mask[0, :, 160:200, 100:155] = 1
+    shares = hidden_shares(component_centres(points), mask, 80)
+    assert shares.shape == (2, len(COMPONENTS)) and not shares[1].any()
+    assert shares[0, COMPONENTS.index("mouth")] > 0.8 and shares[0, -1] == shares[0, :-1].max()
+    torch.manual_seed(0)
+    places = hidden_places(mask[:1].expand(200, -1, -1, -1), 80)
+    assert (places >= torch.tensor([96.0, 156.0])).all() and (places <= torch.tensor([159.0, 204.0])).all()
+    inside = (places > torch.tensor([106.0, 166.0])).all(1) & (places < torch.tensor([149.0, 194.0])).all(1)
+    assert 0.2 < float(inside.float().mean()) < 0.6, "about half anywhere in the hole, the rest on its rim"
+
+
 def tiny_pack(folder: Path, photos: int = 6) -> Path:
     """A packed set of noise pictures with face-like landmarks."""
     import io
@@ -206,7 +223,7 @@ def test_every_stage_trains_from_the_bundle_and_writes_what_exports(tmp_path, mo
     assert {row["stage"] for row in rows if "stage" in row} == {"prior", "diffusion", "gan"}
     assert all(np.isfinite(row["feature_psnr"]) for row in rows if "feature_psnr" in row)
     written = sorted(path.name for path in (tmp_path / "run").glob("*.safetensors"))
-    assert {"critics.safetensors", "pdgan-face.safetensors", "prior.safetensors"} <= set(written)
+    assert {"critics-1.safetensors", "pdgan-face.safetensors", "prior.safetensors"} <= set(written)
     assert all((tmp_path / "run" / name).stat().st_size < 16 * 2**20 for name in written)
     before, after = load_file(bundle / "prior.safetensors"), load_file(tmp_path / "run" / "prior.safetensors")
     assert set(before) == set(after)
@@ -223,15 +240,15 @@ def test_losses_look_at_the_hidden_features_and_right_eyes_as_left_ones(tmp_path
     random_teachers(tmp_path / "teachers")
     config = LossConfig(
         teachers=str(tmp_path / "teachers"), landmarks=str(BUNDLED / "landmarks.safetensors"),
-        identity=str(BUNDLED / "identity.safetensors"), window_shares=(0.5, 0.25, 0.25, 0.25, 0.25),
+        identity=str(BUNDLED / "identity.safetensors"), window_shares=(0.5, 0.25, 0.25, 0.25, 0.5, 0.25),
         mixed_precision="no",
     )  # fmt: skip
     loss = PainterLoss(config, WindowCritics(), torch.device("cpu"))
     torch.manual_seed(0)
     image, nothing = torch.rand(4, 3, 256, 256), torch.zeros(4, 1)
-    hidden = torch.zeros(4, 5)
-    hidden[1, 1] = hidden[2, 3] = 1  # the second's right eye, the third's nose
-    centres = torch.full((4, 5, 2), 127.5)
+    hidden = torch.zeros(4, 6)
+    hidden[1, 1] = hidden[2, 3] = hidden[1:3, 5] = 1  # the second's right eye, the third's nose, both faces
+    centres = torch.full((4, 6, 2), 127.5)
     centres[1, 1] = torch.tensor([99.5, 79.5])
     mask = torch.zeros(4, 1, 256, 256)
     mask[1, :, 60:100, 80:120] = 1
@@ -243,12 +260,12 @@ def test_losses_look_at_the_hidden_features_and_right_eyes_as_left_ones(tmp_path
     pictures = image.repeat(2, 1, 1, 1).clone().requires_grad_()
     look = loss.look(examples, pictures, copies=2)
     kept = {kind: look.of(kind, look.weights).tolist() for kind in KINDS}
-    assert kept == {"eye": [1, 0], "eyes": [0], "nose": [1], "mouth": [0], "rim": [1]}
+    assert kept == {"eye": [1, 0], "eyes": [0], "nose": [1], "mouth": [0], "face": [1, 1], "rest": [1]}
     assert torch.allclose(look.of("eye", look.real)[0], image[1, :, 40:120, 60:140].flip(-1), atol=1e-4)
     assert torch.allclose(look.of("nose", look.fake)[1], image[2, :, 88:168, 88:168], atol=1e-4), (
         "the second candidate's"
     )
-    assert len(look.components(look.fake)) == 2 * 5 and len(look.fake) == 2 * 6
+    assert len(look.components(look.fake)) == 2 * 5 and len(look.fake) == 2 * 8
     assert loss.critic(look).item() > 0
     look.fake.sum().backward()
     assert pictures.grad[2].any() and pictures.grad[6].any(), "both candidates learn"

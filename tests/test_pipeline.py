@@ -158,6 +158,13 @@ def test_the_refiner_leaves_what_is_far_from_the_features_alone():
     far = torch.ones(128, 128, dtype=torch.bool)
     far[44:92, 44:92] = False
     assert not changed[far].any()
+    wider = DetailRefiner(widths=(8, 8, 8), heatmaps=68, fine_width=4, elsewhere=True).eval()
+    wider.load_state_dict(refiner.state_dict(), strict=False)
+    with torch.no_grad():
+        assert torch.equal(wider(painted, hole, painted, maps), refiner(painted, hole, painted, maps))
+        torch.nn.init.normal_(wider.far.weight, std=0.1)
+        again = (wider(painted, hole, painted, maps) - painted).abs().amax(1)[0]
+    assert torch.equal(again[60:76, 60:76], changed[60:76, 60:76]) and again[far].min() > 0
 
 
 def test_the_refiner_works_near_the_hole():
