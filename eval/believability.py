@@ -23,7 +23,7 @@ from idinpaint.data.photos import list_identity_folders, load_landmarks, read_sp
 from idinpaint.faces.references import References
 from idinpaint.imaging.compositing import coarse_fill, harmonize
 from idinpaint.painting.base import FillRequest
-from idinpaint.painting.iris import like_twin
+from idinpaint.painting.twin import like_twin
 from idinpaint.types import Decision
 
 SPLIT = Path(__file__).parents[1] / "configs" / "splits" / "celeba_id256_test.txt"

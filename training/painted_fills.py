@@ -12,7 +12,7 @@ from idinpaint.faces.identity import arcface_crop
 from idinpaint.imaging.compositing import harmonize
 from idinpaint.judging.believability import middle_band
 from idinpaint.painting.base import FillRequest
-from idinpaint.painting.iris import like_twin
+from idinpaint.painting.twin import like_twin
 
 PAINTERS = ("prior", "gan", "diffusion")
 

@@ -15,7 +15,7 @@ from idinpaint.judging.ranking import believable, rank
 from idinpaint.judging.verification import Verifier, aligned_crop
 from idinpaint.painting.base import MOST_PICTURES, FillRequest, Inpainter
 from idinpaint.painting.candidates import OTHERS
-from idinpaint.painting.iris import like_twin
+from idinpaint.painting.twin import like_twin
 from idinpaint.types import Candidate, Decision, FaceAnalysis
 
 SEES_PHOTOS = ("gan", "prior", "diffusion")  # strategies whose network looks at reference photos

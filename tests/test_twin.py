@@ -11,7 +11,7 @@ import skimage.data
 
 from idinpaint.faces.references import combine
 from idinpaint.judging.believability import Believability
-from idinpaint.painting.iris import iris_disc, like_twin
+from idinpaint.painting.twin import iris_disc, like_twin
 from idinpaint.painting.painter import OTHERS, Painter
 from idinpaint.types import Decision
 
@@ -34,8 +34,26 @@ def test_a_blue_eye_beside_a_brown_one_turns_brown(face):
     before = np.median(cv2.cvtColor(crop, cv2.COLOR_RGB2LAB).astype(float)[left], 0)
     assert np.abs(apart[1:]).max() < 8 and abs(np.median(lab[left], 0)[0] - before[0]) < 8
     assert np.array_equal(made[~face.crop_mask], crop[~face.crop_mask])
-    grown = cv2.dilate(left.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
+    grown = cv2.dilate(left.astype(np.uint8), np.ones((61, 61), np.uint8)) > 0
     assert np.array_equal(made[~grown], crop[~grown])
+
+
+def test_violet_lids_beside_plain_ones_turn_plain_and_keep_their_brightness(face):
+    eye = face.landmarks[36:42].astype(np.float32)
+    lids = np.zeros((256, 256), np.uint8)
+    wide = float(np.hypot(*(eye[3] - eye[0])))
+    cv2.ellipse(lids, (tuple(map(float, eye.mean(0))), (1.4 * wide, 0.9 * wide), 0.0), 1, -1)
+    hole, whole = face.crop_mask & (lids > 0), skimage.data.astronaut()
+    true = cv2.warpAffine(whole, face.crop_to_photo, (256, 256), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    lab = cv2.cvtColor(true, cv2.COLOR_RGB2LAB).astype(float)
+    violet = lab + np.array([0, 14, -22])
+    crop = cv2.cvtColor(np.clip(violet, 0, 255).astype(np.uint8), cv2.COLOR_LAB2RGB)
+    crop = np.where(hole[..., None], crop, face.crop)
+    made = cv2.cvtColor(like_twin(crop, face), cv2.COLOR_RGB2LAB).astype(float)
+    start = cv2.cvtColor(crop, cv2.COLOR_RGB2LAB).astype(float)
+    before, after = (np.abs(x[hole][:, 1:].mean(0) - lab[hole][:, 1:].mean(0)).max() for x in (start, made))
+    assert before > 12 and after < 6
+    assert abs(made[hole][:, 0].mean() - start[hole][:, 0].mean()) < 2
 
 
 def test_nothing_changes_without_a_twin_that_shows_its_colour(face):
