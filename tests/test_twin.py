@@ -11,8 +11,8 @@ import skimage.data
 
 from idinpaint.faces.references import combine
 from idinpaint.judging.believability import Believability
-from idinpaint.painting.twin import iris_disc, like_twin
 from idinpaint.painting.painter import OTHERS, Painter
+from idinpaint.painting.twin import iris_disc, like_twin
 from idinpaint.types import Decision
 
 
