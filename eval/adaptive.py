@@ -52,7 +52,7 @@ def expected(rows: Sequence[Row], calibration: Calibration) -> np.ndarray:
     values = []
     for row in rows:
         side = side_of(row["method"]) == "with_references"
-        found = calibration.expected_acceptance(row["strategy"], side, float(row["coverage"]))
+        found = calibration.expected_acceptance(row["strategy"], side, float(row["coverage"]), float(row["whole"]))
         values.append(found["probability"] if found else np.nan)
     return np.array(values)
 

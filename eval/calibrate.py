@@ -95,11 +95,12 @@ def calibrate(config: CalibrationConfig, place: Workplace, output: Path) -> dict
     """Runs what is missing, fits, writes OUTPUT; returns the calibration."""
     cases, restorer = plan_cases(config, place.data), place.restorer
     rows = run_rows(config, cases, place, output)
+    everything = [*rows, *natural_rows(config, place, output)]
     encoders = encoder_thresholds(cases, place, config.far)
     accepted = float(encoders["sface"]["threshold"])
     curves: dict[str, dict[str, object]] = {}
     for method in config.methods:
-        own = [r for r in rows if r["method"] == method]
+        own = [r for r in everything if r["method"] == method]
         strategy, _, extra = method.partition("+")
         side = "with_references" if extra else "without_references"
         curves.setdefault(strategy, {})[side] = acceptance_curve(own, accepted, config.bootstrap)
@@ -108,12 +109,12 @@ def calibrate(config: CalibrationConfig, place: Workplace, output: Path) -> dict
         strangers = fit_both(found, {"judge": place.encoder.sha256, "bundled": restorer.identity.sha256})
     values: dict[str, object] = {
         "version": VERSION,
-        "made": made(config, rows),
+        "made": made(config, everything),
         "encoders": encoders,
         "weights": dict(restorer.bundle.weights),
         "acceptance": curves,
         "curve": bin_rows(rows, accepted, config.bootstrap),
-        "reliability": reliability(rows, curves, accepted),
+        "reliability": reliability(everything, curves, accepted),
         "wrong_reference": strangers,
         "coverage_error": coverage_error(rows),
         "proposed_controller": propose(curves, SETTLED_AT, likeness_limits(rows, LIKENESS_KEPT, config.bootstrap)),
@@ -122,6 +123,12 @@ def calibrate(config: CalibrationConfig, place: Workplace, output: Path) -> dict
     write_atomic(output / "calibration.json", lambda file: file.write(text.encode()))
     write_plots(values, rows, output)
     return values
+
+
+def natural_rows(config: CalibrationConfig, place: Workplace, output: Path, part: tuple[int, int] = (1, 1)) -> list[Row]:
+    """Rows of natural_images photos under irregular masks."""
+    own = replace(config, images=config.natural_images, damage="natural")
+    return run_rows(own, plan_cases(own, place.data), place, output, part) if own.images else []
 
 
 def made(config: CalibrationConfig, rows: list[Row]) -> dict[str, object]:
@@ -164,6 +171,7 @@ def main(argv: list[str] | None = None) -> int:
         args.output.mkdir(parents=True, exist_ok=True)
         if args.part:
             run_rows(config, plan_cases(config, args.data), place, args.output, args.part)
+            natural_rows(config, place, args.output, args.part)
             if args.part[0] == 1:
                 reference_vectors(config, place, args.output)
             return 0

@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 from estimates import estimate, resample_weights
 
+from idinpaint.judging.calibration import effective_coverage
+
 GRID = np.round(np.arange(0.0, 0.8001, 0.05), 2)  # coverages at which curves are stored
 BIN = 0.05
+PARTLY = np.round(np.arange(1.0, -0.01, -0.05), 2)  # tried in this order: of equals the most careful
 RIDGE = 1e-2  # keeps the logistic fit finite when all cases of a sample go one way
 
 
@@ -56,11 +59,26 @@ def probability(beta: np.ndarray, x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-np.clip(beta[0] + beta[1] * np.asarray(x), -30, 30)))
 
 
+def _surprise(x: np.ndarray, y: np.ndarray) -> float:
+    """Negative log likelihood of the best logistic curve."""
+    p = np.clip(probability(fit_logistic(x, y), x), 1e-9, 1 - 1e-9)
+    return -float((y * np.log(p) + (1 - y) * np.log(1 - p)).sum())
+
+
+def expected(rows: Sequence[Mapping[str, str]], curve: Mapping[str, Any]) -> np.ndarray:
+    """[N] what a curve says of rows."""
+    x = effective_coverage(column(rows, "coverage"), column(rows, "whole"), curve.get("partly", 1.0))
+    return np.interp(x, curve["coverage"], curve["probability"])
+
+
 def acceptance_curve(rows: Sequence[Mapping[str, str]], threshold: float, draws: int) -> dict[str, Any]:
-    """Acceptance against coverage on GRID up to the largest coverage seen, 95 % intervals over people."""
+    """Acceptance against coverage on GRID up to the largest coverage seen, 95 % intervals over people. partly: as of
+    effective_coverage, whatever of PARTLY makes the rows likeliest."""
     x, y = column(rows, "coverage"), (column(rows, "independent") >= threshold).astype(float)
-    people = [row["person"] for row in rows]
+    people, whole = [row["person"] for row in rows], column(rows, "whole")
     grid = GRID[GRID <= max(float(x.max()), BIN) + BIN / 2]
+    partly = min(PARTLY, key=lambda share: _surprise(effective_coverage(x, whole, share), y))
+    x = effective_coverage(x, whole, partly)
     fits = [probability(fit_logistic(x, y, w), grid) for w in resample_weights(people, draws)]
     low, high = np.percentile(fits, [2.5, 97.5], axis=0)
     beta = fit_logistic(x, y)
@@ -68,6 +86,7 @@ def acceptance_curve(rows: Sequence[Mapping[str, str]], threshold: float, draws:
         "method": "logistic",
         "intercept": round(float(beta[0]), 4),
         "slope": round(float(beta[1]), 4),
+        "partly": float(partly),
         "images": len(rows),
         "coverage": grid.tolist(),
         "probability": np.round(probability(beta, grid), 4).tolist(),
@@ -117,8 +136,8 @@ def reliability(
             own = [r for r in rows if r["method"].partition("+")[0] == strategy and side_of(r["method"]) == side]
             if not own:
                 continue
-            x, y = column(own, "coverage"), (column(own, "independent") >= threshold).astype(float)
-            expected = np.interp(x, curve["coverage"], curve["probability"])
+            x = effective_coverage(column(own, "coverage"), column(own, "whole"), curve.get("partly", 1.0))
+            y, stated = (column(own, "independent") >= threshold).astype(float), expected(own, curve)
             people = np.array([row["person"] for row in own])
             left_out = np.empty_like(x)
             for name in np.unique(people):
@@ -126,9 +145,9 @@ def reliability(
                 left_out[inner] = probability(fit_logistic(x[~inner], y[~inner]), x[inner]) if not inner.all() else 0.5
             found.append({
                 "strategy": strategy, "references": side, "images": len(own),
-                "ece": round(calibration_error(expected, y), 4),
+                "ece": round(calibration_error(stated, y), 4),
                 "ece_unseen_people": round(calibration_error(left_out, y), 4),
-                "expected_mean": round(float(expected.mean()), 4), "accepted_mean": round(float(y.mean()), 4),
+                "expected_mean": round(float(stated.mean()), 4), "accepted_mean": round(float(y.mean()), 4),
             })  # fmt: skip
     return found
 

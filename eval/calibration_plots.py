@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from calibration_fit import column, side_of
+from calibration_fit import column, expected, side_of
 
 
 def write_plots(values: Mapping[str, Any], rows: Sequence[Mapping[str, str]], output: Path) -> None:
@@ -44,10 +44,10 @@ def write_plots(values: Mapping[str, Any], rows: Sequence[Mapping[str, str]], ou
             own = [r for r in rows if r["method"].partition("+")[0] == strategy and side_of(r["method"]) == side]
             if not own:
                 continue
-            expected = np.interp(column(own, "coverage"), curve["coverage"], curve["probability"])
+            stated = expected(own, curve)
             accepted = column(own, "independent") >= threshold
-            parts = np.array_split(np.argsort(expected), min(5, len(own)))
-            points = [(expected[p].mean(), accepted[p].mean()) for p in parts if p.size]
+            parts = np.array_split(np.argsort(stated), min(5, len(own)))
+            points = [(stated[p].mean(), accepted[p].mean()) for p in parts if p.size]
             axes.plot(*np.array(points).T, marker="o", label=f"{strategy}, {side.replace('_', ' ')}")
     axes.set(xlabel="expected acceptance", ylabel="accepted")
     _save(figure, axes, output / "reliability.png")

@@ -20,6 +20,7 @@ from run_store import read_rows
 
 from idinpaint.data.photos import PhotoEntry, list_identity_folders, load_landmarks, read_split
 from idinpaint.faces.alignment import transform_points
+from idinpaint.faces.features import whole_coverage
 from idinpaint.faces.identity import IdentityEncoder, arcface_crop
 from idinpaint.faces.references import ReferenceReader
 from idinpaint.judging.calibration import Calibration, load_calibration
@@ -27,7 +28,7 @@ from idinpaint.judging.verification import Verifier
 from idinpaint.types import FaceAnalysis, InputError
 
 KEYS = ("weights", "split", "damage", "method", "person", "photo", "mask")
-COLUMNS = (*KEYS, "kind", "coverage", "drawn", "interval", "independent", "bundled", "original")
+COLUMNS = (*KEYS, "kind", "coverage", "whole", "drawn", "interval", "independent", "bundled", "original")
 COLUMNS += ("visible", "given", "strategy", "verdict", "seconds")
 OTHERS = 3  # real photos of the person that a restoration is compared with; none of them is a reference
 REFERENCES = 5
@@ -39,12 +40,13 @@ Row = dict[str, str]
 class CalibrationConfig:
     """split: val or test. images: how many photos, one mask each. damage: `features` fills the coverage bins of 5 %
     from 0 to 60 % evenly, whole features and half faces included; `natural` takes the held-out irregular masks of all
-    hole bins in turn. methods: strategies, or auto; `+refN` with N references. far: false-accept rate of the threshold.
+    hole bins in turn. natural_images: photos under such masks that the acceptance is fitted on too. methods: strategies, or auto; `+refN` with N references. far: false-accept rate of the threshold.
     reference_photos, reference_masks: how many validation photos, and damages of each, the limit of wrong references is
     fitted on; no photos leave it out."""
 
     split: str = "val"
     images: int = 600
+    natural_images: int = 0
     damage: str = "features"
     methods: tuple[str, ...] = ("telea", "gan", "diffusion", "diffusion+ref2")
     far: float = 0.01
@@ -187,7 +189,7 @@ def score(case: Case, method: str, config: CalibrationConfig, place: Workplace) 
     return {
         "weights": weights_of(method, restorer.bundle.weights), "split": config.split, "damage": config.damage,
         "method": method, "person": case.entry.person, "photo": case.entry.path.name, "mask": case.mask_name,
-        "kind": kind, "coverage": face.face_coverage, "drawn": drawn, "interval": high - low,
+        "kind": kind, "coverage": face.face_coverage, "whole": whole_coverage(face.coverage), "drawn": drawn, "interval": high - low,
         "independent": float(place.encoder.embed([aligned])[0] @ sface),
         "bundled": float(restorer.identity.embed([aligned])[0] @ bundled),
         "original": float(place.photo(case.entry.path)[0] @ sface),

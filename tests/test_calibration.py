@@ -14,7 +14,7 @@ sys.path.insert(0, str(REPO / "eval"))
 
 import calibration_fit as fit  # noqa: E402
 
-from idinpaint.judging.calibration import SHIPPED, VERSION, load_calibration  # noqa: E402
+from idinpaint.judging.calibration import SHIPPED, VERSION, Calibration, load_calibration  # noqa: E402
 from idinpaint.types import InputError  # noqa: E402
 
 THRESHOLD = 0.4
@@ -28,7 +28,7 @@ def rows(count: int, seed: int, method: str = "diffusion", people: int = 40) -> 
     return [
         {
             "method": method, "person": f"p{i % people}", "photo": f"{i}.jpg", "mask": "m",
-            "coverage": str(coverage[i]), "drawn": str(coverage[i] + 0.02), "interval": "0.03", "original": "0.6",
+            "coverage": str(coverage[i]), "whole": str(coverage[i]), "drawn": str(coverage[i] + 0.02), "interval": "0.03", "original": "0.6",
             "independent": str(THRESHOLD + (0.1 if accepted[i] else -0.1)),
         }
         for i in range(count)
@@ -55,6 +55,21 @@ def test_the_curve_finds_the_truth_and_holds_on_unseen_people():
     found = crossing["at_coverage"]["diffusion without_references"]
     assert found["expected"] == pytest.approx(0.218, abs=0.03) and found["surely"] < found["expected"]
     assert crossing["stop"] == found["surely"]
+
+
+def test_features_hidden_in_part_count_as_much_as_they_cost():
+    given = [{**row, "damage": "features"} for row in rows(600, 0)]
+    for row in rows(600, 2):  # strokes: of twice the coverage, half of it of whole features, as likely to be accepted
+        x = float(row["coverage"])
+        given.append({**row, "coverage": str(2 * x), "whole": str(x * 0.6)})  # effective x = .6 x + partly (2 - .6) x
+    curve = fit.acceptance_curve(given, THRESHOLD, 20)
+    assert curve["partly"] == pytest.approx(0.4 / 1.4, abs=0.1)
+    (row,) = fit.reliability(given, {"diffusion": {"without_references": curve}}, THRESHOLD)
+    assert row["ece"] <= 0.05
+    assert fit.acceptance_curve(rows(200, 0), THRESHOLD, 5)["partly"] == 1.0, "nothing to tell it by: the careful one"
+    calibration = Calibration({"acceptance": {"diffusion": {"without_references": curve}}}, "")
+    apart = [calibration.expected_acceptance("diffusion", False, 0.3, w)["probability"] for w in (None, 0.3, 0.1, 0.0)]
+    assert apart[0] == apart[1] < apart[2] < apart[3]
 
 
 def test_invention_begins_where_a_tenth_of_the_likeness_is_lost():

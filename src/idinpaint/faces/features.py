@@ -9,6 +9,7 @@ from idinpaint.types import CROP_SIZE, FEATURE_WEIGHTS, FEATURES
 
 SKIN_LABEL, HAIR_LABEL = 1, 8  # indices into faces.parsing.PARSING_CLASSES
 LEAST_PARSED = 0.2  # of the visible face oval; a parsing with less skin than that has failed and is not used for it
+WHOLE = 0.8  # of a feature under the mask: it is hidden as a whole
 IDENTITY_FEATURES = ("left_eye", "right_eye", "nose", "mouth")
 
 # Mean error of the bundled landmarks in shares of the outer eye distance: (hidden, visible) points, 20-30 % holes.
@@ -66,6 +67,11 @@ def coverage(regions: dict[str, np.ndarray], hole: np.ndarray, outside: np.ndarr
 def face_coverage(coverage: dict[str, float], weights: dict[str, float] = FEATURE_WEIGHTS) -> float:
     """Weighted mean of the features' coverage, in [0, 1]."""
     return float(sum(weights[name] * coverage[name] for name in weights) / sum(weights.values()))
+
+
+def whole_coverage(coverage: dict[str, float], weights: dict[str, float] = FEATURE_WEIGHTS) -> float:
+    """As face_coverage, of the features hidden as a whole (WHOLE or more) alone."""
+    return face_coverage({name: share if share >= WHOLE else 0.0 for name, share in coverage.items()}, weights)
 
 
 def coverage_interval(

@@ -29,13 +29,17 @@ class Calibration:
         entry = self.values.get("encoders", {}).get(name)
         return entry if entry and entry["sha256"] == sha256 else None
 
-    def expected_acceptance(self, strategy: str, references: bool, coverage: float) -> dict[str, float] | None:
-        """Probability, with its 95 % interval, that the independent encoder accepts such a restoration."""
+    def expected_acceptance(
+        self, strategy: str, references: bool, coverage: float, whole: float | None = None
+    ) -> dict[str, float] | None:
+        """Probability, with its 95 % interval, that the independent encoder accepts such a restoration. whole: the part
+        of the coverage that is of features hidden as a whole, all of it by default."""
         curves = self.values.get("acceptance", {}).get(strategy, {})
         with_them = references and strategy != "telea"  # which reads no reference
         curve = curves.get("with_references" if with_them else "without_references")
         if not curve or coverage > curve["coverage"][-1]:
             return None
+        coverage = effective_coverage(coverage, coverage if whole is None else whole, curve.get("partly", 1.0))
         found = {
             key: float(np.interp(coverage, curve["coverage"], curve[key])) for key in ("probability", "low", "high")
         }
@@ -64,6 +68,13 @@ class Calibration:
         names = ", ".join([*(f"encoder {n}" for n in other), *changed[:2]])
         more = f" and {len(changed) - 2} more" if len(changed) > 2 else ""
         return [f"the calibration was made with other weights ({names}{more}): its probabilities may not hold"]
+
+
+def effective_coverage(coverage: Any, whole: Any, partly: float) -> Any:
+    """Coverages, numbers or arrays, where features hidden in part count `partly` as much as those hidden as a whole,
+    whose coverage is `whole`: strokes across a face hide less of who it is than as much of whole features."""
+    whole = np.minimum(whole, coverage)
+    return whole + partly * (coverage - whole)
 
 
 @lru_cache

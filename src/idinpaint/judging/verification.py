@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from idinpaint.faces.features import whole_coverage
 from idinpaint.faces.identity import IdentityEncoder, arcface_crop
 from idinpaint.faces.likeness import UNCERTAIN_MARGIN, Verdict, similarity, verdict_for
 from idinpaint.faces.references import Reference, References
@@ -187,7 +188,8 @@ class Verifier:
             seen = similarity(self.identity.embed([aligned])[0], face.id_embed)
         expected = None
         if self.calibration:
-            expected = self.calibration.expected_acceptance(decision.strategy, bool(references), face.face_coverage)
+            hidden = face.face_coverage, whole_coverage(face.coverage)
+            expected = self.calibration.expected_acceptance(decision.strategy, bool(references), *hidden)
         verdict, text = self._judge(decision, value, threshold, seen, expected)
         if looked is not None and not looked.believable and not decision.paints_no_face:
             verdict, text = "not_verified", f"{looked.reason}; that it looks like nobody counts before any likeness"
