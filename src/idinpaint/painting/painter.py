@@ -18,6 +18,20 @@ from idinpaint.painting.candidates import OTHERS
 from idinpaint.painting.twin import like_twin
 from idinpaint.types import Candidate, Decision, FaceAnalysis
 
+def one_photo_each(request: FillRequest) -> list[FillRequest]:
+    """The request as one a reference photo, each for its share of the candidates, the best photos first: after two
+    photos at once a feature is a mixture of theirs, of an open mouth and a closed one, say."""
+    if len(request.references) < 2:
+        return [request]
+    turns, seed = [], request.seed
+    for part in np.array_split(np.arange(request.num_samples), len(request.references)):
+        if len(part):
+            reference = [request.references[len(turns)]]
+            turns.append(replace(request, references=reference, num_samples=len(part), seed=seed))
+            seed += len(part)
+    return turns
+
+
 SEES_PHOTOS = ("gan", "prior", "diffusion")  # strategies whose network looks at reference photos
 
 
@@ -51,7 +65,7 @@ class Painter:
         made = self._paint(inpainter, FillRequest(face, embed, num_samples, steps, seed, shown), embed)
         request = FillRequest(face, embed, 1, steps, seed, shown)
         made = self._others(rank(made, face, self.landmarker), request, decision)
-        if shown and len(shown) == len(refs.used):
+        if len(shown) == len(refs.used) == 1:
             painter = made[0].painter
             witness = self.inpainters[painter or decision.strategy]
             plain = [replace(c, painter=painter) for c in self._paint(witness, replace(request, references=[]), embed)]
@@ -69,17 +83,17 @@ class Painter:
         return rank(made, request.face, self.landmarker)
 
     def _shown(self, face: FaceAnalysis, decision: Decision, refs: References) -> list[Reference]:
-        """The photos for the network, best first; of several the least good is kept back as a witness."""
+        """The photos for the network, best first."""
         able = decision.strategy in SEES_PHOTOS and getattr(self.inpainters[decision.strategy], "sees_photos", False)
         if not (able and self.reference_pixels and self.verifier.agrees(face, refs)):
             return []
-        best = sorted(refs.used, key=lambda item: -item.weight)
-        return best[: max(1, min(MOST_PICTURES, len(best) - 1))]
+        return sorted(refs.used, key=lambda item: -item.weight)[:MOST_PICTURES]
 
     def _paint(self, inpainter: Inpainter, request: FillRequest, embed: np.ndarray | None) -> list[Candidate]:
         face, made = request.face, []
-        names = tuple(item.name for item in request.references)
-        for index, predicted in enumerate(inpainter.fill(request)):
+        turns = [(turn, predicted) for turn in one_photo_each(request) for predicted in inpainter.fill(turn)]
+        for index, (turn, predicted) in enumerate(turns):
+            names = tuple(item.name for item in turn.references)
             crop = like_twin(harmonize(predicted, face.crop, face.crop_mask), face)
             crop = self.tint(crop, face.crop_mask) if self.tint else crop
             looked = self.believer and self.believer(crop, face)
