@@ -125,7 +125,9 @@ def calibrate(config: CalibrationConfig, place: Workplace, output: Path) -> dict
     return values
 
 
-def natural_rows(config: CalibrationConfig, place: Workplace, output: Path, part: tuple[int, int] = (1, 1)) -> list[Row]:
+def natural_rows(
+    config: CalibrationConfig, place: Workplace, output: Path, part: tuple[int, int] = (1, 1)
+) -> list[Row]:
     """Rows of natural_images photos under irregular masks."""
     own = replace(config, images=config.natural_images, damage="natural")
     return run_rows(own, plan_cases(own, place.data), place, output, part) if own.images else []

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from idinpaint.faces.quality import FaceQuality
 from idinpaint.faces.references import Reference, combine, fuse
+from idinpaint.painting.base import FillRequest
+from idinpaint.painting.painter import one_photo_each
 
 
 def reference(embed, name="a.jpg", weight=1.0, remarks=()) -> Reference:
@@ -69,3 +71,16 @@ def test_photos_are_compared_by_the_verifying_encoder_and_fused_by_the_condition
     found = combine([replace(item, judged=voice) for item, voice in zip(alike, voices)], 0.35)
     assert [item.name for item in found.used] == ["one", "two"] and "stranger" in found.notices[0]
     assert np.allclose(found.mean, fuse(alike[:2]))
+
+
+@given(st.integers(1, 9), st.integers(0, 3))
+def test_each_candidate_is_painted_after_one_photo_and_keeps_its_seed(samples, photos):
+    shown = [reference(v, f"{i}.jpg") for i, v in enumerate(person(0, 3)[:photos])]
+    turns = one_photo_each(FillRequest(None, None, samples, None, 40, shown))
+    seeds = [turn.seed + i for turn in turns for i in range(turn.num_samples)]
+    assert seeds == list(range(40, 40 + samples))
+    if photos:
+        names = [turn.references[0].name for turn in turns]
+        assert names == [item.name for item in shown][: len(turns)] and len(turns) == min(samples, photos)
+        assert all(len(turn.references) == 1 for turn in turns)
+        assert max(t.num_samples for t in turns) - min(t.num_samples for t in turns) <= 1

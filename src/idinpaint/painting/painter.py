@@ -18,6 +18,7 @@ from idinpaint.painting.candidates import OTHERS
 from idinpaint.painting.twin import like_twin
 from idinpaint.types import Candidate, Decision, FaceAnalysis
 
+
 def one_photo_each(request: FillRequest) -> list[FillRequest]:
     """The request as one a reference photo, each for its share of the candidates, the best photos first: after two
     photos at once a feature is a mixture of theirs, of an open mouth and a closed one, say."""
