@@ -40,9 +40,10 @@ Row = dict[str, str]
 class CalibrationConfig:
     """split: val or test. images: how many photos, one mask each. damage: `features` fills the coverage bins of 5 %
     from 0 to 60 % evenly, whole features and half faces included; `natural` takes the held-out irregular masks of all
-    hole bins in turn. natural_images: photos under such masks that the acceptance is fitted on too. methods: strategies, or auto; `+refN` with N references. far: false-accept rate of the threshold.
-    reference_photos, reference_masks: how many validation photos, and damages of each, the limit of wrong references is
-    fitted on; no photos leave it out."""
+    hole bins in turn. natural_images: photos under such masks that the acceptance is fitted on too. methods:
+    strategies, or auto; `+refN` with N references. far: false-accept rate of the threshold. reference_photos,
+    reference_masks: how many validation photos, and damages of each, the limit of wrong references is fitted on; no
+    photos leave it out."""
 
     split: str = "val"
     images: int = 600
@@ -189,7 +190,8 @@ def score(case: Case, method: str, config: CalibrationConfig, place: Workplace) 
     return {
         "weights": weights_of(method, restorer.bundle.weights), "split": config.split, "damage": config.damage,
         "method": method, "person": case.entry.person, "photo": case.entry.path.name, "mask": case.mask_name,
-        "kind": kind, "coverage": face.face_coverage, "whole": whole_coverage(face.coverage), "drawn": drawn, "interval": high - low,
+        "kind": kind, "coverage": face.face_coverage, "whole": whole_coverage(face.coverage), "drawn": drawn,
+        "interval": high - low,
         "independent": float(place.encoder.embed([aligned])[0] @ sface),
         "bundled": float(restorer.identity.embed([aligned])[0] @ bundled),
         "original": float(place.photo(case.entry.path)[0] @ sface),

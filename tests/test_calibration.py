@@ -28,7 +28,8 @@ def rows(count: int, seed: int, method: str = "diffusion", people: int = 40) -> 
     return [
         {
             "method": method, "person": f"p{i % people}", "photo": f"{i}.jpg", "mask": "m",
-            "coverage": str(coverage[i]), "whole": str(coverage[i]), "drawn": str(coverage[i] + 0.02), "interval": "0.03", "original": "0.6",
+            "coverage": str(coverage[i]), "whole": str(coverage[i]),
+            "drawn": str(coverage[i] + 0.02), "interval": "0.03", "original": "0.6",
             "independent": str(THRESHOLD + (0.1 if accepted[i] else -0.1)),
         }
         for i in range(count)

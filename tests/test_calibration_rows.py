@@ -102,7 +102,8 @@ def stated(method="diffusion", count=400, seed=0, shift=0.0, damage="natural") -
         share = rng.uniform(0, 0.5)
         good = rng.random() < 1 - share + shift
         found.append({
-            "damage": damage, "method": method, "person": f"p{i % 40}", "coverage": str(share), "whole": str(share), "seconds": "1.0",
+            "damage": damage, "method": method, "person": f"p{i % 40}", "coverage": str(share), "whole": str(share),
+            "seconds": "1.0",
             "independent": str(THRESHOLD + (0.1 if good else -0.1)), "strategy": method.partition("+")[0],
             "visible": str(0.9 if good else 0.3), "given": str(0.8 if good else 0.1),
         })  # fmt: skip
