@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from idinpaint.imaging.compositing import harmonize
-from idinpaint.models.references import own_mirror
 from idinpaint.types import FaceAnalysis
 
 RINGS = {"left_eye": ((37, 38, 40, 41), (36, 39)), "right_eye": ((43, 44, 46, 47), (42, 45))}  # lids, corners
@@ -53,6 +52,8 @@ def painted_eyes(face: FaceAnalysis) -> Iterator[tuple[str, str]]:
 
 def _around(crop: np.ndarray, face: FaceAnalysis, name: str) -> tuple[np.ndarray, np.ndarray]:
     """(chroma to add [256, 256, 2], how much of it [256, 256]) round an eye, from the known half of the face."""
+    from idinpaint.models.references import own_mirror  # brings diffusers, which analyze and verify do without
+
     hull = np.zeros((256, 256), np.uint8)  # beyond it the mirror image shows hair and background
     cv2.fillConvexPoly(hull, cv2.convexHull(np.rint(face.landmarks).astype(np.int32)), 1)
     unknown = torch.from_numpy((face.crop_mask | (hull == 0)).astype(np.float32))[None, None]
