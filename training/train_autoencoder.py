@@ -36,39 +36,48 @@ class AutoencoderConfig(LoopConfig):
     perceptual_features: str = "alexnet_features_torchvision.pth"
 
 
-def main(config: AutoencoderConfig) -> None:
-    """Load, fit, train, write autoencoder.safetensors."""
-    config.prepare()
-    photos = load_photos(training_photos(config.train_data_dir, config.splits_dir))
-    masks = load_training_masks(config.train_data_dir, config.splits_dir)
-    held = validation_photos(config.train_data_dir, config.splits_dir)[::3][:32]
-    held_images = to_tensor(load_photos(held))
-    features = AlexFeatures(config.perceptual_features)
+class AutoencoderTask:
+    """The data and the loss of a run: what `train` calls."""
 
-    def build() -> FaceAutoencoder:
-        model = FaceAutoencoder(config.latent_channels)
-        print("encoder keeps", round(model.fit_encoder(to_tensor(photos[::8])), 2), "dB", flush=True)
+    def __init__(self, config: AutoencoderConfig) -> None:
+        self.config = config
+        self.photos = load_photos(training_photos(config.train_data_dir, config.splits_dir))
+        self.masks = load_training_masks(config.train_data_dir, config.splits_dir)
+        held = validation_photos(config.train_data_dir, config.splits_dir)[::3][:32]
+        self.held_images = to_tensor(load_photos(held))
+        self.features = AlexFeatures(config.perceptual_features)
+
+    def build(self) -> FaceAutoencoder:
+        """The network, its encoder fitted to the photos."""
+        model = FaceAutoencoder(self.config.latent_channels)
+        print("encoder keeps", round(model.fit_encoder(to_tensor(self.photos[::8])), 2), "dB", flush=True)
         return model
 
-    def make_batch(draw: Draw) -> Batch:
+    def make_batch(self, draw: Draw) -> Batch:
+        """Windows of photos, holes, and noise for the latents."""
         images, holes, generators = [], [], draw.generators()
         for rng in generators:
-            i = rng.integers(len(photos))
-            y, x = rng.integers(0, 256 - config.crop + 1, 2)
-            window = (slice(y, y + config.crop), slice(x, x + config.crop))
-            images.append(jitter(rng, photos[i])[window])
-            whole = np.ones((256, 256), bool) if rng.random() < config.unmasked_share else random_mask(rng, 256, masks)
+            i = rng.integers(len(self.photos))
+            y, x = rng.integers(0, 256 - self.config.crop + 1, 2)
+            window = (slice(y, y + self.config.crop), slice(x, x + self.config.crop))
+            images.append(jitter(rng, self.photos[i])[window])
+            whole = (
+                np.ones((256, 256), bool)
+                if rng.random() < self.config.unmasked_share
+                else random_mask(rng, 256, self.masks)
+            )
             holes.append(whole[window])
-        level = torch.tensor([rng.random() * config.max_latent_noise for rng in generators]).float()
-        side = config.crop // PATCH
-        noise = standard_normal(generators, (config.latent_channels, side, side))
+        level = torch.tensor([rng.random() * self.config.max_latent_noise for rng in generators]).float()
+        side = self.config.crop // PATCH
+        noise = standard_normal(generators, (self.config.latent_channels, side, side))
         return {
             "image": to_tensor(np.stack(images)),
             "mask": torch.from_numpy(np.stack(holes)[:, None]).float(),
             "noise": level.view(-1, 1, 1, 1) * noise,
         }
 
-    def loss_function(model: torch.nn.Module, batch: Batch, step: int) -> tuple[torch.Tensor, Terms]:
+    def loss_function(self, model: torch.nn.Module, batch: Batch, step: int) -> tuple[torch.Tensor, Terms]:
+        """The loss and its terms."""
         image, mask = batch["image"], batch["mask"]
         plain = getattr(model, "module", model)
         with torch.no_grad():
@@ -76,27 +85,35 @@ def main(config: AutoencoderConfig) -> None:
             latents = latents + F.max_pool2d(mask, PATCH) * batch["noise"]
         decoded = model(latents, image * (1 - mask), mask).float()
         l1 = ((decoded - image).abs() * (mask + 0.1)).mean() / (batch["mean_mask"] + 0.1)
-        perceptual = perceptual_loss(features.to(image.device), image * (1 - mask) + decoded * mask, image)
-        return l1 + config.perceptual_weight * perceptual, {"l1": l1, "perceptual": perceptual}
+        perceptual = perceptual_loss(self.features.to(image.device), image * (1 - mask) + decoded * mask, image)
+        return l1 + self.config.perceptual_weight * perceptual, {"l1": l1, "perceptual": perceptual}
 
     @torch.no_grad()
-    def validate(model: torch.nn.Module) -> dict[str, float]:
-        image = held_images.to(next(model.parameters()).device)
+    def validate(self, model: torch.nn.Module) -> dict[str, float]:
+        """Figures of the held photos."""
+        image = self.held_images.to(next(model.parameters()).device)
         decoded = torch.cat([model.decode(model.encode(part)) for part in image.split(8)])
         whole = torch.ones_like(image[:, :1])
         return {
             "val_psnr": hole_psnr(decoded, image, whole),
             "val_psnr_linear": hole_psnr(model.synthesis(model.encode(image)), image, whole),
-            "val_perceptual": float(perceptual_loss(features.to(image.device), decoded, image)),
+            "val_perceptual": float(perceptual_loss(self.features.to(image.device), decoded, image)),
         }
 
     @torch.no_grad()
-    def picture(model: torch.nn.Module) -> np.ndarray:
-        image = held_images[:6].to(next(model.parameters()).device)
+    def picture(self, model: torch.nn.Module) -> np.ndarray:
+        """Columns: photo, linear synthesis, decoded."""
+        image = self.held_images[:6].to(next(model.parameters()).device)
         latents = model.encode(image)
         return picture_grid([image, model.synthesis(latents), model.decode(latents)])
 
-    ema = train(config, build, make_batch, loss_function, validate, picture, batch_means=("mask",))
+
+def main(config: AutoencoderConfig) -> None:
+    """Load, fit, train, write autoencoder.safetensors."""
+    config.prepare()
+    task = AutoencoderTask(config)
+    calls = task.build, task.make_batch, task.loss_function, task.validate, task.picture
+    ema = train(config, *calls, batch_means=("mask",))
     if main_process():
         save_weights(ema, f"{config.output_dir}/autoencoder.safetensors")
 

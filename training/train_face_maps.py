@@ -110,57 +110,73 @@ def load_examples(config: FaceMapsConfig, held_out: bool) -> tuple[np.ndarray, l
     return load_photos(entries), points
 
 
-def main(config: FaceMapsConfig) -> None:
-    """Load, train, write landmarks.safetensors or parsing.safetensors into the run folder."""
-    config.prepare()
-    photos, targets = load_examples(config, held_out=False)
-    masks = load_training_masks(config.train_data_dir, config.splits_dir)
-    held_photos, held_targets = load_examples(config, held_out=True)
-    landmarks = config.task == "landmarks"
+class FaceMapsTask:
+    """The data and the loss of a run: what `train` calls."""
+
+    def __init__(self, config: FaceMapsConfig) -> None:
+        self.config, self.landmarks = config, config.task == "landmarks"
+        self.photos, self.targets = load_examples(config, held_out=False)
+        self.masks = load_training_masks(config.train_data_dir, config.splits_dir)
+        held_photos, held_targets = load_examples(config, held_out=True)
+        count = min(96, len(held_photos))
+        self.held = self.assemble([np.random.default_rng(7)] * count, range(count), held_photos, held_targets)
+
+    def build(self) -> FaceMaps:
+        """The network to train."""
+        return FaceMaps(68 if self.landmarks else len(PARSING_CLASSES))
 
     def assemble(
-        generators: Sequence[np.random.Generator], index: Sequence[int], source: np.ndarray, goals: list[np.ndarray]
+        self,
+        generators: Sequence[np.random.Generator],
+        index: Sequence[int],
+        source: np.ndarray,
+        goals: list[np.ndarray],
     ) -> Batch:
-        pairs = [augment(rng, config, source[i], goals[i]) for rng, i in zip(generators, index, strict=True)]
+        """`index` of the source photos, changed at random, with their masks and targets."""
+        pairs = [augment(rng, self.config, source[i], goals[i]) for rng, i in zip(generators, index, strict=True)]
         empty = np.zeros((256, 256), bool)
-        holes = [random_mask(r, 256, masks) if r.random() < config.masked_share else empty for r in generators]
+        holes = [
+            random_mask(r, 256, self.masks) if r.random() < self.config.masked_share else empty for r in generators
+        ]
         target = np.stack([p[1] for p in pairs])
         return {
             "image": to_tensor(np.stack([p[0] for p in pairs])),
             "mask": torch.from_numpy(np.stack(holes)[:, None]).float(),
             # cell i of the 64 px map is centred on crop px 4 i + 1.5
             "target": torch.from_numpy((target - 1.5) / 4).float()
-            if landmarks
+            if self.landmarks
             else torch.from_numpy(target.astype(np.int64)),
         }
 
-    def make_batch(draw: Draw) -> Batch:
+    def make_batch(self, draw: Draw) -> Batch:
+        """Photos, masks and targets."""
         generators = draw.generators()
-        return assemble(generators, [int(rng.integers(len(photos))) for rng in generators], photos, targets)
+        return self.assemble(
+            generators, [int(rng.integers(len(self.photos))) for rng in generators], self.photos, self.targets
+        )
 
-    def loss_function(model: torch.nn.Module, batch: Batch, step: int) -> tuple[torch.Tensor, Terms]:
+    def loss_function(self, model: torch.nn.Module, batch: Batch, step: int) -> tuple[torch.Tensor, Terms]:
+        """The loss and its terms."""
         logits = model(batch["image"], batch["mask"])
-        if not landmarks:  # at the crop's own pixels, as FaceParser reads the maps
+        if not self.landmarks:  # at the crop's own pixels, as FaceParser reads the maps
             return F.cross_entropy(upsample(logits.float()), batch["target"]), {}
         cross_entropy = heatmap_cross_entropy(logits, batch["target"], sigma=1.2)
         points, _ = expected_points(logits)
         inside = ((batch["target"] >= 0) & (batch["target"] <= 63)).all(-1, keepdim=True)
         distance = ((points - batch["target"]).abs() * inside).mean()
-        return cross_entropy + config.point_weight * distance, {"cells": distance}
-
-    count = min(96, len(held_photos))
-    held = assemble([np.random.default_rng(7)] * count, range(count), held_photos, held_targets)
+        return cross_entropy + self.config.point_weight * distance, {"cells": distance}
 
     @torch.no_grad()
-    def validate(model: torch.nn.Module) -> dict[str, float]:
+    def validate(self, model: torch.nn.Module) -> dict[str, float]:
+        """Figures of the held photos."""
         device = next(model.parameters()).device
-        logits = model(held["image"].to(device), held["mask"].to(device)).cpu()
-        if landmarks:
+        logits = model(self.held["image"].to(device), self.held["mask"].to(device)).cpu()
+        if self.landmarks:
             points, _ = expected_points(logits)
-            goal = held["target"]
+            goal = self.held["target"]
             between = (goal[:, 36:42].mean(1) - goal[:, 42:48].mean(1)).norm(dim=-1)
             return {"val_nme_percent": float(100 * ((points - goal).norm(dim=-1).mean(1) / between).mean())}
-        labels, goal = upsample(logits).argmax(1), held["target"]
+        labels, goal = upsample(logits).argmax(1), self.held["target"]
         scores = {}
         for index, name in enumerate(PARSING_CLASSES):
             both, either = ((labels == index) & (goal == index)).sum(), ((labels == index) | (goal == index)).sum()
@@ -168,10 +184,11 @@ def main(config: FaceMapsConfig) -> None:
         return scores
 
     @torch.no_grad()
-    def picture(model: torch.nn.Module) -> np.ndarray:
-        image, mask = (held[key][:6].to(next(model.parameters()).device) for key in ("image", "mask"))
+    def picture(self, model: torch.nn.Module) -> np.ndarray:
+        """Columns: photo, masked, what the network sees."""
+        image, mask = (self.held[key][:6].to(next(model.parameters()).device) for key in ("image", "mask"))
         logits = model(image, mask)
-        if landmarks:
+        if self.landmarks:
             maps = logits.flatten(2).softmax(-1).view_as(logits)
             shown = (maps / maps.amax((2, 3), keepdim=True)).amax(1, keepdim=True)  # every point's peak is white
         else:
@@ -179,8 +196,12 @@ def main(config: FaceMapsConfig) -> None:
         shown = F.interpolate(shown, size=image.shape[-2:]).expand_as(image) * 2 - 1
         return picture_grid([image, image * (1 - mask), shown])
 
-    outputs = 68 if landmarks else len(PARSING_CLASSES)
-    ema = train(config, lambda: FaceMaps(outputs), make_batch, loss_function, validate, picture)
+
+def main(config: FaceMapsConfig) -> None:
+    """Load, train, write landmarks.safetensors or parsing.safetensors into the run folder."""
+    config.prepare()
+    task = FaceMapsTask(config)
+    ema = train(config, task.build, task.make_batch, task.loss_function, task.validate, task.picture)
     if main_process():
         save_weights(ema, f"{config.output_dir}/{config.task}.safetensors")
 

@@ -71,78 +71,95 @@ def hole_psnr(predicted: torch.Tensor, target: torch.Tensor, mask: torch.Tensor)
     return float((10 * torch.log10(4 / error)).mean())
 
 
-def main(config: PriorConfig) -> None:
-    """Load the data, train, write prior.safetensors and the folder prior/ (fp32 EMA) into the run folder."""
-    config.prepare()
-    photos = load_photos(training_photos(config.train_data_dir, config.splits_dir), config.resolution)
-    masks = load_training_masks(config.train_data_dir, config.splits_dir, size=256)
-    held = validation_photos(config.train_data_dir, config.splits_dir)[::3][:32]
-    held_images = to_tensor(load_photos(held, config.resolution))
-    rng = np.random.default_rng(1)
-    held_masks = [random_mask(rng, config.resolution, masks, max_ratio=0.35) for _ in held]
-    held_mask = torch.from_numpy(np.stack(held_masks)[:, None]).float()
-    features = AlexFeatures(config.perceptual_features)
-    vgg = VGGFeatures(config.vgg, config.vgg_layers) if config.vgg_weight else None
-    identity_of = None
-    if config.identity_weight:
-        identity_of = IdentityTerm(config.landmarks, config.identity, config.identity_teacher, training_device())
+class PriorTask:
+    """The data, the frozen networks and the loss of a run: what `train` calls."""
 
-    def hole(rng: np.random.Generator) -> np.ndarray:
-        if config.feature_masks and rng.random() < config.feature_masks:
-            return feature_block(rng, config.resolution)
-        return random_mask(rng, config.resolution, masks)
+    def __init__(self, config: PriorConfig) -> None:
+        self.config = config
+        self.photos = load_photos(training_photos(config.train_data_dir, config.splits_dir), config.resolution)
+        self.masks = load_training_masks(config.train_data_dir, config.splits_dir, size=256)
+        held = validation_photos(config.train_data_dir, config.splits_dir)[::3][:32]
+        self.held_images = to_tensor(load_photos(held, config.resolution))
+        rng = np.random.default_rng(1)
+        held_masks = [random_mask(rng, config.resolution, self.masks, max_ratio=0.35) for _ in held]
+        self.held_mask = torch.from_numpy(np.stack(held_masks)[:, None]).float()
+        self.features = AlexFeatures(config.perceptual_features)
+        self.vgg = VGGFeatures(config.vgg, config.vgg_layers) if config.vgg_weight else None
+        self.identity_of = None
+        if config.identity_weight:
+            device = training_device()
+            self.identity_of = IdentityTerm(config.landmarks, config.identity, config.identity_teacher, device)
 
-    def make_batch(draw: Draw) -> Batch:
+    def build(self) -> PConvPrior:
+        """The network to train."""
+        return PConvPrior(blocks=self.config.blocks, rank_share=self.config.rank_share).to(
+            memory_format=torch.channels_last
+        )
+
+    def hole(self, rng: np.random.Generator) -> np.ndarray:
+        """bool [H, W], True = hole."""
+        if self.config.feature_masks and rng.random() < self.config.feature_masks:
+            return feature_block(rng, self.config.resolution)
+        return random_mask(rng, self.config.resolution, self.masks)
+
+    def make_batch(self, draw: Draw) -> Batch:
+        """Photos, holes and which of them the identity looks at."""
         generators = draw.generators()
-        images = np.stack([jitter(rng, photos[rng.integers(len(photos))]) for rng in generators])
-        holes = np.stack([hole(rng) for rng in generators])
-        corner = draw.common().integers(0, config.resolution - config.perceptual_crop + 1, 2)
+        images = np.stack([jitter(rng, self.photos[rng.integers(len(self.photos))]) for rng in generators])
+        holes = np.stack([self.hole(rng) for rng in generators])
+        corner = draw.common().integers(0, self.config.resolution - self.config.perceptual_crop + 1, 2)
         return {
             "image": to_tensor(images),
             "mask": torch.from_numpy(holes[:, None]).float(),
             "corner": torch.from_numpy(corner),
-            "identity_rows": draw.chosen(config.identity_samples, "identity_samples"),
+            "identity_rows": draw.chosen(self.config.identity_samples, "identity_samples"),
         }
 
-    def loss_function(model: torch.nn.Module, batch: Batch, step: int) -> tuple[torch.Tensor, Terms]:
+    def loss_function(self, model: torch.nn.Module, batch: Batch, step: int) -> tuple[torch.Tensor, Terms]:
+        """The loss and its terms."""
         image, mask = batch["image"], batch["mask"]
         predicted = model(image * (1 - mask), mask)
         reconstruction = hole_l1(predicted, image, mask, hole_share=batch["mean_mask"])
         inpainted = image * (1 - mask) + predicted * mask
         y, x = (int(v) for v in batch["corner"])
-        window = (..., slice(y, y + config.perceptual_crop), slice(x, x + config.perceptual_crop))
-        perceptual = perceptual_loss(features.to(image.device), inpainted[window], image[window])
-        loss = reconstruction + config.perceptual_weight * perceptual
+        window = (..., slice(y, y + self.config.perceptual_crop), slice(x, x + self.config.perceptual_crop))
+        perceptual = perceptual_loss(self.features.to(image.device), inpainted[window], image[window])
+        loss = reconstruction + self.config.perceptual_weight * perceptual
         terms = {"l1": reconstruction, "perceptual": perceptual}
-        if vgg is not None:
-            terms["vgg"] = vgg_l1(vgg.to(image.device), inpainted[window], image[window])
-            loss = loss + config.vgg_weight * terms["vgg"]
-        if identity_of is not None:
+        if self.vgg is not None:
+            terms["vgg"] = vgg_l1(self.vgg.to(image.device), inpainted[window], image[window])
+            loss = loss + self.config.vgg_weight * terms["vgg"]
+        if self.identity_of is not None:
             rows = batch["identity_rows"]
-            identity = identity_of(inpainted[rows], image[rows])
-            loss, terms["identity"] = loss + config.identity_weight * identity, identity
+            identity = self.identity_of(inpainted[rows], image[rows])
+            loss, terms["identity"] = loss + self.config.identity_weight * identity, identity
         return loss, terms
 
     @torch.no_grad()
-    def validate(model: torch.nn.Module) -> dict[str, float]:
+    def validate(self, model: torch.nn.Module) -> dict[str, float]:
+        """Figures of the held photos."""
         device = next(model.parameters()).device
-        image, mask = held_images.to(device), held_mask.to(device)
+        image, mask = self.held_images.to(device), self.held_mask.to(device)
         predicted = torch.cat([model(i * (1 - m), m) for i, m in zip(image.split(8), mask.split(8), strict=True)])
         inpainted = image * (1 - mask) + predicted * mask
-        perceptual = perceptual_loss(features.to(device), inpainted, image)
+        perceptual = perceptual_loss(self.features.to(device), inpainted, image)
         return {"val_hole_psnr": hole_psnr(predicted, image, mask), "val_perceptual": float(perceptual)}
 
     @torch.no_grad()
-    def picture(model: torch.nn.Module) -> np.ndarray:
+    def picture(self, model: torch.nn.Module) -> np.ndarray:
+        """Columns: masked, filled, original."""
         device = next(model.parameters()).device
-        image, mask = held_images[:6].to(device), held_mask[:6].to(device)
+        image, mask = self.held_images[:6].to(device), self.held_mask[:6].to(device)
         predicted = model(image * (1 - mask), mask)
         return picture_grid([image * (1 - mask), image * (1 - mask) + predicted * mask, image])
 
-    def build() -> PConvPrior:
-        return PConvPrior(blocks=config.blocks, rank_share=config.rank_share).to(memory_format=torch.channels_last)
 
-    ema = train(config, build, make_batch, loss_function, validate, picture, batch_means=("mask",))
+def main(config: PriorConfig) -> None:
+    """Load the data, train, write prior.safetensors and the folder prior/ (fp32 EMA) into the run folder."""
+    config.prepare()
+    task = PriorTask(config)
+    calls = task.build, task.make_batch, task.loss_function, task.validate, task.picture
+    ema = train(config, *calls, batch_means=("mask",))
     if main_process():
         save_folder(ema, f"{config.output_dir}/prior")  # with its config, as the diffusion's recipe reads it
         save_weights(ema, f"{config.output_dir}/prior.safetensors")
