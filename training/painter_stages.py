@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import torch
 from device_examples import Examples
-from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from part_states import Folders, load_some, load_state, part_of
+from sampling import make_scheduler
 from torch import nn
 from window_losses import weighted_mean
 
@@ -87,14 +88,6 @@ class PriorStage(nn.Module):
     def forward(self, examples: Examples, training: bool = True) -> Painted:
         """One picture a sample."""
         return Painted(self.fill(examples)[0].float())
-
-
-def make_scheduler() -> DDIMScheduler:
-    """v-prediction with zero terminal SNR (Lin et al. 2023): sampling starts at pure noise, as training does."""
-    return DDIMScheduler(
-        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, prediction_type="v_prediction",
-        rescale_betas_zero_snr=True, timestep_spacing="trailing", clip_sample=False, set_alpha_to_one=True,
-    )  # fmt: skip
 
 
 def make_unet(latent_channels: int, reference_channels: int, token_dim: int) -> UNet2DConditionModel:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from diffusers import DDIMScheduler
 
 from idinpaint.types import InputError
 
@@ -65,3 +66,11 @@ class Draw:
 def standard_normal(generators: list[np.random.Generator], shape: tuple[int, ...]) -> torch.Tensor:
     """Noise [B, *shape] float32, each sample's from its own generator."""
     return torch.from_numpy(np.stack([rng.standard_normal(shape, dtype=np.float32) for rng in generators]))
+
+
+def make_scheduler() -> DDIMScheduler:
+    """v-prediction with zero terminal SNR (Lin et al. 2023): sampling starts at pure noise, as training does."""
+    return DDIMScheduler(
+        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, prediction_type="v_prediction",
+        rescale_betas_zero_snr=True, timestep_spacing="trailing", clip_sample=False, set_alpha_to_one=True,
+    )  # fmt: skip

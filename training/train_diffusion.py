@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from bases import run_chosen
 from checkpoints import save_folder
-from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from engine import Batch, Draw, LoopConfig, Terms, main_process, save_weights, train, training_device
 from example_pool import ExamplePool
 from pixel_loss import PixelLoss
 from places import BUNDLE
 from run_log import picture_grid
-from sampling import standard_normal
+from sampling import make_scheduler, standard_normal
 from torch import nn
 from train_prior import hole_psnr
 from trainer import LossFunction
@@ -146,14 +146,6 @@ class Denoiser(nn.Module):
         y, x = window.corner
         latents = (window.prior_latents + clean * window.scale)[..., y : y + window.size, x : x + window.size]
         return velocity, self.autoencoder(latents, window.masked_image, window.mask)
-
-
-def make_scheduler() -> DDIMScheduler:
-    """v-prediction with zero terminal SNR (Lin et al. 2023): sampling starts at pure noise, as training does."""
-    return DDIMScheduler(
-        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, prediction_type="v_prediction",
-        rescale_betas_zero_snr=True, timestep_spacing="trailing", clip_sample=False, set_alpha_to_one=True,
-    )  # fmt: skip
 
 
 def make_pipeline(denoiser: Denoiser, pool: ExamplePool) -> IdentityInpaintPipeline:
