@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline, UNet2DConditionModel
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
-from diffusers.utils.torch_utils import randn_tensor
 
 from idinpaint.models.autoencoder import FaceAutoencoder
 from idinpaint.models.conditioning import Conditions, StageOne, build_conditions, stage_one
@@ -25,9 +24,10 @@ from idinpaint.models.pipeline_inputs import (
     UNetInputs,
     begin,
     class_name,
+    delivered,
     read_picture,
+    starting_noise,
     write_pipeline_file,
-    written,
 )
 from idinpaint.models.references import ReferenceEncoder
 from idinpaint.models.refiner import DetailRefiner
@@ -161,17 +161,15 @@ class IdentityInpaintPipeline(DiffusionPipeline):
         conditions = build_conditions(self.autoencoder, first, known, hole, self.reference_encoder)
         seen = self._inputs(conditions, heatmaps.to(device).float(), id_embed, copies)
         shape = (len(seen.maps), self.autoencoder.config.latent_channels, *seen.maps.shape[-2:])
-        latents = self._begin(self._noise(shape, latents, generator, temperature, device), times)
+        latents = self._begin(starting_noise(shape, latents, generator, temperature, device), times)
         latents = self._denoise(latents, times, seen, steps_end)
         refined = self._refined(latents, conditions, copies)
         predicted = self._decode(refined, known, hole, copies, conditions)
         if self.refiner is not None:
             seen = (known, hole, conditions.prior_image, heatmaps.to(device))
             predicted = self.refiner.detailed(predicted, *(x.repeat_interleave(copies, 0) for x in seen))
-        images, predicted = picture.composite(predicted, copies)
-        images = refined if picture.output_type == "latent" else written(images, picture.output_type)
         self.maybe_free_model_hooks()
-        output = InpaintOutput(images=images, predicted_images=predicted, prior_image=conditions.prior_image)
+        output = delivered(picture, predicted, refined, copies, conditions.prior_image)
         return output if return_dict else output.to_tuple()
 
     def _inputs(
@@ -238,17 +236,6 @@ class IdentityInpaintPipeline(DiffusionPipeline):
         """The prior's work alone, as PD-GAN and the strategy `prior` use it. known: [B, 3, H, W] in [-1, 1], hole
         zeroed; hole: [B, 1, H, W]; the rest as in a call."""
         return stage_one(self.prior, known, hole, id_embed, self.reference_encoder, references)
-
-    @staticmethod
-    def _noise(
-        shape: tuple[int, ...], given: torch.Tensor | None, generator: Any, temperature: float, device: torch.device
-    ) -> torch.Tensor:
-        """float32, because in half precision the same seed gives other noise."""
-        if given is None:
-            return randn_tensor(shape, generator=generator, device=device, dtype=torch.float32) * temperature
-        if tuple(given.shape) != shape:
-            raise ValueError(f"latents have shape {tuple(given.shape)}, expected {shape}")
-        return given.to(device).float()
 
     def _predict(self, latents: torch.Tensor, timestep: Any, given: UNetInputs) -> torch.Tensor:
         """The UNet's prediction, under guidance where that is asked for."""

@@ -19,6 +19,7 @@ from diffusers import DiffusionPipeline
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 # Written into a saved pipeline, so that diffusers finds the class: DiffusionPipeline.from_pretrained(folder,
@@ -104,6 +105,27 @@ def read_picture(
 def written(images: torch.Tensor, output_type: str | None) -> Any:
     """[B, 3, H, W] in [-1, 1] as the caller wants it; None leaves it so."""
     return images if output_type is None else VaeImageProcessor().postprocess(images, output_type=output_type)
+
+
+def starting_noise(
+    shape: tuple[int, ...], given: torch.Tensor | None, generator: Any, temperature: float, device: torch.device
+) -> torch.Tensor:
+    """Noise of this shape, drawn unless given: float32, because in half precision the same seed gives other noise.
+    Raises ValueError when the given one has another shape."""
+    if given is None:
+        return randn_tensor(shape, generator=generator, device=device, dtype=torch.float32) * temperature
+    if tuple(given.shape) != shape:
+        raise ValueError(f"latents have shape {tuple(given.shape)}, expected {shape}")
+    return given.to(device).float()
+
+
+def delivered(
+    picture: Picture, predicted: torch.Tensor, latents: torch.Tensor, copies: int, prior: torch.Tensor | None = None
+) -> InpaintOutput:
+    """A pipeline's answer in the form that was asked for. predicted, latents: as decoded, and before."""
+    images, predicted = picture.composite(predicted, copies)
+    images = latents if picture.output_type == "latent" else written(images, picture.output_type)
+    return InpaintOutput(images=images, predicted_images=predicted, prior_image=prior)
 
 
 def begin(

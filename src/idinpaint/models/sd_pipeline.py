@@ -11,9 +11,16 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, StableDiffusionInpaintPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
-from diffusers.utils.torch_utils import randn_tensor
 
-from idinpaint.models.pipeline_inputs import InpaintOutput, StepEnd, begin, read_picture, write_pipeline_file, written
+from idinpaint.models.pipeline_inputs import (
+    InpaintOutput,
+    StepEnd,
+    begin,
+    delivered,
+    read_picture,
+    starting_noise,
+    write_pipeline_file,
+)
 from idinpaint.models.sd_base import IdentityUNet, condition_maps, working_size
 from idinpaint.types import InputError
 
@@ -158,18 +165,12 @@ class IdentitySDInpaintPipeline(StableDiffusionInpaintPipeline):
             [negative_prompt] * b,
         )  # fmt: skip
         shape = (len(maps), 4, *maps.shape[-2:])
-        if latents is None:  # float32: in half precision the same seed gives other noise
-            latents = randn_tensor(shape, generator=generator, device=device, dtype=torch.float32) * temperature
-        if tuple(latents.shape) != shape:
-            raise ValueError(f"latents have shape {tuple(latents.shape)}, expected {shape}")
-        latents = latents.to(device).float() * self.scheduler.init_noise_sigma
+        latents = starting_noise(shape, latents, generator, temperature, device) * self.scheduler.init_noise_sigma
         self._num_timesteps = len(times)
         latents = self._denoise(times, latents, maps, (text, empty), embeds, steps_end)
         decoded = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype)).sample.float()
-        images, predicted = picture.composite(decoded.clamp(-1, 1), copies)
-        images = latents if picture.output_type == "latent" else written(images, picture.output_type)
         self.maybe_free_model_hooks()
-        output = InpaintOutput(images=images, predicted_images=predicted)
+        output = delivered(picture, decoded.clamp(-1, 1), latents, copies)
         return output if return_dict else output.to_tuple()
 
     def _denoise(

@@ -17,6 +17,7 @@ from idinpaint.web.desk import CANVAS, ENDINGS, SAME, Desk, Session, hidden, ove
 
 STAGES = 7  # about so many are named while a photo is restored
 IDLE = 3600  # s after which a visit's files are taken away
+WORK = {"concurrency_limit": 1, "concurrency_id": "work"}  # of everything that restores: one at a time
 INTRODUCTION = (
     "# idinpaint\nDrop a damaged photo. What looks like damage is painted over; correct it with brush and eraser. "
     "Only what is painted over is changed: every other pixel of the file stays as it is."
@@ -130,12 +131,24 @@ def api_events(desk: Desk) -> tuple[Callable[..., Any], ...]:
     return tuple(told(desk, event) for event in (detect, restore, choose))
 
 
+def _add_api(desk: Desk, visit: Any, photo: Any, given: list[Any], number: Any, text: Any) -> None:
+    """The calls over HTTP, within a page's Blocks; the page does not show their outputs. given: inputs of `restore`."""
+    import gradio as gr
+
+    detect, restore, choose = api_events(desk)
+    names = ("mask_used", "result", "report")
+    mask, result, report = (gr.File(label=n, visible=False, interactive=False) for n in names)
+    called = gr.Button(visible=False)
+    called.click(detect, [visit, photo], [visit, mask, text], api_name="detect", **WORK)
+    called.click(restore, given, [visit, result, report, mask, text], api_name="restore", **WORK)
+    called.click(choose, [visit, number], [result, report, text], api_name="choose", **WORK)
+
+
 def build_page(desk: Desk) -> Any:
     """The Blocks. Every event gets the visitor's own session, so that visitors do not mix."""
     import gradio as gr
 
     opened, restored, chosen = page_events(desk)
-    detect, restore, choose = api_events(desk)
     with gr.Blocks(title="idinpaint", analytics_enabled=False, delete_cache=(600, IDLE)) as page:
         visit = gr.State(None, time_to_live=IDLE, delete_callback=lambda session: session and session.close())
         gr.Markdown(INTRODUCTION)
@@ -169,24 +182,14 @@ def build_page(desk: Desk) -> Any:
                 number = gr.Number(1, label="Take candidate", precision=0, minimum=1, elem_id="number")
                 take = gr.Button("Take it", elem_id="take")
                 files = gr.File(label="Result, report, mask", file_count="multiple", elem_id="files", interactive=False)
-        # Of the calls over HTTP; the page does not show these.
-        names = ("mask_used", "result", "report")
-        api_mask, api_result, api_report = (gr.File(label=n, visible=False, interactive=False) for n in names)
-        by_api = gr.Button(visible=False)
-
-        work = {"concurrency_limit": 1, "concurrency_id": "work"}
-        hide = {**work, "api_visibility": "private"}
+        hide = {**WORK, "api_visibility": "private"}
         outputs = [slider, tinted, text, files]
         for file in (photo, mask):
             file.change(opened, [visit, photo, mask], [visit, editor, said], **hide)
-        given = [visit, photo, editor, references, samples, seed, grow, form]
-        button.click(restored, given, [visit, gallery, *outputs], **hide)
+        settings = [references, samples, seed, grow, form]
+        button.click(restored, [visit, photo, editor, *settings], [visit, gallery, *outputs], **hide)
         take.click(chosen, [visit, number], outputs, **hide)
-        by_api.click(detect, [visit, photo], [visit, api_mask, text], api_name="detect", **work)
-        given = [visit, photo, mask, references, samples, seed, grow, form]
-        answer = [api_result, api_report, api_mask, text]
-        by_api.click(restore, given, [visit, *answer], api_name="restore", **work)
-        by_api.click(choose, [visit, number], [api_result, api_report, text], api_name="choose", **work)
+        _add_api(desk, visit, photo, [visit, photo, mask, *settings], number, text)
 
         def picked(event):
             return int(event.index) + 1
