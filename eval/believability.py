@@ -64,11 +64,17 @@ def fills(photo: np.ndarray, face, restorer, earlier=None) -> dict[str, np.ndarr
     return made
 
 
-def look(entry, points: np.ndarray, kind: str, restorer, earlier=None, keep: Path | None = None) -> dict:
-    """Numbers and verdicts of one photo; keep: a folder for the painted crops."""
-    photo = np.asarray(Image.open(entry.path).convert("RGB").resize((256, 256)))
-    hole = hole_over(points, HIDDEN[kind])
-    found = restorer.analyzer.analyze(np.where(hole[..., None], 0, photo).astype(np.uint8), hole, BOX)
+def look(
+    entry, points: np.ndarray, kind: str, restorer, earlier=None, keep: Path | None = None, scale: float = 1.0
+) -> dict:
+    """Numbers and verdicts of one photo; keep: a folder for the painted crops; scale: of the photo, whose face is 110
+    px wide at 1."""
+    side = round(256 * scale)
+    photo = np.asarray(Image.open(entry.path).convert("RGB").resize((256, 256)).resize((side, side), Image.LANCZOS))
+    hole = hole_over(points, HIDDEN[kind]).astype(np.uint8)
+    hole = cv2.resize(hole, (side, side), interpolation=cv2.INTER_NEAREST) > 0
+    box = tuple(scale * v for v in BOX)
+    found = restorer.analyzer.analyze(np.where(hole[..., None], 0, photo).astype(np.uint8), hole, box)
     face = max(found, key=lambda f: f.face_coverage)
     from idinpaint.faces.alignment import warp_to_crop
 
@@ -125,6 +131,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=8.0)
     parser.add_argument("--earlier", type=Path, help="model folder of another prior")
     parser.add_argument("--keep", type=Path, help="folder for the painted crops")
+    parser.add_argument("--scale", type=float, default=1.0, help="of the photos: what is told of small faces")
     args = parser.parse_args()
     if args.keep:
         args.keep.mkdir(parents=True, exist_ok=True)
@@ -147,7 +154,7 @@ def main() -> None:
                 break
             entry = entries[order[index]]
             hidden = list(HIDDEN)[index % len(HIDDEN)]
-            rows.append(look(entry, marks[entry.key], hidden, restorer, earlier, args.keep))
+            rows.append(look(entry, marks[entry.key], hidden, restorer, earlier, args.keep, args.scale))
             with open(args.output, "a") as handle:
                 handle.write(json.dumps(rows[-1]) + "\n")
     print(summary(rows[: args.photos]))
