@@ -413,7 +413,9 @@ def test_a_folder_of_references_and_a_candidate_by_hand(files, capsys):
     assert [p.name for p in StandIn.calls[0]["references"]] == ["r1.png", "r2.png"]
     report = json.loads((folder / "r.json").read_text())
     assert report["verdict"] == "not_verified" and report["faces"][0]["candidates"][0]["seed"] == 2
-    assert "candidate 3 was picked by hand" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert "candidate 3 was picked by hand" in told.err
+    assert "picked by hand (seed 2)" in told.out and "not verified: nobody has compared" in told.out
     before, after = np.asarray(Image.open(photo)), np.asarray(Image.open(folder / "o.png"))
     assert np.array_equal(before[~HOLE], after[~HOLE]) and (after[HOLE] == 120).any()  # that candidate's grey
     (folder / "none").mkdir()

@@ -37,6 +37,18 @@ def test_the_rim_of_soft_scratches_is_measured_and_taken_in():
     assert found >= 22 and np.median(before) > 0.4 and np.median(after) < 0.03
 
 
+def test_a_tiny_photo_is_not_measured():
+    grey = np.full((100, 100, 3), 90, np.uint8)
+    grey[30:70, 30:70] = 200
+    mask = np.zeros((100, 100), bool)
+    mask[34:66, 34:66] = True
+    assert (
+        measured_rim(grey, mask)
+        == 0
+        < measured_rim(np.pad(grey, ((60, 60), (60, 60), (0, 0)), "edge"), np.pad(mask, 60))
+    )
+
+
 def test_an_undamaged_photo_shows_no_rim():
     rng = np.random.default_rng(1)
     wrong = 0

@@ -180,3 +180,10 @@ def test_a_face_in_a_sepia_print_gets_grain_and_no_red_lips(restorer):
         ring = known_ring(mask, 24)
         assert high_pass(image)[mask].std() > 0.6 * np.percentile(np.abs(high_pass(photo)[ring]), 50)
         np.testing.assert_array_equal(image[~mask], photo[~mask])
+
+
+def test_a_tiny_photo_has_no_grain_to_read():
+    photo = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    hole = np.zeros((64, 64), bool)
+    hole[20:40, 20:40] = True
+    assert read_look(np.where(hole[..., None], 0, photo).astype(np.uint8), hole).grain is None

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import skimage.data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -84,3 +85,16 @@ def test_each_candidate_is_painted_after_one_photo_and_keeps_its_seed(samples, p
         assert names == [item.name for item in shown][: len(turns)] and len(turns) == min(samples, photos)
         assert all(len(turn.references) == 1 for turn in turns)
         assert max(t.num_samples for t in turns) - min(t.num_samples for t in turns) <= 1
+
+
+def test_copies_of_one_photo_are_no_witness_and_one_more_candidate_is_painted(restorer):
+    photo, hole = skimage.data.astronaut(), np.zeros((512, 512), bool)
+    hole[85:120, 180:225] = True
+    damaged = np.where(hole[..., None], 0, photo).astype(np.uint8)
+    darker = (photo * 0.9).astype(np.uint8)
+    result = restorer(damaged, hole, references=[photo, darker], strategy="diffusion", num_samples=2, force=True)
+    made = result.candidates[0]
+    assert [len(c.shown) for c in made[:2]] == [1, 1] and made[0].shown != made[1].shown
+    assert len(made) == 3 and made[2].shown == (), "what both photos can be held against"
+    said = result.report["faces"][0]["verification"]["text"]
+    assert "painted without the photo" in said

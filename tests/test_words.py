@@ -101,3 +101,6 @@ def test_the_next_step_fits_the_verdict():
     assert "--reference" not in of("not_verified", ["mouth"], referenced=True)
     assert "--force" in of("abstained") and "--force" not in of("not_verified", forced=True)
     assert "another photo" in of("abstained", referenced=True)
+    looked = {"verdict": "not_verified", "believability": {"failed": ["hair"]}}
+    advice = next_step(looked, True, {"forced": False, "strategy": "telea"})
+    assert "--strategy diffusion" in advice and "--num-samples" not in advice, "telea has one try"

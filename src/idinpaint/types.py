@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+PICKED = "picked by hand"  # the reason of a candidate that the user chose
 CROP_SIZE = 256  # px, side of the aligned face crop (FFHQ-style)
 LUMA = (0.299, 0.587, 0.114)  # brightness of R, G, B (ITU-R BT.601)
 NUM_LANDMARKS = 68  # iBUG-68 order

@@ -195,7 +195,8 @@ class FaceSearch:
         return face
 
     def in_box(self, photo: np.ndarray, hole: np.ndarray, face_box: tuple[float, float, float, float]) -> AlignedFace:
-        """The most confident alignment over the rotations of the box; never rejected."""
+        """The most confident alignment over the rotations of the box; never rejected. A turned one must be sure: under
+        a large hole any turn may look like a face."""
         x, y, w, h = face_box
         height, width = hole.shape
         if not (w > 0 and h > 0 and x < width and y < height and x + w > 0 and y + h > 0):
@@ -207,7 +208,8 @@ class FaceSearch:
         if upright.score >= SURE_CONFIDENCE:
             return upright
         turned = [self._align(photo, hole, _turned(start, angle)) for angle in ROTATIONS]
-        better = [f for f in turned if f is not None and f.score > upright.score + 0.1]
+        least = max(upright.score + 0.1, SURE_CONFIDENCE)
+        better = [f for f in turned if f is not None and f.score > least]
         return max(better, key=lambda f: f.score, default=upright)
 
 

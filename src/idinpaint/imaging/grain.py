@@ -14,6 +14,7 @@ INNER = 8  # px of a window's border that the high-pass has no say about
 SIGMA = 2.0  # px, of the low-pass whose rest is "high-pass" wherever this module says so
 MOST_PATCHES = 1500
 FEWEST_PATCHES = 6
+LEAST_SIDE = 6 * PATCH  # px, a photo's shorter side: in a smaller one a patch holds more picture than grain
 QUIET = 0.20  # share of the patches of a brightness that are taken for grain without picture
 LEAST = 1.4  # levels of high-pass deviation; below it a photo has no grain
 FLOOR, ABOVE_FLOOR = 5, 1.08  # per cent of the patches that are quieter than the floor; grain is a little above it
@@ -95,7 +96,7 @@ def _present(high: np.ndarray, inside: np.ndarray) -> np.ndarray:
 
 def read_grain(known: np.ndarray, hole: np.ndarray) -> Grain | None:
     """The grain of a photo, uint8 [H, W, 3], round its hole, bool [H, W]; None where there is none to speak of."""
-    windows = _windows(known, hole)
+    windows = _windows(known, hole) if min(hole.shape) >= LEAST_SIDE else None
     if windows is None:
         return None
     luma = windows @ np.float32(LUMA)

@@ -10,6 +10,7 @@ from idinpaint.types import InputError
 REACH = 8  # px, the farthest rim that is looked for
 FAR = (9, 14)  # px from the mask: what the undamaged surroundings look like
 FAR_BLUR = 6.0  # px
+LEAST_SIDE = 160  # px, a photo's shorter side: in a smaller one the picture itself changes within FAR
 START = 6.0  # levels: the first ring must differ by this much
 STAY = 2.0  # levels: rings are taken while they differ by more
 AGREE = 0.85  # share of the first ring that differs in the same direction; the other rings: STAY_AGREE
@@ -22,6 +23,8 @@ def measured_rim(rgb: np.ndarray, mask: np.ndarray) -> int:
     A soft rim makes the pixels beside the mask lighter (or darker) than those farther out all along it; edges of
     the picture do so on one side only, here and there. Pixels under the mask are not read.
     """
+    if min(mask.shape) < LEAST_SIDE:
+        return 0
     distance = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 5)
     far = ((distance >= FAR[0]) & (distance <= FAR[1])).astype(np.float32)
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32)

@@ -150,6 +150,11 @@ class Verifier:
         limit = model["limit"]
         return {"suspected": odds > limit, "log_odds": odds, "limit": limit, "false_alarms": model["false_alarms"]}
 
+    def witnessed(self, shown: Sequence[str], references: References) -> bool:
+        """Whether a photo is left that can be held against what was painted after those shown (their names)."""
+        used = references.used
+        return bool(_witnesses(shown, used, self.encoder.embed([item.aligned for item in used])))
+
     def check(
         self,
         crop: np.ndarray,
@@ -178,7 +183,8 @@ class Verifier:
             per_reference = [
                 {"name": item.name, "similarity": similarity(vector, v)} for item, v in zip(used, vectors, strict=True)
             ]
-            keep, apart = _witnesses(shown, used, vectors)
+            keep = _witnesses(shown, used, vectors)
+            apart = _testimony(shown, keep, used, plain is not crop)
             judged = vector if keep else self.encoder.embed([aligned_crop(plain, face)])[0]
             keep = keep or list(range(len(used)))
             weights = [used[i].weight for i in keep]
@@ -237,16 +243,21 @@ class Verifier:
         return "not_verified", f"no reference photo; {agrees}, but only {chance}"
 
 
-def _witnesses(shown: Sequence[str], used: Sequence[Reference], vectors: np.ndarray) -> tuple[list[int], str]:
-    """(places of the references that the network did not see, nor a copy of them, and what that means in words);
-    vectors: one a reference."""
-    if not shown:
-        return list(range(len(used))), ""
+def _witnesses(shown: Sequence[str], used: Sequence[Reference], vectors: np.ndarray) -> list[int]:
+    """Places of the references that the network did not see, nor a copy of them; vectors: one a reference."""
     seen = [i for i, item in enumerate(used) if item.name in shown]
-    others = [i for i, v in enumerate(vectors) if i not in seen and all(similarity(v, vectors[k]) < COPY for k in seen)]
-    if others:
-        return others, f"; by {len(others)} of {len(used)} photos, the rest was shown to the network"
-    return [], "; judged on a candidate that was painted without the photo"
+    return [i for i, v in enumerate(vectors) if i not in seen and all(similarity(v, vectors[k]) < COPY for k in seen)]
+
+
+def _testimony(shown: Sequence[str], keep: Sequence[int], used: Sequence[Reference], plain: bool) -> str:
+    """What was held against what, in words. plain: there is a candidate that was painted without any photo."""
+    if not shown:
+        return ""
+    if keep:
+        same = "" if len(keep) + len(shown) == len(used) else ", or are copies of what it saw"
+        rest = f"the network saw {'the other' if len(keep) + 1 == len(used) else 'the others'}{same}"
+        return f"; by {len(keep)} of {len(used)} photos, {rest}"
+    return "; judged on a candidate that was painted without the photo" if plain else "; by what the network saw itself"
 
 
 def withhold(decision: Decision, verification: Verification) -> tuple[Decision, Verification]:
@@ -263,13 +274,15 @@ def withhold(decision: Decision, verification: Verification) -> tuple[Decision, 
 
 
 def wrong_person(verification: Verification) -> list[str]:
-    """A notice when the references look like another person than the damaged face."""
+    """A notice, by name, when the references look like another person than the damaged face."""
     found = verification.wrong_reference
     if not found or not found["suspected"]:
         return []
     rate = found["false_alarms"]
     how_often = "" if rate is None else f"; {100 * rate:g} % of right references raise this warning too"
-    return [f"the reference photos look like another person than the damaged face{how_often}; check them"]
+    names = [str(item["name"]) for item in verification.per_reference]
+    which = f"{', '.join(names[:4])}{' ...' if len(names) > 4 else ''}: " if names else ""
+    return [f"{which}the reference photos look like another person than the damaged face{how_often}; check them"]
 
 
 def overall_verdict(verifications: list[Verification]) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from idinpaint.imaging.compositing import composite, paste_crop
-from idinpaint.types import InputError, Restoration
+from idinpaint.types import PICKED, InputError, Restoration
 
 OTHERS = ("prior", "gan")  # networks that are asked where no candidate of the decided one is believable
 
@@ -35,9 +35,12 @@ def with_candidate(restoration: Restoration, rgb: np.ndarray, mask: np.ndarray, 
     report: dict[str, Any] = {**restoration.report, "verdict": "not_verified"}
     said = f"candidate {number} was picked by hand; what is said of similarity is about the one that was ranked first"
     report["notices"] = [*report.get("notices", []), said]
-    report["faces"] = [
-        {**face, "candidates": _first(face["candidates"], number), "verification": None} for face in report["faces"]
-    ]
+    faces = [{**face, "candidates": _first(face["candidates"], number)} for face in report["faces"]]
+    for face in faces:
+        if face["candidates"]:
+            chosen = {**face["candidates"][0], "reason": PICKED}
+            face |= {"verification": None, "candidates": [chosen, *face["candidates"][1:]]}
+    report["faces"] = faces
     candidates = [_first(made, number) for made in restoration.candidates]
     return replace(restoration, image=composite(image, rgb, mask), candidates=candidates, report=report)
 

@@ -54,9 +54,9 @@ class Painter:
     ) -> list[Candidate]:
         """Candidates, best first by `ranking.rank`; none where nothing is painted or Telea's fill stays.
 
-        Where none is believable, the other networks paint one more each, kept if it is. Where the only reference photo
-        was shown to the network, one more is painted without it, and comes last: it is the one that the photo can be
-        held against. It comes first where it alone is believable.
+        Where none is believable, the other networks paint one more each, kept if it is. Where no reference
+        photo is left that the best was not painted after, nor a copy of it, one more is painted without any, and comes
+        last: it is the one that the photos can be held against. It comes first where it alone is believable.
         """
         inpainter = self.inpainters.get(decision.strategy)
         if inpainter is None or decision.strategy == "colorize":
@@ -66,7 +66,7 @@ class Painter:
         made = self._paint(inpainter, FillRequest(face, embed, num_samples, steps, seed, shown), embed)
         request = FillRequest(face, embed, 1, steps, seed, shown)
         made = self._others(rank(made, face, self.landmarker), request, decision)
-        if len(shown) == len(refs.used) == 1:
+        if shown and not self.verifier.witnessed(made[0].shown, refs):
             painter = made[0].painter
             witness = self.inpainters[painter or decision.strategy]
             plain = [replace(c, painter=painter) for c in self._paint(witness, replace(request, references=[]), embed)]

@@ -13,7 +13,7 @@ import numpy as np
 
 from idinpaint import __version__
 from idinpaint.judging.ranking import disagreement
-from idinpaint.types import Candidate, Decision, FaceAnalysis
+from idinpaint.types import PICKED, Candidate, Decision, FaceAnalysis
 
 SCHEMA_VERSION = "1.1"  # of report.schema.json: the first number changes when a reader must
 MOSTLY = 0.5  # of a feature under the mask: what is painted there is invented
@@ -135,13 +135,17 @@ def summary_lines(report: Mapping[str, Any]) -> list[str]:
             kept = face["candidates"][0]
             tries = len(face["candidates"])
             best = f"the best of {tries} tries (seed {kept['seed']}; the report says why)" if tries > 1 else "one try"
+            by_hand = kept.get("reason") == PICKED
+            best = f"one of {tries} tries, picked by hand (seed {kept['seed']})" if by_hand else best
             lines.append(f"  kept: {best}" + (f", painted by {kept['painter']}" if kept["painter"] else ""))
             if kept["shown"]:
                 lines.append(f"  painted after {', '.join(kept['shown'])}")
         if face["verification"]:
             lines.append(f"  {face['verification']['verdict'].replace('_', ' ')}: {face['verification']['text']}")
-            if advice := next_step(face["verification"], bool(face.get("references")), face["decision"]):
-                lines.append(f"  next: {advice}")
+            advice = next_step(face["verification"], bool(face.get("references")), face["decision"])
+            lines += [f"  next: {advice}"] if advice else []
+        elif face["candidates"] and face["candidates"][0].get("reason") == PICKED:
+            lines.append("  not verified: nobody has compared what was picked by hand")
     return lines
 
 
@@ -152,6 +156,8 @@ def next_step(verification: Mapping[str, Any], referenced: bool, decision: Mappi
         return ""
     if verdict != "abstained" and looked and looked["failed"]:
         more = "" if referenced else ", or show it a photo of the person with --reference"
+        if decision is not None and decision.get("strategy") == "telea":  # which has one try, and the same again
+            return f"a network may hit it: --strategy diffusion{more}"
         return f"more tries may hit it: --num-samples 16 or another --seed{more}"
     if not referenced:
         forced = decision is not None and decision["forced"]
