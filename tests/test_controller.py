@@ -202,3 +202,11 @@ def test_a_visible_eye_serves_its_hidden_twin():
     half_a_face = {**hidden, "nose": 0.5, "mouth": 0.5, "skin": 0.5}
     assert decide(half_a_face, 0.47, 0.2, False).strategy == "abstain"
     assert decide({"nose": 1.0, "mouth": 1.0}, share, 0.1, False).strategy == "abstain", "a nose has no twin"
+
+
+def test_torn_hair_is_painted_though_no_feature_is_hidden():
+    for share in (0.0, 0.01):
+        torn = decide({}, share, 0.1, False, torn_hair=True)
+        assert (torn.strategy, torn.rule) == ("diffusion", "hair") and "hair" in torn.reason
+        assert decide({}, share, 0.1, False).strategy == "telea"
+    assert decide({}, 0.1, 0.1, False, torn_hair=True).rule == "up-to-17", "features decide where they are hidden"

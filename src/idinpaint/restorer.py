@@ -20,7 +20,7 @@ from idinpaint.imaging.coerce import as_mask, as_rgb
 from idinpaint.imaging.compositing import coarse_fill, composite, mark_hole, paste_crop
 from idinpaint.imaging.masks import hole_ratio
 from idinpaint.imaging.print_look import read_look
-from idinpaint.judging.believability import load_believer
+from idinpaint.judging.believability import TORN_HAIR, hidden_hair, load_believer
 from idinpaint.judging.calibration import load_calibration
 from idinpaint.judging.controller import ControllerConfig, decide, load_controller, near_threshold
 from idinpaint.judging.groups import face_place, names_of, share_out
@@ -248,7 +248,7 @@ class Restorer:
     def _decide(self, face: FaceAnalysis, hole: np.ndarray, refs: References, options: RestoreOptions) -> Decision:
         decision = decide(
             face.coverage, face.face_coverage, hole_ratio(hole), bool(refs.embeds), self.controller, options.force,
-            options.max_coverage, self.available,
+            options.max_coverage, self.available, hidden_hair(face) >= TORN_HAIR,
         )  # fmt: skip
         if options.strategy == "auto":
             return decision

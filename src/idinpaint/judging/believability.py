@@ -26,6 +26,7 @@ WINDOW = 64  # px, side of what the network sees
 JUDGED = 0.25  # of a feature under the mask from which it is judged
 WHOLE = 0.8  # of a feature under the mask from which the limit for whole ones holds: what is seen of it proves nothing
 HAIR_PX = 400  # of hidden hair in the crop, from which it is judged
+TORN_HAIR = 1500  # from which it is painted, though no feature be hidden
 # Feature -> its landmarks and the side of its window in distances between the eye centres. Hair has no landmarks.
 WINDOWS: dict[str, tuple[range, float]] = {
     "left_eye": (range(36, 42), 0.9),
@@ -75,10 +76,13 @@ class Believability:
 def hidden_features(face: FaceAnalysis) -> list[str]:
     """What of the face has to be there in a painted crop: features hidden by JUDGED and more, and hair."""
     names = [name for name in KINDS if face.coverage.get(name, 0.0) >= JUDGED]
+    return [*names, "hair"] if hidden_hair(face) >= HAIR_PX else names
+
+
+def hidden_hair(face: FaceAnalysis) -> int:
+    """Pixels of the crop that are hair, as far as the parser can tell, and hidden."""
     hair = face.regions.get("hair")
-    if hair is not None and int((hair & face.crop_mask).sum()) >= HAIR_PX:
-        names.append("hair")
-    return names
+    return 0 if hair is None else int((hair & face.crop_mask).sum())
 
 
 def window(crop: np.ndarray, mask: np.ndarray, name: str, landmarks: np.ndarray, hair: np.ndarray | None) -> np.ndarray:

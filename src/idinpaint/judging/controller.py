@@ -120,19 +120,21 @@ def decide(
     force: bool = False,
     max_coverage: float | None = None,
     available: Collection[str] = STRATEGIES,
+    torn_hair: bool = False,
 ) -> Decision:
     """The decision for one face (or for a photo without a touched face: coverage {} and face_coverage 0).
 
     coverage: feature name -> masked share; face_coverage: their weighted mean; hole_ratio: masked share of
     the photo; max_coverage: share up to which a face is painted, in place of the ladder's limit; all in [0, 1], else
     ValueError. force: paint where the rule says abstain or colorize, and say so. available: what the model can do.
+    torn_hair: much hair is hidden, which is no feature, but which a smooth fill smears.
     """
     limit = {} if max_coverage is None else {"max_coverage": max_coverage}
     for name, value in {**coverage, "face_coverage": face_coverage, "hole_ratio": hole_ratio, **limit}.items():
         if not 0.0 <= value <= 1.0:  # also catches NaN
             raise ValueError(f"{name} must be within [0, 1], got {value}")
     config = config or load_controller()
-    fired = _rule(coverage, face_coverage, hole_ratio, has_references, config)
+    fired = _rule(coverage, face_coverage, hole_ratio, has_references, config, torn_hair)
     strategy, _, otherwise = fired.entry.partition(" or ")
     eyes = {name: coverage[name] for name in ("left_eye", "right_eye") if name in coverage}
     decision = Decision(
@@ -187,8 +189,9 @@ def _available(decision: Decision, available: Collection[str]) -> Decision:
 
 
 def _rule(
-    coverage: dict[str, float], face: float, hole_ratio: float, has_references: bool, config: ControllerConfig
-) -> _Fired:
+    coverage: dict[str, float], face: float, hole_ratio: float, has_references: bool, config: ControllerConfig,
+    torn_hair: bool,
+) -> _Fired:  # fmt: skip
     """The first row that fits. Rules are named by their thresholds in per cent."""
     share = f"{100 * face:.1f} % of the facial features are under the mask"
     eyes = min(coverage.get("left_eye", 0.0), coverage.get("right_eye", 0.0))
@@ -198,6 +201,8 @@ def _rule(
         return _Fired(
             f"both-eyes{suffix}", config.eyes_hidden[side], "both eyes are hidden", {"eyes_limit": config.eyes}
         )
+    if face < config.thin and torn_hair:
+        return _Fired("hair", config.up_to_low[side], f"only {share}, but much of the hair", {"below": config.thin})
     if face <= 0.0:
         words = f"no face is touched; the hole ({100 * hole_ratio:.1f} % of the photo) is filled"
         return _Fired("face-untouched", config.if_untouched[side], words)

@@ -11,14 +11,14 @@ import numpy as np
 from idinpaint.faces.features import whole_coverage
 from idinpaint.faces.identity import IdentityEncoder, arcface_crop
 from idinpaint.faces.likeness import UNCERTAIN_MARGIN, Verdict, similarity, verdict_for
-from idinpaint.faces.references import Reference, References
+from idinpaint.faces.references import References
 from idinpaint.judging.believability import Believability
 from idinpaint.judging.calibration import Calibration
+from idinpaint.judging.witnesses import testimony, witnesses
 from idinpaint.types import Candidate, Decision, FaceAnalysis
 
 VERDICTS = ("verified", "plausible", "not_verified", "abstained")  # from the best to the most cautious
 PLAUSIBLE = 0.80  # expected acceptance from which a face without references counts as plausible
-COPY = 0.95  # two reference photos as similar as this are one photo
 UNMEASURED = 0.15  # of the features: beyond, a face counts as plausible only by measured acceptance
 
 
@@ -153,7 +153,7 @@ class Verifier:
     def witnessed(self, shown: Sequence[str], references: References) -> bool:
         """Whether a photo is left that can be held against what was painted after those shown (their names)."""
         used = references.used
-        return bool(_witnesses(shown, used, self.encoder.embed([item.aligned for item in used])))
+        return bool(witnesses(shown, used, self.encoder.embed([item.aligned for item in used])))
 
     def check(
         self,
@@ -183,8 +183,8 @@ class Verifier:
             per_reference = [
                 {"name": item.name, "similarity": similarity(vector, v)} for item, v in zip(used, vectors, strict=True)
             ]
-            keep = _witnesses(shown, used, vectors)
-            apart = _testimony(shown, keep, used, plain is not crop)
+            keep = witnesses(shown, used, vectors)
+            apart = testimony(shown, keep, used, plain is not crop)
             judged = vector if keep else self.encoder.embed([aligned_crop(plain, face)])[0]
             keep = keep or list(range(len(used)))
             weights = [used[i].weight for i in keep]
@@ -241,23 +241,6 @@ class Verifier:
         if expected["probability"] >= PLAUSIBLE:
             return "plausible", f"{agrees}, {chance}; no reference photo"
         return "not_verified", f"no reference photo; {agrees}, but only {chance}"
-
-
-def _witnesses(shown: Sequence[str], used: Sequence[Reference], vectors: np.ndarray) -> list[int]:
-    """Places of the references that the network did not see, nor a copy of them; vectors: one a reference."""
-    seen = [i for i, item in enumerate(used) if item.name in shown]
-    return [i for i, v in enumerate(vectors) if i not in seen and all(similarity(v, vectors[k]) < COPY for k in seen)]
-
-
-def _testimony(shown: Sequence[str], keep: Sequence[int], used: Sequence[Reference], plain: bool) -> str:
-    """What was held against what, in words. plain: there is a candidate that was painted without any photo."""
-    if not shown:
-        return ""
-    if keep:
-        same = "" if len(keep) + len(shown) == len(used) else ", or are copies of what it saw"
-        rest = f"the network saw {'the other' if len(keep) + 1 == len(used) else 'the others'}{same}"
-        return f"; by {len(keep)} of {len(used)} photos, {rest}"
-    return "; judged on a candidate that was painted without the photo" if plain else "; by what the network saw itself"
 
 
 def withhold(decision: Decision, verification: Verification) -> tuple[Decision, Verification]:

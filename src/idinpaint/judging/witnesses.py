@@ -1,0 +1,29 @@
+"""Which reference photos can be held against a face: those that it was not painted after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from idinpaint.faces.likeness import similarity
+from idinpaint.faces.references import Reference
+
+COPY = 0.95  # two reference photos as similar as this are one photo
+
+
+def witnesses(shown: Sequence[str], used: Sequence[Reference], vectors: np.ndarray) -> list[int]:
+    """Places of the references that the network did not see, nor a copy of them; vectors: one a reference."""
+    seen = [i for i, item in enumerate(used) if item.name in shown]
+    return [i for i, v in enumerate(vectors) if i not in seen and all(similarity(v, vectors[k]) < COPY for k in seen)]
+
+
+def testimony(shown: Sequence[str], keep: Sequence[int], used: Sequence[Reference], plain: bool) -> str:
+    """What was held against what, in words. plain: there is a candidate that was painted without any photo."""
+    if not shown:
+        return ""
+    if keep:
+        same = "" if len(keep) + len(shown) == len(used) else ", or are copies of what it saw"
+        rest = f"the network saw {'the other' if len(keep) + 1 == len(used) else 'the others'}{same}"
+        return f"; by {len(keep)} of {len(used)} photos, {rest}"
+    return "; judged on a candidate that was painted without the photo" if plain else "; by what the network saw itself"
