@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from idinpaint.faces.quality import FaceQuality
 from idinpaint.faces.references import Reference, combine, fuse
+from idinpaint.judging import witnesses as held
 from idinpaint.painting.base import FillRequest
 from idinpaint.painting.painter import one_photo_each
 
@@ -98,3 +99,15 @@ def test_copies_of_one_photo_are_no_witness_and_one_more_candidate_is_painted(re
     assert len(made) == 3 and made[2].shown == (), "what both photos can be held against"
     said = result.report["faces"][0]["verification"]["text"]
     assert "painted without the photo" in said
+
+
+def test_what_was_held_against_what_is_said():
+    used = [reference(v, f"{i}.jpg") for i, v in enumerate(person(0, 3))]
+    assert held.testimony((), [0, 1, 2], used, False) == ""
+    assert held.testimony(("0.jpg",), [1, 2], used, False) == "; by 2 of 3 photos, the other was shown to the network"
+    assert held.testimony(("0.jpg",), [2], used, False).endswith(
+        "the others were shown to the network or are copies of what was"
+    )
+    assert "painted without" in held.testimony(("0.jpg",), [], used, True)
+    vectors = np.stack([r.embed for r in (used[0], used[0], reference(person(9, 1)[0]))])
+    assert held.witnesses(("0.jpg",), used, vectors) == [2], "a copy of what was shown is no witness"

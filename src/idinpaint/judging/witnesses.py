@@ -23,7 +23,7 @@ def testimony(shown: Sequence[str], keep: Sequence[int], used: Sequence[Referenc
     if not shown:
         return ""
     if keep:
-        same = "" if len(keep) + len(shown) == len(used) else ", or are copies of what it saw"
-        rest = f"the network saw {'the other' if len(keep) + 1 == len(used) else 'the others'}{same}"
-        return f"; by {len(keep)} of {len(used)} photos, {rest}"
+        rest = "the other was" if len(keep) + 1 == len(used) else "the others were"
+        copies = "" if len(keep) + len(shown) == len(used) else " or are copies of what was"
+        return f"; by {len(keep)} of {len(used)} photos, {rest} shown to the network{copies}"
     return "; judged on a candidate that was painted without the photo" if plain else "; by what the network saw itself"
