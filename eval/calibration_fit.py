@@ -65,20 +65,24 @@ def _surprise(x: np.ndarray, y: np.ndarray) -> float:
     return -float((y * np.log(p) + (1 - y) * np.log(1 - p)).sum())
 
 
+def effective(rows: Sequence[Mapping[str, str]], partly: float) -> np.ndarray:
+    """[N] effective_coverage of rows."""
+    return effective_coverage(column(rows, "coverage"), column(rows, "whole"), partly)
+
+
 def expected(rows: Sequence[Mapping[str, str]], curve: Mapping[str, Any]) -> np.ndarray:
     """[N] what a curve says of rows."""
-    x = effective_coverage(column(rows, "coverage"), column(rows, "whole"), curve.get("partly", 1.0))
-    return np.interp(x, curve["coverage"], curve["probability"])
+    return np.interp(effective(rows, curve.get("partly", 1.0)), curve["coverage"], curve["probability"])
 
 
 def acceptance_curve(rows: Sequence[Mapping[str, str]], threshold: float, draws: int) -> dict[str, Any]:
     """Acceptance against coverage on GRID up to the largest coverage seen, 95 % intervals over people. partly: as of
     effective_coverage, whatever of PARTLY makes the rows likeliest."""
     x, y = column(rows, "coverage"), (column(rows, "independent") >= threshold).astype(float)
-    people, whole = [row["person"] for row in rows], column(rows, "whole")
+    people = [row["person"] for row in rows]
     grid = GRID[GRID <= max(float(x.max()), BIN) + BIN / 2]
-    partly = min(PARTLY, key=lambda share: _surprise(effective_coverage(x, whole, share), y))
-    x = effective_coverage(x, whole, partly)
+    partly = min(PARTLY, key=lambda share: _surprise(effective(rows, share), y))
+    x = effective(rows, partly)
     fits = [probability(fit_logistic(x, y, w), grid) for w in resample_weights(people, draws)]
     low, high = np.percentile(fits, [2.5, 97.5], axis=0)
     beta = fit_logistic(x, y)
@@ -136,8 +140,8 @@ def reliability(
             own = [r for r in rows if r["method"].partition("+")[0] == strategy and side_of(r["method"]) == side]
             if not own:
                 continue
-            x = effective_coverage(column(own, "coverage"), column(own, "whole"), curve.get("partly", 1.0))
-            y, stated = (column(own, "independent") >= threshold).astype(float), expected(own, curve)
+            x, stated = effective(own, curve.get("partly", 1.0)), expected(own, curve)
+            y = (column(own, "independent") >= threshold).astype(float)
             people = np.array([row["person"] for row in own])
             left_out = np.empty_like(x)
             for name in np.unique(people):

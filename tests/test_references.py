@@ -109,5 +109,5 @@ def test_what_was_held_against_what_is_said():
         "the others were shown to the network or are copies of what was"
     )
     assert "painted without" in held.testimony(("0.jpg",), [], used, True)
-    vectors = np.stack([r.embed for r in (used[0], used[0], reference(person(9, 1)[0]))])
-    assert held.witnesses(("0.jpg",), used, vectors) == [2], "a copy of what was shown is no witness"
+    copied = [used[0], replace(used[0], name="1.jpg"), reference(person(9, 1)[0], "2.jpg")]
+    assert held.witnesses(("0.jpg",), copied) == [2], "a copy of what was shown is no witness"

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from idinpaint.judging.believability import KINDS, WHOLE
+from idinpaint.faces.features import WHOLE
+from idinpaint.judging.believability import KINDS
 
 
 def fit_signs(rows: dict[str, list], real_accepted: float) -> tuple[dict, dict]:

@@ -9,7 +9,7 @@ from idinpaint.types import CROP_SIZE, FEATURE_WEIGHTS, FEATURES
 
 SKIN_LABEL, HAIR_LABEL = 1, 8  # indices into faces.parsing.PARSING_CLASSES
 LEAST_PARSED = 0.2  # of the visible face oval; a parsing with less skin than that has failed and is not used for it
-WHOLE = 0.8  # of a feature under the mask: it is hidden as a whole
+WHOLE = 0.8  # of a feature under the mask: it is hidden as a whole, what is seen of it proves nothing
 IDENTITY_FEATURES = ("left_eye", "right_eye", "nose", "mouth")
 
 # Mean error of the bundled landmarks in shares of the outer eye distance: (hidden, visible) points, 20-30 % holes.

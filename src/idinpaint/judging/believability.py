@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import torch
 
+from idinpaint.faces.features import WHOLE
 from idinpaint.faces.parsing import PARSING_CLASSES
 from idinpaint.judging.ranking import seam_ratio
 from idinpaint.models.tensors import to_tensor
@@ -24,7 +25,6 @@ from idinpaint.types import FaceAnalysis
 FILE = "believability.safetensors"
 WINDOW = 64  # px, side of what the network sees
 JUDGED = 0.25  # of a feature under the mask from which it is judged
-WHOLE = 0.8  # of a feature under the mask from which the limit for whole ones holds: what is seen of it proves nothing
 HAIR_PX = 400  # of hidden hair in the crop, from which it is judged
 TORN_HAIR = 1500  # from which it is painted, though no feature be hidden
 # Feature -> its landmarks and the side of its window in distances between the eye centres. Hair has no landmarks.

@@ -150,11 +150,6 @@ class Verifier:
         limit = model["limit"]
         return {"suspected": odds > limit, "log_odds": odds, "limit": limit, "false_alarms": model["false_alarms"]}
 
-    def witnessed(self, shown: Sequence[str], references: References) -> bool:
-        """Whether a photo is left that can be held against what was painted after those shown (their names)."""
-        used = references.used
-        return bool(witnesses(shown, used, self.encoder.embed([item.aligned for item in used])))
-
     def check(
         self,
         crop: np.ndarray,
@@ -183,7 +178,7 @@ class Verifier:
             per_reference = [
                 {"name": item.name, "similarity": similarity(vector, v)} for item, v in zip(used, vectors, strict=True)
             ]
-            keep = witnesses(shown, used, vectors)
+            keep = witnesses(shown, used)
             apart = testimony(shown, keep, used, plain is not crop)
             judged = vector if keep else self.encoder.embed([aligned_crop(plain, face)])[0]
             keep = keep or list(range(len(used)))

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from idinpaint.faces.likeness import similarity
 from idinpaint.faces.references import Reference
 
 COPY = 0.95  # two reference photos as similar as this are one photo
 
 
-def witnesses(shown: Sequence[str], used: Sequence[Reference], vectors: np.ndarray) -> list[int]:
-    """Places of the references that the network did not see, nor a copy of them; vectors: one a reference."""
-    seen = [i for i, item in enumerate(used) if item.name in shown]
-    return [i for i, v in enumerate(vectors) if i not in seen and all(similarity(v, vectors[k]) < COPY for k in seen)]
+def witnesses(shown: Sequence[str], used: Sequence[Reference]) -> list[int]:
+    """Places of the references that the network did not see, nor a copy of them."""
+    seen = [item.compared for item in used if item.name in shown]
+    others = [(i, item.compared) for i, item in enumerate(used) if item.name not in shown]
+    return [i for i, vector in others if all(similarity(vector, v) < COPY for v in seen)]
 
 
 def testimony(shown: Sequence[str], keep: Sequence[int], used: Sequence[Reference], plain: bool) -> str:

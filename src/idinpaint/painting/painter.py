@@ -13,10 +13,13 @@ from idinpaint.faces.references import Reference, References
 from idinpaint.imaging.compositing import harmonize
 from idinpaint.judging.ranking import believable, rank
 from idinpaint.judging.verification import Verifier, aligned_crop
+from idinpaint.judging.witnesses import witnesses
 from idinpaint.painting.base import MOST_PICTURES, FillRequest, Inpainter
 from idinpaint.painting.candidates import OTHERS
 from idinpaint.painting.twin import like_twin
 from idinpaint.types import Candidate, Decision, FaceAnalysis
+
+SEES_PHOTOS = ("gan", "prior", "diffusion")  # strategies whose network looks at reference photos
 
 
 def one_photo_each(request: FillRequest) -> list[FillRequest]:
@@ -31,9 +34,6 @@ def one_photo_each(request: FillRequest) -> list[FillRequest]:
             turns.append(replace(request, references=reference, num_samples=len(part), seed=seed))
             seed += len(part)
     return turns
-
-
-SEES_PHOTOS = ("gan", "prior", "diffusion")  # strategies whose network looks at reference photos
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Painter:
         made = self._paint(inpainter, FillRequest(face, embed, num_samples, steps, seed, shown), embed)
         request = FillRequest(face, embed, 1, steps, seed, shown)
         made = self._others(rank(made, face, self.landmarker), request, decision)
-        if shown and not self.verifier.witnessed(made[0].shown, refs):
+        if shown and not witnesses(made[0].shown, refs.used):
             painter = made[0].painter
             witness = self.inpainters[painter or decision.strategy]
             plain = [replace(c, painter=painter) for c in self._paint(witness, replace(request, references=[]), embed)]

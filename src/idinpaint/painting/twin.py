@@ -26,12 +26,11 @@ def like_twin(crop: np.ndarray, face: FaceAnalysis) -> np.ndarray:
     Only where one is hidden and the other is not, only inside the mask; the brightness stays, since light comes from
     one side.
     """
-    for name, other in painted_eyes(face):
+    for name, painted, known in painted_eyes(face):
         lab = cv2.cvtColor(crop, cv2.COLOR_RGB2LAB).astype(np.float32)
         move, soft = _around(crop, face, name)
         lab[..., 1:] += move * soft[..., None]
-        known, painted = iris_disc(face.landmarks, other) * ~face.crop_mask, iris_disc(face.landmarks, name)
-        shift = _iris_colour(lab, known) - _iris_colour(lab, painted * face.crop_mask)
+        shift = _iris_colour(lab, known * ~face.crop_mask) - _iris_colour(lab, painted * face.crop_mask)
         iris = cv2.GaussianBlur(painted, (0, 0), 1.0) * face.crop_mask
         lab[..., 1:] += shift * iris[..., None]
         moved = cv2.cvtColor(np.clip(np.rint(lab), 0, 255).astype(np.uint8), cv2.COLOR_LAB2RGB)
@@ -39,15 +38,15 @@ def like_twin(crop: np.ndarray, face: FaceAnalysis) -> np.ndarray:
     return crop
 
 
-def painted_eyes(face: FaceAnalysis) -> Iterator[tuple[str, str]]:
-    """(the eye that was painted, its visible twin); none where both or neither are hidden."""
-    discs = {name: iris_disc(face.landmarks, name) > 0.5 for name in RINGS}
+def painted_eyes(face: FaceAnalysis) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """(the eye that was painted, its iris_disc, that of its visible twin); none where both or neither are hidden."""
+    discs = {name: iris_disc(face.landmarks, name) for name in RINGS}
     if min(disc.sum() for disc in discs.values()) < FEWEST:
         return
-    shares = {name: float(face.crop_mask[disc].mean()) for name, disc in discs.items()}
+    shares = {name: float(face.crop_mask[disc > 0.5].mean()) for name, disc in discs.items()}
     for name, other in (("left_eye", "right_eye"), ("right_eye", "left_eye")):
         if shares[name] >= HIDDEN and shares[other] <= VISIBLE:
-            yield name, other
+            yield name, discs[name], discs[other]
 
 
 def _around(crop: np.ndarray, face: FaceAnalysis, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -67,12 +66,17 @@ def _around(crop: np.ndarray, face: FaceAnalysis, name: str) -> tuple[np.ndarray
     apart = (twin_lab - lab)[..., 1:]
     near = cv2.GaussianBlur(valid, (0, 0), BLUR)
     move = cv2.GaussianBlur(apart * valid[..., None], (0, 0), BLUR) / (near + 1e-3)[..., None]
-    eye = face.landmarks[36:42] if name == "left_eye" else face.landmarks[42:48]
+    eye = eye_points(face.landmarks, name)
     wide = float(np.hypot(*(eye[3] - eye[0])))
     region = np.zeros((256, 256), np.float32)
     size = tuple(share * wide for share in REACH)
     cv2.ellipse(region, (tuple(map(float, eye.mean(0))), size, 0.0), 1.0, -1)
     return move, cv2.GaussianBlur(region, (0, 0), max(0.15 * wide, 0.5)) * face.crop_mask * near
+
+
+def eye_points(landmarks: np.ndarray, name: str) -> np.ndarray:
+    """[6, 2] of [68, 2]: the lids and corners of left_eye or right_eye."""
+    return landmarks[36:42] if name == "left_eye" else landmarks[42:48]
 
 
 def iris_disc(landmarks: np.ndarray, name: str) -> np.ndarray:
@@ -83,8 +87,7 @@ def iris_disc(landmarks: np.ndarray, name: str) -> np.ndarray:
     centre, wide = landmarks[list(lids)].mean(0), float(np.hypot(*(landmarks[outer] - landmarks[inner])))
     cv2.circle(disc, tuple(np.rint(centre).astype(int).tolist()), max(int(round(RADIUS * wide)), 1), 1.0, -1)
     opening = np.zeros((256, 256), np.uint8)
-    first = 36 if name == "left_eye" else 42
-    cv2.fillConvexPoly(opening, cv2.convexHull(np.rint(landmarks[first : first + 6]).astype(np.int32)), 1)
+    cv2.fillConvexPoly(opening, cv2.convexHull(np.rint(eye_points(landmarks, name)).astype(np.int32)), 1)
     return disc * cv2.dilate(opening, np.ones((3, 3), np.uint8))
 
 
