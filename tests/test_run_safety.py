@@ -109,3 +109,28 @@ def test_a_signal_to_the_launcher_ends_the_run_which_then_goes_on(tmp_path):
     one, again = here(tmp_path / "one", **same), here(run, **same)
     first, second = (load_file(folder / "tiny.safetensors") for folder in (one, again))
     assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
+def test_a_signal_while_an_old_checkpoint_is_taken_away(tmp_path, number):
+    """It comes at the very moment that shutil.rmtree begins; the folder is gone all the same, then the signal acts."""
+    script = f"""
+import signal, sys
+import torch
+sys.path.insert(0, {str(REPO / "training")!r})
+from checkpoints import Checkpoints
+from idinpaint.exits import Terminated, unwinding
+keeper = Checkpoints({str(tmp_path)!r}, total_limit=1)
+keeper.save(5, {{"model": {{"w": torch.ones(9)}}}}, {{}}, {{}})
+sys.addaudithook(lambda event, _: signal.raise_signal(signal.{number}) if event == "shutil.rmtree" else None)
+try:
+    with unwinding():
+        keeper.save(6, {{"model": {{"w": torch.ones(9)}}}}, {{}}, {{}})
+        sys.exit("the signal was lost")
+except (Terminated, KeyboardInterrupt) as stop:
+    print(type(stop).__name__)
+"""
+    env = {**os.environ, "PYTHONPATH": str(REPO / "src")}
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == [{"SIGTERM": "Terminated", "SIGINT": "KeyboardInterrupt"}[number]], done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-6"]

@@ -159,3 +159,25 @@ def test_nearest_known_reads_known_values_only():
     filled = nearest_known(values, HOLE)
     assert np.array_equal(filled, nearest_known(other, HOLE)) and np.array_equal(filled[~HOLE], values[~HOLE])
     assert filled[10, 30] == values[9, 30] and filled[20, 20] == values[20, 19]
+
+
+def test_a_signal_between_two_renames_waits_until_all_are_done(tmp_path):
+    """SIGTERM at the first rename: both targets are new, nothing else is left, and the signal acts then."""
+    script = f"""
+import signal, sys
+from pathlib import Path
+from idinpaint.exits import Terminated, unwinding
+from idinpaint.imaging.staging import staging
+sys.addaudithook(lambda event, _: signal.raise_signal(signal.SIGTERM) if event == "os.rename" else None)
+try:
+    with unwinding(), staging() as staged:
+        for name in ("a", "b"):
+            staged.place(Path({str(tmp_path)!r}) / name).write_text("new")
+    sys.exit("the signal was lost")
+except Terminated:
+    print("terminated")
+"""
+    (tmp_path / "a").write_text("old")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout == "terminated\n", done.stderr
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "new", "b": "new"}

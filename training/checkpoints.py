@@ -16,6 +16,7 @@ from accelerate import Accelerator, DistributedType
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from idinpaint.exits import signals_held
 from idinpaint.types import InputError
 
 State = dict[str, torch.Tensor]
@@ -27,9 +28,10 @@ def _writing(path: Path, temporary: Path) -> Iterator[None]:
     """What `temporary` takes on becomes `path`. InputError when the system refuses (disk full); nothing is left."""
     try:
         yield
-        if path.is_dir():
-            shutil.rmtree(path)
-        os.replace(temporary, path)
+        with signals_held():
+            if path.is_dir():
+                shutil.rmtree(path)
+            os.replace(temporary, path)
     except (OSError, RuntimeError, SafetensorError) as error:  # torch says a full disk as RuntimeError
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
         raise InputError(f"{path}: cannot be written ({reason}); the files before it are kept") from error
@@ -39,10 +41,11 @@ def _writing(path: Path, temporary: Path) -> Iterator[None]:
 
 def _remove(path: Path) -> None:
     """A file or folder that may be there."""
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+    with signals_held():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def save_state(state: Mapping[str, torch.Tensor], path: str | Path) -> None:
@@ -239,8 +242,9 @@ class Checkpoints:
             (temporary / SUMS).write_text("".join(sums))
         for old in self.all()[: -self.total_limit] if self.total_limit else []:
             doomed = old.with_name(old.name + ".tmp")  # a kill here must not leave half a checkpoint under its name
-            os.replace(old, doomed)
-            shutil.rmtree(doomed)
+            with signals_held():
+                os.replace(old, doomed)
+                shutil.rmtree(doomed)
 
     @staticmethod
     def load(path: Path, device: str = "cpu") -> tuple[dict[str, State], dict[str, dict[str, Any]], dict[str, Any]]:

@@ -102,3 +102,22 @@ def unwinding() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """SIGTERM and Ctrl-C that come within the block act at its end: what tidies up is not left half-way. Keep it short;
+    main thread only, elsewhere signals do not arrive."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    numbers = [number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) is not None]
+    before = [(number, signal.signal(number, lambda number, _: came.append(number))) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])

@@ -13,11 +13,12 @@ UNUSED = ("peft", "transformers", "scipy", "onnxruntime", "onnx", "flax", "bitsa
 
 @contextmanager
 def without_unused() -> Iterator[None]:
-    """Inside the block these packages count as not installed, unless somebody has loaded them already.
+    """Inside the block these packages count as not installed, unless somebody has loaded them, or diffusers, already:
+    it looks for them once, and imports its parts later.
 
     Only for a process of our own: diffusers, once imported so, offers no LoRA and no text encoders in that process.
     """
-    hidden = [name for name in UNUSED if name not in sys.modules]
+    hidden = [name for name in UNUSED if name not in sys.modules and "diffusers" not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # None: importlib finds no such package
     try:
         yield

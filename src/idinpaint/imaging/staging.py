@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from idinpaint.exits import signals_held
 from idinpaint.imaging.encoders import remove_empty
 from idinpaint.types import InputError
 
@@ -28,11 +29,12 @@ class Staging:
         """Where to write what shall become `target`. InputError when the system refuses."""
         try:
             real = Path(os.path.realpath(target))
-            self._make(real.parent)
-            folder = Path(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=real.parent))
+            with signals_held():
+                self._make(real.parent)
+                folder = Path(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=real.parent))
+                self._staged[target] = real, folder / real.name
         except OSError as error:
             raise InputError(f"{target}: cannot be written ({error.strerror or error})") from error
-        self._staged[target] = real, folder / real.name
         return folder / real.name
 
     def _make(self, folder: Path) -> None:
@@ -97,8 +99,10 @@ def staging() -> Iterator[Staging]:
     staged = Staging()
     try:
         yield staged
-        staged.commit()
+        with signals_held():
+            staged.commit()
     except InputError as error:  # it names the place, people know the target
         raise InputError(staged.renamed(str(error))) from error
     finally:
-        staged.clear()
+        with signals_held():
+            staged.clear()
