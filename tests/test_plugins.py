@@ -11,7 +11,7 @@ import skimage.data
 import torch
 
 from idinpaint import Restorer
-from idinpaint.faces.identity import BundledEncoder, InsightFaceEncoder, hide
+from idinpaint.faces.identity import KEPT, BundledEncoder, InsightFaceEncoder, hide
 from idinpaint.models.id_encoder import IdentityNet
 from idinpaint.models.weights import BUNDLED, WeightStore
 from idinpaint.types import InputError
@@ -28,6 +28,19 @@ def test_bundled_encoder_gives_unit_vectors_that_ignore_mirroring():
     vectors = encoder.embed(given)
     assert vectors.shape == (3, 128) and np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     assert np.allclose(vectors, encoder.embed([f[:, ::-1] for f in given]), atol=1e-5)
+
+
+def test_an_encoder_reads_no_face_twice_and_keeps_their_order():
+    encoder, read = BundledEncoder(IdentityNet(), 0.3), []
+    encoder.net.register_forward_hook(lambda net, given, out: read.append(len(given[0])))
+    a, b, c = faces()
+    first = encoder.embed([a, b])
+    again = encoder.embed([b, c, b, a])
+    assert read == [2, 2, 1, 1]  # each face, then its mirror image
+    assert np.array_equal(again[[0, 2, 3]], [first[1], first[1], first[0]])
+    for face in faces(80):
+        encoder.embed([face])
+    assert len(encoder._known) == KEPT
 
 
 def test_hide_sets_mid_grey():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +15,7 @@ from idinpaint.models.weights import sha256_of
 from idinpaint.types import InputError
 
 PACKS = Path.home() / ".insightface" / "models"  # where insightface keeps its packs
+KEPT = 64  # faces whose vectors an encoder remembers
 HIDDEN_GREY = 128  # hidden pixels are mid grey: about 0 once scaled to [-1, 1]
 
 
@@ -28,14 +30,30 @@ class IdentityEncoder(Protocol):
         """Faces [112, 112, 3] uint8 RGB, hidden pixels HIDDEN_GREY -> [B, D] unit vectors."""
 
 
-class BundledEncoder:
+class _Remembering:
+    """Reads no face twice: the candidate that wins, the references and the undamaged parts are all asked about again
+    when it is ranked, verified and compared. Knows the latest KEPT faces by their pixels."""
+
+    def embed(self, faces: Sequence[np.ndarray]) -> np.ndarray:
+        """See IdentityEncoder."""
+        known: dict[bytes, np.ndarray] = self.__dict__.setdefault("_known", {})
+        keys = [hashlib.sha256(np.ascontiguousarray(face)).digest() for face in faces]
+        vectors = {key: known[key] for key in keys if key in known}
+        new = {key: face for key, face in zip(keys, faces, strict=True) if key not in vectors}
+        if new:
+            vectors.update(zip(new, self._embed(list(new.values())), strict=True))
+        self._known = dict([*known.items(), *vectors.items()][-KEPT:])
+        return np.stack([vectors[key] for key in keys])
+
+
+class BundledEncoder(_Remembering):
     """The package's own network, trained to see through occlusion."""
 
     def __init__(self, net, threshold: float, device: str = "cpu", sha256: str | None = None) -> None:
         self.net, self.threshold, self.device, self.sha256 = net.eval().to(device), threshold, device, sha256
         self.name, self.dim = "bundled", net.config["dim"]
 
-    def embed(self, faces: Sequence[np.ndarray]) -> np.ndarray:
+    def _embed(self, faces: list[np.ndarray]) -> np.ndarray:
         """See IdentityEncoder; the mean over a face and its mirror image, as in training."""
         import torch
         import torch.nn.functional as F
@@ -48,7 +66,7 @@ class BundledEncoder:
         return F.normalize(both.float(), dim=-1).cpu().numpy()
 
 
-class InsightFaceEncoder:
+class InsightFaceEncoder(_Remembering):
     """An ArcFace network of an InsightFace pack (buffalo_l, antelopev2, ...) or of a local ONNX file or folder."""
 
     threshold = 0.35  # cosine; ArcFace R50 on WebFace600K separates pairs at about this value
@@ -93,14 +111,14 @@ class InsightFaceEncoder:
             f"fetch it by `insightface-cli model.download {given.name}`, or name its ONNX file"
         )
 
-    def embed(self, faces: Sequence[np.ndarray]) -> np.ndarray:
+    def _embed(self, faces: list[np.ndarray]) -> np.ndarray:
         """See IdentityEncoder."""
         # InsightFace takes BGR and swaps it back itself.
         vectors = self.net.get_feat([np.ascontiguousarray(face[..., ::-1]) for face in faces])
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-class SFaceEncoder:
+class SFaceEncoder(_Remembering):
     """SFace (Zhong et al. 2021) through OpenCV: it neither conditions nor trains anything here, so it may judge."""
 
     name, dim = "sface", 128
@@ -111,7 +129,7 @@ class SFaceEncoder:
 
         self.net, self.sha256 = cv2.FaceRecognizerSF.create(str(path), ""), sha256
 
-    def embed(self, faces: Sequence[np.ndarray]) -> np.ndarray:
+    def _embed(self, faces: list[np.ndarray]) -> np.ndarray:
         """See IdentityEncoder; it was not trained on hidden pixels."""
         # OpenCV wants the other order of colours.
         vectors = [self.net.feature(np.ascontiguousarray(face[..., ::-1]))[0].copy() for face in faces]
