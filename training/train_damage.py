@@ -19,7 +19,6 @@ from idinpaint.models.damage_net import DamageNet
 from idinpaint.models.tensors import to_tensor
 
 PHOTO = 512  # px, side at which the photos are kept; smaller ones come out soft, as large scans are
-CROP = 160  # px, of the training
 
 
 @dataclass
@@ -28,6 +27,8 @@ class DamageConfig(LoopConfig):
 
     RESULT = "damage.safetensors"
 
+    crop: int = 160  # px, side of what the network sees
+    widest: int = 400  # px of a photo of 512 that a crop may show
     photos: int = 1500  # at most, spread evenly over the sets
     damaged_share: float = 0.8
     marked_share: float = 0.3  # prints with writing or a margin
@@ -35,12 +36,12 @@ class DamageConfig(LoopConfig):
     dice_weight: float = 0.5
 
 
-def crop(rng: np.random.Generator, photo: np.ndarray) -> np.ndarray:
-    """A part of the photo [512, 512, 3] at a random scale, flipped and turned: uint8 [CROP, CROP, 3]."""
-    side = int(log_uniform(rng, CROP * 0.75, CROP * 2.5))
+def crop(rng: np.random.Generator, photo: np.ndarray, size: int, widest: int) -> np.ndarray:
+    """A part of the photo [512, 512, 3], up to `widest` px of it, flipped and turned: uint8 [size, size, 3]."""
+    side = int(log_uniform(rng, size * 0.75, widest))
     y, x = (int(v) for v in rng.integers(0, PHOTO - side + 1, 2))
-    how = cv2.INTER_AREA if side > CROP else cv2.INTER_CUBIC
-    part = cv2.resize(photo[y : y + side, x : x + side], (CROP, CROP), interpolation=how)
+    how = cv2.INTER_AREA if side > size else cv2.INTER_CUBIC
+    part = cv2.resize(photo[y : y + side, x : x + side], (size, size), interpolation=how)
     part = np.rot90(part, int(rng.choice([0, 1, 2, 3], p=[0.82, 0.07, 0.04, 0.07])))
     return np.ascontiguousarray(part[:, ::-1] if rng.random() < 0.5 else part)
 
@@ -67,9 +68,11 @@ def main(config: DamageConfig) -> None:
     held_entries = validation_photos(config.train_data_dir, config.splits_dir)
     held_photos = load_photos(held_entries[:: -(-len(held_entries) // 64)], PHOTO)
 
+    shares = config.damaged_share, config.marked_share, config.things_share
+
     def assemble(generators: Sequence[np.random.Generator], index: Sequence[int], source: np.ndarray) -> Batch:
         made = [
-            damaged_print(rng, crop(rng, source[i]), config.damaged_share, config.marked_share, config.things_share)
+            damaged_print(rng, crop(rng, source[i], config.crop, config.widest), *shares)
             for rng, i in zip(generators, index, strict=True)
         ]
         prints, masks, certain = (np.stack(part) for part in zip(*made, strict=True))

@@ -85,7 +85,7 @@ def add_things(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
         else:  # stripes, or one band
             step = np.array([np.cos(np.radians(angle)), np.sin(np.radians(angle))])
             along, gap = np.array([-step[1], step[0]]) * 2 * max(height, width), int(rng.integers(14, 40))
-            thick = int(rng.integers(13, 40) if kind == 3 else rng.integers(6, gap // 2 + 2))  # wider than scratches
+            thick = int(rng.integers(30, 70) if kind == 3 else rng.integers(6, gap // 2 + 2))  # wider than scratches
             for index in range(1 if kind == 3 else int(rng.integers(2, 6))):
                 middle = centre + step * index * gap
                 ends = [tuple(map(int, middle + along * end)) for end in (-1, 1)]

@@ -66,12 +66,13 @@ def _gaps(rng: np.random.Generator, alpha: np.ndarray) -> np.ndarray:
 def strokes(rng: np.random.Generator, size: Size) -> np.ndarray:
     """One to five curved scratches."""
     canvas = np.zeros(size, np.uint8)
-    width = log_uniform(rng, 0.7, 11)
+    width, even = log_uniform(rng, 0.7, 18), rng.random() < 0.35  # even: straight, as by one pull of a blade or a brush
     for _ in range(int(rng.integers(1, 6))):
         length = log_uniform(rng, 0.1, 1.6) * max(size)
-        points = wander(rng, _somewhere(rng, size), rng.uniform(0, 2 * np.pi), length, rng.uniform(0, 0.25))
-        draw_path(canvas, points, width * log_uniform(rng, 0.6, 1.6), rng, rng.uniform(0, 0.5))
-    alpha = _softened(rng, canvas)
+        turn, ragged = (0.01, 0.03) if even else (rng.uniform(0, 0.25), rng.uniform(0, 0.5))
+        points = wander(rng, _somewhere(rng, size), rng.uniform(0, 2 * np.pi), length, turn)
+        draw_path(canvas, points, width * log_uniform(rng, 0.6, 1.6), rng, ragged)
+    alpha = _softened(rng, canvas, max(1.6, 0.3 * width))
     return _gaps(rng, alpha) if rng.random() < 0.4 else alpha
 
 

@@ -204,7 +204,8 @@ def _rule(
     if face < config.thin and torn_hair:
         return _Fired("hair", config.up_to_low[side], f"only {share}, but much of the hair", {"below": config.thin})
     if face <= 0.0:
-        words = f"no face is touched; the hole ({100 * hole_ratio:.1f} % of the photo) is filled"
+        area = f"{100 * hole_ratio:.1f} %" if hole_ratio >= 0.001 else "under 0.1 %"
+        words = f"no face is touched; the hole ({area} of the photo) is filled"
         return _Fired("face-untouched", config.if_untouched[side], words)
     if face < config.thin:
         words = f"only {share}: thin scratches are filled from their surroundings"

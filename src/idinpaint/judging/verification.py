@@ -213,29 +213,29 @@ class Verifier:
         if decision.paints_no_face:
             return "abstained", "no face was painted"
         if value is not None:
-            relation = f"similarity {value:.2f} to the references, threshold {threshold:.2f}"
-            own = "" if self.independent else "; by the encoder that also guided the painting"
-            if value >= threshold and not self.independent:
-                return "plausible", f"like the person in the references ({relation}{own}, so it cannot verify it alone)"
-            if value >= threshold:
-                return "verified", f"the same person as in the references ({relation})"
-            return "not_verified", f"not recognised as the person in the references ({relation}{own})"
+            if value < threshold:
+                return "not_verified", "not recognised as the person in the references"
+            if not self.independent:
+                own = "the comparison also guided the painting, so it cannot verify it alone"
+                return "plausible", f"like the person in the references, but {own}"
+            return "verified", "the same person as in the references, by a comparison that had no part in the painting"
         if seen is None:
             return "not_verified", "no reference photo, and too little of the face is visible to compare with"
-        agrees = f"similarity {seen:.2f} to the visible part"
         if decision.forced:
-            return "not_verified", f"painted against the rule, a guess ({agrees}); no reference photo"
+            return "not_verified", "painted against the rule, a guess; no reference photo"
         if seen < self.identity.threshold:
-            return "not_verified", f"no reference photo, and unlike its own visible part ({agrees})"
+            return "not_verified", "no reference photo, and it is unlike the visible part of the face itself"
         if expected is None and decision.face_coverage > UNMEASURED:
-            return "not_verified", f"no reference photo; {agrees}, but nothing was measured for damage like this"
+            return "not_verified", "no reference photo, and nothing was measured for damage like this"
+        agrees = "it agrees with the visible part of the face"
         if expected is None:
-            return "plausible", f"agrees with the visible part of the face ({agrees}); no reference photo"
-        share = min(100 * expected["probability"], 99.0)  # sixty measured pictures do not show more
-        chance = f"accepted as the same person in {'over ' if share == 99.0 else ''}{share:.0f} % of such cases"
-        if expected["probability"] >= PLAUSIBLE:
-            return "plausible", f"{agrees}, {chance}; no reference photo"
-        return "not_verified", f"no reference photo; {agrees}, but only {chance}"
+            return "plausible", f"{agrees}; no reference photo"
+        share = expected["probability"]
+        many = "nearly all" if share >= 0.95 else "most" if share >= PLAUSIBLE else "too few"
+        with_it = f"{many} such restorations are recognised as the person"
+        if share >= PLAUSIBLE:
+            return "plausible", f"{agrees}, and {with_it}; no reference photo"
+        return "not_verified", f"no reference photo; {agrees}, but {with_it}"
 
 
 def withhold(decision: Decision, verification: Verification) -> tuple[Decision, Verification]:

@@ -17,6 +17,8 @@ from idinpaint.types import PICKED, Candidate, Decision, FaceAnalysis
 
 SCHEMA_VERSION = "1.1"  # of report.schema.json: the first number changes when a reader must
 MOSTLY = 0.5  # of a feature under the mask: what is painted there is invented
+TOUCHED = 0.02  # of it, below which nobody would call it hidden
+MUCH = 8.0  # grey levels between the tries, on average over the hole
 
 
 def face_report(
@@ -118,28 +120,19 @@ def headline(report: Mapping[str, Any]) -> str:
 
 
 def summary_lines(report: Mapping[str, Any]) -> list[str]:
-    """The report in words, a line a fact, for the terminal."""
+    """The report in a photographer's words, a line a fact, for the terminal; figures stay in the report."""
     lines = []
     for number, face in enumerate(report["faces"], 1):
-        hidden = [f"{n.replace('_', ' ')} {100 * s:.0f} %" for n, s in face["coverage"].items() if s >= 0.005]
-        low, high = face["face_coverage_interval"] or (face["face_coverage"],) * 2
-        share = f"{100 * face['face_coverage']:.1f} % (by landmark error {100 * low:.1f} to {100 * high:.1f})"
         where = f" ({face['place']})" if face.get("place") and len(report["faces"]) > 1 else ""
-        lines.append(f"face {number}{where}: {share} of the features hidden: {', '.join(hidden) or 'none'}")
+        lines.append(f"face {number}{where}: {hidden_words(face['coverage'])}")
         if face["invented"]["features"]:
-            names = ", ".join(name.replace("_", " ") for name in face["invented"]["features"])
             spread = face["invented"]["disagreement_mean"]
-            more = "" if spread is None else f"; the candidates differ by {spread:.1f} grey levels on average"
-            lines.append(f"  invented: {names}{more}")
+            more = (
+                "" if spread is None else f"; the tries {'differ a lot' if spread > MUCH else 'are much alike'} there"
+            )
+            lines.append(f"  invented: {_listed(face['invented']['features'])}{more}")
         if face["candidates"]:
-            kept = face["candidates"][0]
-            tries = len(face["candidates"])
-            best = f"the best of {tries} tries (seed {kept['seed']}; the report says why)" if tries > 1 else "one try"
-            by_hand = kept.get("reason") == PICKED
-            best = f"one of {tries} tries, picked by hand (seed {kept['seed']})" if by_hand else best
-            lines.append(f"  kept: {best}" + (f", painted by {kept['painter']}" if kept["painter"] else ""))
-            if kept["shown"]:
-                lines.append(f"  painted after {', '.join(kept['shown'])}")
+            lines += _kept_lines(face["candidates"])
         if face["verification"]:
             lines.append(f"  {face['verification']['verdict'].replace('_', ' ')}: {face['verification']['text']}")
             advice = next_step(face["verification"], bool(face.get("references")), face["decision"])
@@ -147,6 +140,35 @@ def summary_lines(report: Mapping[str, Any]) -> list[str]:
         elif face["candidates"] and face["candidates"][0].get("reason") == PICKED:
             lines.append("  not verified: nobody has compared what was picked by hand")
     return lines
+
+
+def hidden_words(shares: Mapping[str, float]) -> str:
+    """feature -> share hidden, in words: right eye hidden; nose, mouth in part."""
+    features = {name: share for name, share in shares.items() if name != "skin"}
+    shares = features if max(features.values(), default=0.0) >= TOUCHED else shares
+    whole = [name for name, share in shares.items() if share >= MOSTLY]
+    part = [name for name, share in shares.items() if TOUCHED <= share < MOSTLY]
+    said = [f"{_listed(whole)} hidden"] * bool(whole) + [f"{_listed(part)} hidden in part"] * bool(part)
+    return "; ".join(said) or "no feature is hidden"
+
+
+def _kept_lines(candidates: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Which try was kept, who painted it and after which photos."""
+    kept, tries = candidates[0], len(candidates)
+    best = f"the best of {tries} tries (--candidate 2 is the next)" if tries > 1 else "one try"
+    best = f"one of {tries} tries, picked by hand" if kept.get("reason") == PICKED else best
+    lines = [f"  kept: {best}" + (f", painted by {kept['painter']}" if kept["painter"] else "")]
+    return [*lines, f"  painted after {', '.join(kept['shown'])}"] if kept["shown"] else lines
+
+
+def _listed(names: Sequence[str]) -> str:
+    """left_eye, nose -> left eye, nose; both eyes, or brows, in one."""
+    words = [name.replace("_", " ") for name in names]
+    for pair in ("eye", "brow"):
+        if f"left {pair}" in words and f"right {pair}" in words:
+            words[words.index(f"left {pair}")] = f"both {pair}s"
+            words.remove(f"right {pair}")
+    return ", ".join(words)
 
 
 def next_step(verification: Mapping[str, Any], referenced: bool, decision: Mapping[str, Any] | None) -> str:
