@@ -9,10 +9,9 @@ import numpy as np
 
 from idinpaint.faces.features import coverage, feature_regions, identity_visible
 from idinpaint.faces.identity import arcface_crop
-from idinpaint.imaging.compositing import harmonize
 from idinpaint.judging.believability import middle_band
 from idinpaint.painting.base import FillRequest
-from idinpaint.painting.twin import like_twin
+from idinpaint.painting.painter import fitted
 
 PAINTERS = ("prior", "gan", "diffusion")
 
@@ -34,7 +33,7 @@ class Painters:
             embed = self.bundle.identity.embed([arcface_crop(known, hole, points)])[0]
         face: Any = SimpleNamespace(crop=known, crop_mask=hole, landmarks=points)
         predicted = self.restorer.inpainters[name].fill(FillRequest(face, embed, 1, None, seed))[0]
-        return like_twin(harmonize(predicted, known, hole), face)
+        return fitted(predicted, face)
 
 
 def hit(painted: np.ndarray, true: np.ndarray, by_form: bool = True) -> float:

@@ -14,6 +14,7 @@ TILE = 512  # px
 MARGIN = 64  # px of a tile that only its neighbour may answer for
 STRIDE = 32  # px; a tile's sides are multiples of it
 SCALES = (None, 1024)  # the photo's own, and its longer side reduced to so many px
+WHOLE, WIDE = 256, 7  # px: the photo as a whole, where only what is so wide counts: corners, stains, broad strokes
 FEWEST = 3  # px of a spot
 UNSURE = 0.2  # of the way from certainty to the threshold: a place must be likelier than that somewhere
 NEAR = 2  # px; what is likely enough and touches what is certain belongs to it
@@ -37,13 +38,14 @@ class DamageFinder:
         """How likely each pixel is damage: uint8 [H, W, 3] -> uint8 [H, W], 255 = certain."""
         height, width = rgb.shape[:2]
         likely = np.zeros((height, width), np.uint8)
-        for longest in SCALES:
+        for longest in (*SCALES, WHOLE):
             if longest is None:
                 found = self._in_tiles(rgb)
             elif max(height, width) > longest:
                 scale = longest / max(height, width)
                 size = (max(1, round(width * scale)), max(1, round(height * scale)))
                 found = self._in_tiles(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA))
+                found = _wide(found) if longest == WHOLE else found
                 found = cv2.resize(found, (width, height), interpolation=cv2.INTER_LINEAR)
             else:
                 continue
@@ -73,6 +75,12 @@ class DamageFinder:
     def find(self, rgb: np.ndarray) -> np.ndarray:
         """The damage of a photo uint8 [H, W, 3] as a mask bool [H, W]; empty when there is none."""
         return spots(self.likelihood(rgb), self.threshold)
+
+
+def _wide(found: np.ndarray) -> np.ndarray:
+    """uint8 [h, w]: what is at least WIDE px wide, with its outline; the opening alone would leave squares."""
+    square = np.ones((WIDE, WIDE), np.uint8)
+    return np.minimum(found, cv2.dilate(cv2.morphologyEx(found, cv2.MORPH_OPEN, square), square))
 
 
 def spots(likely: np.ndarray, threshold: float) -> np.ndarray:

@@ -16,6 +16,7 @@ from idinpaint.judging.verification import Verifier, aligned_crop
 from idinpaint.judging.witnesses import witnesses
 from idinpaint.painting.base import MOST_PICTURES, FillRequest, Inpainter
 from idinpaint.painting.candidates import OTHERS
+from idinpaint.painting.softness import as_soft
 from idinpaint.painting.twin import like_twin
 from idinpaint.types import Candidate, Decision, FaceAnalysis
 
@@ -34,6 +35,13 @@ def one_photo_each(request: FillRequest) -> list[FillRequest]:
             turns.append(replace(request, references=reference, num_samples=len(part), seed=seed))
             seed += len(part)
     return turns
+
+
+def fitted(predicted: np.ndarray, face: FaceAnalysis) -> np.ndarray:
+    """A network's fill uint8 [256, 256, 3] as it is shown: its colours lead over to the known ones, an eye's are its
+    twin's, and it is as soft as the photo."""
+    crop = like_twin(harmonize(predicted, face.crop, face.crop_mask), face)
+    return as_soft(crop, face.crop_mask)
 
 
 @dataclass(frozen=True)
@@ -95,7 +103,7 @@ class Painter:
         turns = [(turn, predicted) for turn in one_photo_each(request) for predicted in inpainter.fill(turn)]
         for index, (turn, predicted) in enumerate(turns):
             names = tuple(item.name for item in turn.references)
-            crop = like_twin(harmonize(predicted, face.crop, face.crop_mask), face)
+            crop = fitted(predicted, face)
             crop = self.tint(crop, face.crop_mask) if self.tint else crop
             looked = self.believer and self.believer(crop, face)
             likeness = self._likeness(face, crop, embed)
