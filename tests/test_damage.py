@@ -13,7 +13,7 @@ from skimage.data import astronaut
 
 from idinpaint.cli import main
 from idinpaint.cli.lazy_models import Models
-from idinpaint.damage.finder import STRIDE, TILE, load_finder, spots, tile_starts
+from idinpaint.damage.finder import STRIDE, TILE, _wide, load_finder, spots, tile_starts
 from idinpaint.damage.prints import damaged_print
 from idinpaint.damage.synthetic import SHAPES
 
@@ -67,6 +67,14 @@ def test_a_photo_in_tiles_is_found_as_in_one_piece(finder, monkeypatch):
     whole = finder.likelihood(damaged).astype(int)
     monkeypatch.setattr("idinpaint.damage.finder.TILE", 256)
     assert np.mean(np.abs(finder.likelihood(damaged) - whole) > 25) < 0.01
+
+
+def test_of_the_photo_as_a_whole_only_broad_places_count():
+    found = np.zeros((64, 64), np.uint8)
+    found[10:30, 10:30], found[40, :], found[5:8, 40:60] = 230, 255, 255
+    broad = _wide(found)
+    assert (broad[10:30, 10:30] == 230).all(), "with its corners"
+    assert broad.sum() == 230 * 400
 
 
 def test_single_pixels_are_left_out_and_rims_taken_in():

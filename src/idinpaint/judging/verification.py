@@ -223,6 +223,8 @@ class Verifier:
             return "not_verified", "no reference photo, and too little of the face is visible to compare with"
         if decision.forced:
             return "not_verified", "painted against the rule, a guess; no reference photo"
+        if decision.rule == "face-untouched" and seen >= self.identity.threshold:
+            return "plausible", "no feature of the face was hidden, so none was invented"
         if seen < self.identity.threshold:
             return "not_verified", "no reference photo, and it is unlike the visible part of the face itself"
         if expected is None and decision.face_coverage > UNMEASURED:
