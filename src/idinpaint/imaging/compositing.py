@@ -10,6 +10,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from idinpaint.imaging.acutance import crisper
+
 TELEA_RADIUS = 3  # px
 DEEP_HOLE = 64  # px to the nearest known pixel; deeper holes are filled at a reduced scale
 CLUSTER_CELL = 32  # px, grid on which nearby holes are joined into one bounding box
@@ -247,7 +249,8 @@ def paste_crop(
     shift = matrix.copy()
     shift[:, 2] -= low
     size = (int(high[0] - low[0]), int(high[1] - low[1]))
-    warped = _warp(crop, shift, size)
+    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    warped = crisper(_warp(crop, shift, size), result[low[1] : high[1], low[0] : high[0]], hole, scale)
     ys, xs = np.nonzero(hole)
     to_crop = cv2.invertAffineTransform(shift)
     u, v = to_crop @ np.stack([xs, ys, np.ones_like(xs)]).astype(np.float64)
