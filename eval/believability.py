@@ -21,9 +21,9 @@ from PIL import Image
 
 from idinpaint.data.photos import list_identity_folders, load_landmarks, read_split
 from idinpaint.faces.references import References
-from idinpaint.imaging.compositing import coarse_fill, harmonize
+from idinpaint.imaging.compositing import coarse_fill
 from idinpaint.painting.base import FillRequest
-from idinpaint.painting.twin import like_twin
+from idinpaint.painting.painter import fitted
 from idinpaint.types import Decision
 
 SPLIT = Path(__file__).parents[1] / "configs" / "splits" / "celeba_id256_test.txt"
@@ -60,7 +60,7 @@ def fills(photo: np.ndarray, face, restorer, earlier=None) -> dict[str, np.ndarr
     for name, inpainter in {**restorer.inpainters, "earlier": earlier}.items():
         if name in FILLS and inpainter is not None:
             predicted = inpainter.fill(FillRequest(face, face.id_embed, 1, None, 0))[0]
-            made[name] = like_twin(harmonize(predicted, known, hole), face)
+            made[name] = fitted(predicted, face)
     return made
 
 

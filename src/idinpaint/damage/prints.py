@@ -84,8 +84,8 @@ def add_things(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
             cv2.ellipse(layer, tuple(map(int, centre)), tuple(sides), angle, 0, 360, 255, thick, cv2.LINE_AA)
         else:  # stripes, or one band
             step = np.array([np.cos(np.radians(angle)), np.sin(np.radians(angle))])
-            along, gap = np.array([-step[1], step[0]]) * 2 * max(height, width), int(rng.integers(14, 40))
-            thick = int(rng.integers(30, 70) if kind == 3 else rng.integers(6, gap // 2 + 2))  # wider than scratches
+            along, gap = np.array([-step[1], step[0]]) * 2 * max(height, width), int(rng.integers(24, 64))
+            thick = int(rng.integers(30, 70) if kind == 3 else rng.integers(gap // 3, gap // 2 + 4))
             for index in range(1 if kind == 3 else int(rng.integers(2, 6))):
                 middle = centre + step * index * gap
                 ends = [tuple(map(int, middle + along * end)) for end in (-1, 1)]
@@ -95,6 +95,8 @@ def add_things(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
             fill = np.roll(image[:, ::-1], tuple(rng.integers(0, 90, 2)), (0, 1))
         else:
             tone = rng.choice([rng.uniform(0, 60), rng.uniform(180, 255), rng.uniform(0, 255)])
+            if kind >= 3:  # a straight line as white as paper, or black, is a scratch to everybody
+                tone = rng.uniform(60, 190)
             fill = (tone + rng.normal(0, 3 if rng.random() < 0.6 else 40, 3)) * shade
         cover = cv2.GaussianBlur(layer.astype(np.float32) / 255, (0, 0), rng.uniform(0.3, 1.6))[..., None]
         image = image * (1 - cover) + fill.clip(0, 255).astype(np.float32) * cover
