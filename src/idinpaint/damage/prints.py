@@ -13,6 +13,7 @@ from idinpaint.types import LUMA
 
 COVERED = 0.10  # share of a pixel from which it is damage
 FAINT = 0.03  # from here to COVERED: neither damage nor not
+THICK = 32  # px, a box's least side: a narrower one is a stroke
 VISIBLE = 9.0  # levels; damage that changes less nobody can see
 WORDS = ("1936", "Anna & Paul", "Sommer 1962", "No. 47", "KODAK", "Mit Liebe", "Photo Atelier", "12.05.1981", "NEWS")
 PAPER = ((252, 250, 245), (238, 230, 214), (224, 206, 176), (255, 255, 255))
@@ -77,6 +78,7 @@ def add_things(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
         sides = [int(log_uniform(rng, 6, 0.5 * max(height, width))) for _ in range(2)]
         kind, angle = int(rng.integers(5)), float(rng.uniform(0, 180))
         if kind == 0:
+            sides = [max(side, THICK) for side in sides]
             box = cv2.boxPoints((tuple(map(float, centre)), tuple(map(float, sides)), angle))
             cv2.fillPoly(layer, [np.rint(box * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
         elif kind in (1, 2):
@@ -95,7 +97,7 @@ def add_things(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
             fill = np.roll(image[:, ::-1], tuple(rng.integers(0, 90, 2)), (0, 1))
         else:
             tone = rng.choice([rng.uniform(0, 60), rng.uniform(180, 255), rng.uniform(0, 255)])
-            if kind >= 3:  # a straight line as white as paper, or black, is a scratch to everybody
+            if kind >= 2:  # a line as white as paper, or black, is a scratch to everybody
                 tone = rng.uniform(60, 190)
             fill = (tone + rng.normal(0, 3 if rng.random() < 0.6 else 40, 3)) * shade
         cover = cv2.GaussianBlur(layer.astype(np.float32) / 255, (0, 0), rng.uniform(0.3, 1.6))[..., None]
