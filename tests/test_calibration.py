@@ -160,3 +160,13 @@ def test_the_shipped_one_was_made_with_the_shipped_encoder():
     digest = WeightStore().manifest["identity.safetensors"]["sha256"]
     assert shipped.encoder("bundled", digest)["false_accept_rate"] <= 0.01
     assert shipped.values["made"]["commit"] and shipped.values["made"]["date"]
+
+
+def test_other_weights_are_told_unless_they_neither_paint_nor_judge():
+    shipped = load_calibration()
+    encoders = {name: entry["sha256"] for name, entry in shipped.values["encoders"].items()}
+    weights = dict(shipped.values["weights"])
+    assert shipped.differences(encoders, weights) == []
+    assert shipped.differences(encoders, weights | {"damage.safetensors": "0" * 64}) == []
+    (said,) = shipped.differences(encoders, weights | {"identity.safetensors": "0" * 64})
+    assert "identity.safetensors" in said and "may not hold" in said

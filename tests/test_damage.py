@@ -48,6 +48,14 @@ def test_a_clear_scratch_is_found_and_little_else(finder, look):
     assert before.mean() < 0.01 and (found & ~near(mask, 4)).mean() < 0.01
 
 
+@pytest.mark.parametrize("width, least", [(2, 0.6), (6, 0.95)])
+def test_broader_strokes_are_found_too(finder, width, least):
+    damaged, mask = scratched(astronaut(), width)
+    found = finder.find(damaged)
+    assert (near(found) & mask).sum() > least * mask.sum()
+    assert (found & ~near(mask, 4)).mean() < 0.01
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (37, 801), (33, 3000), (TILE + 1, TILE - 1)])
 def test_any_size(finder, size):
     rgb = np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)

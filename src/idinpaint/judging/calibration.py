@@ -15,6 +15,7 @@ from idinpaint.types import InputError
 
 SHIPPED = Path(__file__).with_name("calibration.json")
 VERSION = 2
+NO_PART = ("damage.safetensors",)  # what finds damage neither paints nor judges
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Calibration:
         measured = self.values.get("encoders", {})
         other = [n for n, digest in encoders.items() if n not in measured or measured[n]["sha256"] != digest]
         kept = self.values.get("weights", {})  # files that came later cannot matter to what was measured
-        changed = [name for name, digest in weights.items() if kept.get(name, digest) != digest]
+        changed = [n for n, digest in weights.items() if kept.get(n, digest) != digest and n not in NO_PART]
         if not other and not changed:
             return []
         names = ", ".join([*(f"encoder {n}" for n in other), *changed[:2]])
