@@ -22,8 +22,10 @@ FEWEST = 200  # px
 def lost(photo: np.ndarray, hole: np.ndarray, scale: float) -> float:
     """Gradient energy of the known pixels round the hole over what the crop's resolution leaves of it; at least 1.
 
-    photo: uint8 [H, W, 3]; hole: bool [H, W]; scale: photo px a crop px.
+    photo: uint8 [H, W, 3]; hole: bool [H, W]; scale: photo px a crop px, 1 where it is below LEAST.
     """
+    if scale < LEAST:
+        return 1.0
     fine = min(FINER / scale, 1.0)
     size = tuple(max(8, round(side * fine)) for side in hole.shape[::-1])
     luma = cv2.resize(photo, size, interpolation=cv2.INTER_AREA).astype(np.float32) @ np.float32(LUMA)
@@ -43,17 +45,15 @@ def _gradient(luma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return cv2.Sobel(luma, -1, 1, 0), cv2.Sobel(luma, -1, 0, 1)
 
 
-def crisper(fill: np.ndarray, photo: np.ndarray, hole: np.ndarray, scale: float) -> np.ndarray:
-    """fill uint8 [H, W, 3], the face enlarged to the photo's size -> the same with its finest forms strengthened.
-
-    photo: uint8 [H, W, 3], its hole (bool [H, W]) filled by something; scale: photo px a crop px.
-    """
-    if scale < LEAST or hole.sum() < FEWEST:
-        return fill
-    wanted = lost(photo, hole, scale)
-    values = fill.astype(np.float32)
-    forms = values - cv2.GaussianBlur(values, (0, 0), FORMS * scale)
-    share = _share(values @ np.float32(LUMA), forms @ np.float32(LUMA), hole, wanted)
+def crisper(crop: np.ndarray, inside: np.ndarray, wanted: float) -> np.ndarray:
+    """crop uint8 [S, S, 3], to be enlarged -> the same with its finest forms strengthened, so that its gradient inside
+    the hole (bool [S, S]) has `wanted` times its energy, as far as MOST allows. At the crop's own size it costs little,
+    and enlarging is linear."""
+    if wanted <= 1.0 or not inside.any():
+        return crop
+    values = crop.astype(np.float32)
+    forms = values - cv2.GaussianBlur(values, (0, 0), FORMS)
+    share = _share(values @ np.float32(LUMA), forms @ np.float32(LUMA), inside, wanted)
     return np.clip(np.rint(values + share * forms), 0, 255).astype(np.uint8)
 
 
@@ -63,7 +63,7 @@ def _share(luma: np.ndarray, forms: np.ndarray, hole: np.ndarray, wanted: float)
     a = sum(float(np.square(d).mean()) for d in own)
     b = sum(float((d * e).mean()) for d, e in zip(own, more, strict=True))
     c = sum(float(np.square(e).mean()) for e in more)
-    if c < 1e-6 or wanted <= 1.0:
+    if c < 1e-6:
         return 0.0
     root = (-b + np.sqrt(max(b * b + c * a * (wanted - 1.0), 0.0))) / c
     return float(np.clip(root, 0.0, MOST))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from idinpaint.imaging.acutance import crisper
+from idinpaint.imaging.acutance import crisper, lost
 
 TELEA_RADIUS = 3  # px
 DEEP_HOLE = 64  # px to the nearest known pixel; deeper holes are filled at a reduced scale
@@ -249,8 +249,10 @@ def paste_crop(
     shift = matrix.copy()
     shift[:, 2] -= low
     size = (int(high[0] - low[0]), int(high[1] - low[1]))
-    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
-    warped = crisper(_warp(crop, shift, size), result[low[1] : high[1], low[0] : high[0]], hole, scale)
+    back = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+    inside = cv2.warpAffine(hole.astype(np.uint8), shift, (side_x, side_y), flags=back).astype(bool)
+    crop = crisper(crop, inside, lost(result[low[1] : high[1], low[0] : high[0]], hole, _scale(shift)))
+    warped = _warp(crop, shift, size)
     ys, xs = np.nonzero(hole)
     to_crop = cv2.invertAffineTransform(shift)
     u, v = to_crop @ np.stack([xs, ys, np.ones_like(xs)]).astype(np.float64)
@@ -271,9 +273,14 @@ def paste_crop(
     return result
 
 
+def _scale(matrix: np.ndarray) -> float:
+    """Output px an input px."""
+    return float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+
+
 def _warp(crop: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """warpAffine of uint8 [S, S, 3] to (width, height): cubic to enlarge, low-passed first to shrink."""
-    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    scale = _scale(matrix)
     interpolation = cv2.INTER_CUBIC
     if scale < 1.0:
         sigma = 0.5 * float(np.sqrt(1.0 / (scale * scale) - 1.0))
