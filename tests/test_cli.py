@@ -415,7 +415,7 @@ def test_a_folder_of_references_and_a_candidate_by_hand(files, capsys):
     assert report["verdict"] == "not_verified" and report["faces"][0]["candidates"][0]["seed"] == 2
     told = capsys.readouterr()
     assert "candidate 3 was picked by hand" in told.err
-    assert "picked by hand" in told.out and "not verified: nobody has compared" in told.out
+    assert "kept: one of 3 tries, picked by hand" in told.out and "not verified: nobody has compared" in told.out
     before, after = np.asarray(Image.open(photo)), np.asarray(Image.open(folder / "o.png"))
     assert np.array_equal(before[~HOLE], after[~HOLE]) and (after[HOLE] == 120).any()  # that candidate's grey
     (folder / "none").mkdir()

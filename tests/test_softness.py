@@ -9,18 +9,11 @@ import skimage.data
 from hypothesis import given
 from hypothesis import strategies as st
 
-from idinpaint.painting.softness import MORE, RIM, RING, as_soft, fineness
+from idinpaint.painting.softness import MORE, areas, as_soft, fineness
 from idinpaint.types import LUMA
 
 FACE = np.ascontiguousarray(skimage.data.astronaut()[10:266, 96:352])
 HOLE = cv2.ellipse(np.zeros((256, 256), np.uint8), (128, 128), (40, 26), 0, 0, 360, 1, -1).astype(bool)
-
-
-def areas() -> tuple[np.ndarray, np.ndarray]:
-    """(inside, round it), as the module looks at them."""
-    inner = cv2.erode(HOLE.astype(np.uint8), np.ones((2 * RIM + 1,) * 2)) > 0
-    near = cv2.dilate(HOLE.astype(np.uint8), np.ones((2 * RING + 1,) * 2)) > 0
-    return inner, near & (cv2.dilate(HOLE.astype(np.uint8), np.ones((2 * RIM + 1,) * 2)) == 0)
 
 
 def fine(rgb: np.ndarray, area: np.ndarray) -> float:
@@ -31,7 +24,7 @@ def fine(rgb: np.ndarray, area: np.ndarray) -> float:
 def test_a_sharp_fill_in_a_soft_photo_becomes_as_soft(sigma):
     soft = cv2.GaussianBlur(FACE, (0, 0), sigma)
     painted = np.where(HOLE[..., None], FACE, soft)
-    inner, ring = areas()
+    inner, ring = areas(HOLE)
     done = as_soft(painted, HOLE)
     assert fine(painted, inner) > MORE * fine(painted, ring), "else nothing is shown"
     assert fine(done, inner) < 0.8 * fine(painted, inner)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from idinpaint.imaging.compositing import scale_of
 from idinpaint.types import CROP_SIZE
 
 # MediaPipe face mesh (468 points) -> iBUG-68: jaw, brows, nose, eyes, outer lips, inner lips.
@@ -53,11 +54,6 @@ def invert(matrix: np.ndarray) -> np.ndarray:
 def compose(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
     """The [2, 3] map that applies `inner` first, then `outer`."""
     return np.column_stack([outer[:, :2] @ inner[:, :2], outer[:, :2] @ inner[:, 2] + outer[:, 2]])
-
-
-def scale_of(matrix: np.ndarray) -> float:
-    """Enlargement of a [2, 3] similarity map (output px an input px)."""
-    return float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
 
 
 def umeyama(source: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from idinpaint.faces.alignment import transform_points
+from idinpaint.imaging.compositing import scale_of
 
 YUNET_FILE = "face_detection_yunet_2023mar.onnx"
 SEARCH_SIDE = 640  # px, longest side of the copy that is searched
@@ -127,7 +128,7 @@ def _detect_rotated(small: np.ndarray, angle: int, to_photo: np.ndarray, yunet: 
         back = np.column_stack([linear, target - linear @ middle])
         turned = cv2.warpAffine(small, back, (w, h), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
     faces = _search_yunet(turned, yunet) if yunet is not None else _search_haar(turned, thorough=not angle)
-    scale = float(np.sqrt(abs(np.linalg.det(to_photo[:, :2]))))
+    scale = scale_of(to_photo)
     found = []
     for (x, y, w, h), score, points5 in faces:
         centre = transform_points(to_photo, transform_points(back, np.array([x + w / 2 - 0.5, y + h / 2 - 0.5]))) + 0.5

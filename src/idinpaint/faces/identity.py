@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -34,15 +35,16 @@ class _Remembering:
     """Reads no face twice: the candidate that wins, the references and the undamaged parts are all asked about again
     when it is ranked, verified and compared. Knows the latest KEPT faces by their pixels."""
 
+    _known: Mapping[bytes, np.ndarray] = MappingProxyType({})  # every encoder replaces it by its own
+
     def embed(self, faces: Sequence[np.ndarray]) -> np.ndarray:
         """See IdentityEncoder."""
-        known: dict[bytes, np.ndarray] = self.__dict__.setdefault("_known", {})
         keys = [hashlib.sha256(np.ascontiguousarray(face)).digest() for face in faces]
-        vectors = {key: known[key] for key in keys if key in known}
+        vectors = {key: self._known[key] for key in keys if key in self._known}
         new = {key: face for key, face in zip(keys, faces, strict=True) if key not in vectors}
         if new:
             vectors.update(zip(new, self._embed(list(new.values())), strict=True))
-        self._known = dict([*known.items(), *vectors.items()][-KEPT:])
+        self._known = dict([*self._known.items(), *vectors.items()][-KEPT:])
         return np.stack([vectors[key] for key in keys])
 
 

@@ -249,9 +249,11 @@ def paste_crop(
     shift = matrix.copy()
     shift[:, 2] -= low
     size = (int(high[0] - low[0]), int(high[1] - low[1]))
-    back = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
-    inside = cv2.warpAffine(hole.astype(np.uint8), shift, (side_x, side_y), flags=back).astype(bool)
-    crop = crisper(crop, inside, lost(result[low[1] : high[1], low[0] : high[0]], hole, _scale(shift)))
+    wanted = lost(result[low[1] : high[1], low[0] : high[0]], hole, scale_of(shift))
+    if wanted > 1.0:
+        back = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+        inside = cv2.warpAffine(hole.astype(np.uint8), shift, (side_x, side_y), flags=back).astype(bool)
+        crop = crisper(crop, inside, wanted)
     warped = _warp(crop, shift, size)
     ys, xs = np.nonzero(hole)
     to_crop = cv2.invertAffineTransform(shift)
@@ -273,14 +275,14 @@ def paste_crop(
     return result
 
 
-def _scale(matrix: np.ndarray) -> float:
-    """Output px an input px."""
+def scale_of(matrix: np.ndarray) -> float:
+    """Enlargement of a [2, 3] similarity map (output px an input px)."""
     return float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
 
 
 def _warp(crop: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """warpAffine of uint8 [S, S, 3] to (width, height): cubic to enlarge, low-passed first to shrink."""
-    scale = _scale(matrix)
+    scale = scale_of(matrix)
     interpolation = cv2.INTER_CUBIC
     if scale < 1.0:
         sigma = 0.5 * float(np.sqrt(1.0 / (scale * scale) - 1.0))

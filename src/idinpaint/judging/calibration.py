@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from idinpaint.damage.finder import WEIGHTS as FINDER
 from idinpaint.types import InputError
 
 SHIPPED = Path(__file__).with_name("calibration.json")
 VERSION = 2
-NO_PART = ("damage.safetensors",)  # what finds damage neither paints nor judges
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,9 @@ class Calibration:
         """A notice for what is not what was calibrated: encoders by name -> sha256, model files -> sha256."""
         measured = self.values.get("encoders", {})
         other = [n for n, digest in encoders.items() if n not in measured or measured[n]["sha256"] != digest]
-        kept = self.values.get("weights", {})  # files that came later cannot matter to what was measured
-        changed = [n for n, digest in weights.items() if kept.get(n, digest) != digest and n not in NO_PART]
+        kept = self.values.get("weights", {})  # files that came later cannot matter to what was measured,
+        # nor does what finds damage: it neither paints nor judges
+        changed = [n for n, digest in weights.items() if kept.get(n, digest) != digest and n != FINDER]
         if not other and not changed:
             return []
         names = ", ".join([*(f"encoder {n}" for n in other), *changed[:2]])

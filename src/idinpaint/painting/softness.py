@@ -29,6 +29,12 @@ def fineness(luma: np.ndarray, area: np.ndarray) -> float:
     return float(finest / (gradient + FLAT))
 
 
+def areas(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(inside the hole, round it), bool [H, W] each, without its rim."""
+    hole, near, wide = mask.astype(np.uint8), np.ones((2 * RIM + 1,) * 2), np.ones((2 * RING + 1,) * 2)
+    return cv2.erode(hole, near) > 0, (cv2.dilate(hole, wide) > 0) & (cv2.dilate(hole, near) == 0)
+
+
 def _blurred(crop: np.ndarray, sigma: float) -> np.ndarray:
     """By a Gaussian, with the contrast of its forms given back: they are a few px wide."""
     blurred = cv2.GaussianBlur(crop.astype(np.float32), (0, 0), sigma)
@@ -38,9 +44,7 @@ def _blurred(crop: np.ndarray, sigma: float) -> np.ndarray:
 
 def as_soft(crop: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """crop uint8 [H, W, 3], its hole (bool [H, W]) painted -> the same, the hole blurred as little as is needed."""
-    known = cv2.dilate(mask.astype(np.uint8), np.ones((2 * RIM + 1,) * 2)) == 0
-    ring = known & (cv2.dilate(mask.astype(np.uint8), np.ones((2 * RING + 1,) * 2)) > 0)
-    inner = cv2.erode(mask.astype(np.uint8), np.ones((2 * RIM + 1,) * 2)) > 0
+    inner, ring = areas(mask)
     if min(ring.sum(), inner.sum()) < FEWEST:
         return crop
     limit = MORE * fineness(crop.astype(np.float32) @ np.float32(LUMA), ring)

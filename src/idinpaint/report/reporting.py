@@ -127,9 +127,8 @@ def summary_lines(report: Mapping[str, Any]) -> list[str]:
         lines.append(f"face {number}{where}: {hidden_words(face['coverage'])}")
         if face["invented"]["features"]:
             spread = face["invented"]["disagreement_mean"]
-            more = (
-                "" if spread is None else f"; the tries {'differ a lot' if spread > MUCH else 'are much alike'} there"
-            )
+            alike = "are much alike" if (spread or 0.0) <= MUCH else "differ a lot"
+            more = "" if spread is None else f"; the tries {alike} there"
             lines.append(f"  invented: {_listed(face['invented']['features'])}{more}")
         if face["candidates"]:
             lines += _kept_lines(face["candidates"])
