@@ -182,12 +182,17 @@ def test_pipes_take_one_photo_and_a_mask_in_a_file(files, capsys):  # noqa: F811
 def test_lean_imports_hide_and_give_back():
     code = (
         "import sys\n"
-        "from idinpaint.cli.lean_imports import UNUSED, without_unused\n"
+        "import gc\n"
+        "from importlib import metadata\n"
+        "from idinpaint.cli.lean_imports import COMPILER, UNUSED, without_unused\n"
         "with without_unused():\n"
         "    from idinpaint.restorer import Restorer\n"
+        "    Restorer.from_pretrained()\n"
         "assert not [n for n in UNUSED if sys.modules.get(n)], 'loaded'\n"
-        "assert not [n for n in UNUSED if n in sys.modules], 'left hidden'\n"
-        "import scipy\n"
+        "assert not [n for n in (*UNUSED, COMPILER) if n in sys.modules], 'left hidden'\n"
+        "assert gc.isenabled() and metadata.packages_distributions()\n"
+        "import scipy, torch\n"
+        "assert torch._dynamo.eval_frame.innermost_fn, 'the compiler itself'\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-500:]

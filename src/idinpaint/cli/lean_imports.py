@@ -1,14 +1,32 @@
-"""diffusers without the packages that it only looks for: peft, transformers and scipy are a third of what a cold start
-imports, and painting with the bundled model uses nothing of them."""
+"""diffusers without what it only looks for: peft, transformers, scipy and torch's compiler are two thirds of what a cold
+start imports, and painting with the bundled model uses nothing of them."""
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 # What diffusers imports when it is there.
 UNUSED = ("peft", "transformers", "scipy", "onnxruntime", "onnx", "flax", "bitsandbytes")
+COMPILER = "torch._dynamo"
+
+
+def _no_compiler() -> ModuleType:
+    """Stands in for torch.compile's module while diffusers is imported and its models are loaded: its decorators leave
+    functions as they are, and no module has been compiled."""
+
+    def unchanged(function: Any = None, *_: Any, **__: Any) -> Any:
+        return unchanged if function is None else function
+
+    module = ModuleType(COMPILER)
+    module.allow_in_graph = module.disable = unchanged
+    module.eval_frame = SimpleNamespace(OptimizedModule=type("OptimizedModule", (), {}))
+    return module
 
 
 @contextmanager
@@ -16,13 +34,20 @@ def without_unused() -> Iterator[None]:
     """Inside the block these packages count as not installed, unless somebody has loaded them, or diffusers, already:
     it looks for them once, and imports its parts later.
 
+    The garbage collector rests meanwhile: hardly anything that is imported ever goes.
+
     Only for a process of our own: diffusers, once imported so, offers no LoRA and no text encoders in that process.
     """
-    hidden = [name for name in UNUSED if name not in sys.modules and "diffusers" not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))  # None: importlib finds no such package
+    instead = {**dict.fromkeys(UNUSED), COMPILER: _no_compiler()}  # None: importlib finds no such package
+    hidden = {name: module for name, module in instead.items() if not {name, "diffusers"} & sys.modules.keys()}
+    sys.modules.update(hidden)
+    all_packages, metadata.packages_distributions = metadata.packages_distributions, dict  # reads every package's files
+    gc.disable()
     try:
         yield
     finally:
-        for name in hidden:
-            if sys.modules.get(name, name) is None:
+        gc.enable()
+        metadata.packages_distributions = all_packages
+        for name, module in hidden.items():
+            if sys.modules.get(name, name) is module:
                 del sys.modules[name]
