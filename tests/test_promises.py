@@ -70,7 +70,7 @@ def test_abstaining_is_a_result_with_a_reason(restorer, portrait):
     mask = hidden_face()
     result = restorer(portrait, mask, face_box=FACE_BOX)
     assert result.abstained and result.report["status"] == "abstained"
-    assert "%" in result.decision.reason or "eyes" in result.decision.reason
+    assert "invented" in result.decision.reason
     assert np.array_equal(result.image[~mask], portrait[~mask])
     # The hole is marked in grey, not repainted.
     assert np.all(result.image[mask] == result.image[mask][:, :1])

@@ -47,7 +47,7 @@ def test_no_sentence_contradicts_another(restorer, face, reference, force, strat
         words = " ".join([headline(report), decision.reason, *summary_lines(report)])
         case = f"{share} {bool(refs)} {force} {strategy}: {words}"
         assert not ("a guess" in words and "are recognised" in words), case
-        assert not re.search(r"\d", " ".join(summary_lines(report)).replace("face 1", "")), case  # figures: the report
+        assert not re.search(r"\d", words.replace("face 1", "")), case  # figures: the report
         assert headline(report).startswith("abstained") == (found.verdict == "abstained"), case
         assert not (found.verdict == "abstained" and "the same person as" in words), case
         if refs and not decision.paints_no_face:
@@ -60,7 +60,7 @@ def test_no_sentence_contradicts_another(restorer, face, reference, force, strat
             assert found.independent and "also guided" not in words, case
         for notice in near_threshold(one, restorer.controller, bool(refs)):
             low, high = one.coverage_interval
-            assert low <= share <= high and "close one" in notice, case
+            assert low <= share <= high and "close one" in notice and not re.search(r"\d", notice), case
 
 
 def test_an_interval_holds_its_own_value(restorer):

@@ -255,7 +255,7 @@ class Restorer:
         overridden = decision.paints_no_face and options.strategy != "colorize"
         reason = f"strategy {options.strategy} chosen by the user"
         if overridden:
-            reason += f", against the rule {decision.rule}: {decision.reason}"
+            reason += f", although {decision.reason}"
         decision = replace(decision, strategy=options.strategy, rule="user", reason=reason, unless_verified=None)
         return replace(decision, forced=decision.forced or overridden, instead_of=None)
 

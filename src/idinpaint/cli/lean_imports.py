@@ -1,5 +1,5 @@
-"""diffusers without what it only looks for: peft, transformers, scipy and torch's compiler are two thirds of what a cold
-start imports, and painting with the bundled model uses nothing of them."""
+"""diffusers without what it only looks for: peft, transformers, scipy and torch's compiler are two thirds of what a
+cold start imports, and painting with the bundled model uses nothing of them."""
 
 from __future__ import annotations
 

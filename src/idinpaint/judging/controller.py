@@ -22,6 +22,11 @@ PAINTS = ("gan", "diffusion")  # strategies that invent features
 FALLBACK = {"gan": "diffusion"}  # where the model lacks the first
 TWIN = 0.5  # of its weight counts of a hidden eye or brow whose twin is visible: the networks see the mirrored half
 TWIN_VISIBLE = 0.25  # of a twin may be hidden itself
+SHARE_WORDS = (  # a share below the first number is said so
+    (0.03, "hardly any of"), (0.07, "a small part of"), (0.15, "about a tenth of"), (0.225, "about a fifth of"),
+    (0.29, "about a quarter of"), (0.37, "about a third of"), (0.45, "about two fifths of"), (0.55, "about half of"),
+    (0.75, "more than half of"), (0.97, "most of"), (2.0, "all of"),
+)  # fmt: skip
 RUNGS = ("if_untouched", "below_thin", "up_to_low", "low_to_stop", "stop_to_colour", "above_colour", "eyes_hidden")
 
 
@@ -134,7 +139,7 @@ def decide(
         if not 0.0 <= value <= 1.0:  # also catches NaN
             raise ValueError(f"{name} must be within [0, 1], got {value}")
     config = config or load_controller()
-    fired = _rule(coverage, face_coverage, hole_ratio, has_references, config, torn_hair)
+    fired = _rule(coverage, face_coverage, has_references, config, torn_hair)
     strategy, _, otherwise = fired.entry.partition(" or ")
     eyes = {name: coverage[name] for name in ("left_eye", "right_eye") if name in coverage}
     decision = Decision(
@@ -158,10 +163,10 @@ def _limited(decision: Decision, limit: float) -> Decision:
     share, words = decision.face_coverage, f"{100 * limit:g} % set by the user"
     numbers = {**decision.numbers, "max_coverage": limit}
     if share > limit and decision.strategy in PAINTS:
-        reason = f"{100 * share:.1f} % of the facial features are under the mask, above the limit of {words}"
+        reason = f"{in_words(share)} the facial features are under the mask, above the limit of {words}"
         decision = replace(decision, strategy="abstain", rule="max-coverage", reason=reason, unless_verified=None)
     elif share <= limit and decision.strategy in ("abstain", "colorize") and not decision.rule.startswith("both-eyes"):
-        reason = f"painted below the limit of {words}, against the rule {decision.rule}: {decision.reason}"
+        reason = f"painted below the limit of {words}, although {decision.reason}"
         decision = replace(decision, strategy="diffusion", rule="max-coverage", reason=reason, unless_verified=None)
     elif share <= limit and decision.unless_verified is not None and not decision.rule.startswith("both-eyes"):
         # With references no more is held back than without: the user's limit delivers, the verdict says the rest.
@@ -175,7 +180,7 @@ def _forced(decision: Decision) -> Decision:
     if decision.strategy not in ("abstain", "colorize") and decision.unless_verified is None:
         return decision
     strategy = decision.strategy if decision.strategy in PAINTS else "diffusion"
-    reason = f"forced by the user against the rule {decision.rule}: {decision.reason}; what is painted is a guess"
+    reason = f"forced by the user, although {decision.reason}; what is painted is a guess"
     return replace(decision, strategy=strategy, reason=reason, forced=True, unless_verified=None)
 
 
@@ -189,11 +194,10 @@ def _available(decision: Decision, available: Collection[str]) -> Decision:
 
 
 def _rule(
-    coverage: dict[str, float], face: float, hole_ratio: float, has_references: bool, config: ControllerConfig,
-    torn_hair: bool,
-) -> _Fired:  # fmt: skip
+    coverage: dict[str, float], face: float, has_references: bool, config: ControllerConfig, torn_hair: bool
+) -> _Fired:
     """The first row that fits. Rules are named by their thresholds in per cent."""
-    share = f"{100 * face:.1f} % of the facial features are under the mask"
+    share = f"{in_words(face)} the facial features are under the mask"
     eyes = min(coverage.get("left_eye", 0.0), coverage.get("right_eye", 0.0))
     low, stop, colour = (f"{100 * value:g}" for value in (config.low, config.stop, config.colour))
     side, suffix = int(has_references), "-with-references" if has_references else ""
@@ -202,19 +206,17 @@ def _rule(
             f"both-eyes{suffix}", config.eyes_hidden[side], "both eyes are hidden", {"eyes_limit": config.eyes}
         )
     if face < config.thin and torn_hair:
-        return _Fired("hair", config.up_to_low[side], f"only {share}, but much of the hair", {"below": config.thin})
+        return _Fired("hair", config.up_to_low[side], f"{share}, but much of the hair", {"below": config.thin})
     if face <= 0.0:
-        area = f"{100 * hole_ratio:.1f} %" if hole_ratio >= 0.001 else "under 0.1 %"
-        words = f"no face is touched; the hole ({area} of the photo) is filled"
-        return _Fired("face-untouched", config.if_untouched[side], words)
+        return _Fired("face-untouched", config.if_untouched[side], "no face is touched; the hole is filled")
     if face < config.thin:
-        words = f"only {share}: thin scratches are filled from their surroundings"
+        words = f"{share}: thin scratches are filled from their surroundings"
         return _Fired("thin", config.below_thin[side], words, {"below": config.thin})
     if face <= config.low:
         words = f"{share}, few enough to keep the identity"
         return _Fired(f"up-to-{low}", config.up_to_low[side], words, {"above": config.thin, "below": config.low})
     if face < config.stop:
-        words = f"{share}; candidates are ranked by identity"
+        words = f"{share}; the tries are ranked by likeness"
         return _Fired(f"{low}-{stop}", config.low_to_stop[side], words, {"above": config.low, "below": config.stop})
     if face - (served := twin_share(coverage, config)) < config.stop:
         words = f"{share}, but the other eye shows what it looks like"
@@ -223,6 +225,11 @@ def _rule(
         rule, bounds = f"{stop}-{colour}{suffix}", {"above": config.stop, "below": config.colour}
         return _Fired(rule, config.stop_to_colour[side], share, bounds)
     return _Fired(f"above-{colour}{suffix}", config.above_colour[side], share, {"above": config.colour})
+
+
+def in_words(share: float) -> str:
+    """A share in [0, 1] as who restores photographs says it: about a quarter of."""
+    return next(words for limit, words in SHARE_WORDS if share < limit)
 
 
 def twin_share(coverage: dict[str, float], config: ControllerConfig) -> float:
@@ -250,6 +257,18 @@ def _reason(fired: _Fired, strategy: str, otherwise: str, has_references: bool) 
     return f"{fired.words}{lack}, so the face would be invented"
 
 
+def _outcome(decision: Decision) -> str:
+    """What would become of the face."""
+    if decision.strategy in PAINTS:
+        condition = " and delivered only when verified" if decision.unless_verified else ""
+        return f"it would be painted by {decision.strategy}{condition}"
+    return {
+        "telea": "it would be filled from its surroundings",
+        "colorize": "the hole would only be given a smooth tone",
+        "abstain": "it would not be painted",
+    }[decision.strategy]
+
+
 def near_threshold(face: FaceAnalysis, ladder: ControllerConfig, has_references: bool = False) -> list[str]:
     """A notice when the landmarks' own error could lead to another strategy of the ladder."""
     if face.coverage_interval is None:
@@ -259,8 +278,6 @@ def near_threshold(face: FaceAnalysis, ladder: ControllerConfig, has_references:
         sides = (max(limit - 1e-6, 0.0), min(limit + 1e-6, 1.0))
         below, above = (decide(face.coverage, side, 0.0, has_references, ladder) for side in sides)
         if low <= limit <= high and (below.strategy, below.unless_verified) != (above.strategy, above.unless_verified):
-            return [
-                f"{100 * face.face_coverage:.1f} % of the features are hidden, by landmark error {100 * low:.1f} to "
-                f"{100 * high:.1f} %: the threshold of {100 * limit:g} % lies between, so the decision is a close one"
-            ]
+            other, less = (below, "less") if face.face_coverage > limit else (above, "more")
+            return [f"the decision is a close one: were a little {less} of the face hidden, {_outcome(other)}"]
     return []
