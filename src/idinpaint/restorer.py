@@ -17,7 +17,7 @@ from idinpaint.faces.references import ReferenceReader, References, reference_ro
 from idinpaint.faces.swallowed import abstained, swallowing_part
 from idinpaint.imaging.background import refine_background
 from idinpaint.imaging.coerce import as_mask, as_rgb
-from idinpaint.imaging.compositing import coarse_fill, composite, mark_hole, paste_crop
+from idinpaint.imaging.compositing import composite, mark_hole, paste_crop
 from idinpaint.imaging.masks import hole_ratio
 from idinpaint.imaging.print_look import read_look
 from idinpaint.judging.believability import TORN_HAIR, hidden_hair, load_believer
@@ -33,6 +33,7 @@ from idinpaint.judging.verification import (
 from idinpaint.painting.areas import add_disagreement, crop_area, outside_faces
 from idinpaint.painting.base import FillRequest, Inpainter, check_encoder
 from idinpaint.painting.painter import Painter
+from idinpaint.painting.surroundings import continue_background
 from idinpaint.progress import StageClock
 from idinpaint.report.reporting import build_report, face_report, versions
 from idinpaint.scene import Scene, Work
@@ -153,12 +154,14 @@ class Restorer:
     def _paint(self, scene: Scene, shared: list[References], options: RestoreOptions, clock: StageClock) -> Work:
         """The background coarsely, then every face: decided, painted, verified, pasted."""
         with clock("filling the background"):
-            picture = coarse_fill(scene.known, scene.hole)
             look = read_look(scene.known, scene.hole, options.seed, options.grain)
-        work = Work(picture, look)
+            analyzer = None if options.strategy == "telea" else self.analyzer
+            backdrop = continue_background(scene.known, scene.hole, scene.faces, analyzer, options.seed)
+        work = Work(backdrop.picture, look, backdrop.part)
         painter = Painter(
-            self.inpainters, self.bundle.landmarker, self.verifier, options.reference_pixels, self.believer, look.tint
-        )
+            self.inpainters, self.bundle.landmarker, self.verifier, options.reference_pixels, self.believer, look.tint,
+            backdrop,
+        )  # fmt: skip
         for face, refs in zip(scene.faces, shared, strict=True):
             decision = self._decide(face, scene.hole, refs, options)
             with clock("painting the face"):
@@ -171,6 +174,7 @@ class Restorer:
             work.add(decision, made, checked)
             work.notices += wrong_person(checked) + near_threshold(face, self.controller, bool(refs))
             work.picture = self._deliver(work.picture, scene.hole, face, decision, made)
+            work.picture = work.picture if decision.paints_no_face else backdrop.round(work.picture, face)
             if not decision.paints_no_face:
                 work.invented = add_disagreement(work.invented, scene.hole, face, made)
         return work
@@ -181,9 +185,9 @@ class Restorer:
         background, unpainted = outside_faces(hole, scene.faces, work.decisions)
         if options.strategy != "telea":
             with clock("filling the background"):
-                work.picture = refine_background(work.picture, background, unpainted)
-        with clock("matching tint and grain"):
-            work.picture = work.look.finish(work.picture, hole & ~unpainted)
+                work.picture = refine_background(work.picture, background & ~work.continued, unpainted)
+        with clock("matching tint and grain"):  # what goes on from the photo has both already
+            work.picture = work.look.finish(work.picture, hole & ~unpainted & ~work.continued)
         overall = self._overall(work.decisions, scene, options.strategy, options.force)
         if scene.swallowed is not None and overall.strategy == "abstain":
             work.picture = mark_hole(work.picture, scene.swallowed)

@@ -42,10 +42,12 @@ class Scene:
 
 @dataclass
 class Work:
-    """What has been done so far; a decision, candidates and a verification for each face."""
+    """What has been done so far; a decision, candidates and a verification for each face. continued: [H, W] bool, the
+    background that texture fills."""
 
     picture: np.ndarray
     look: PrintLook
+    continued: np.ndarray
     decisions: list[Decision] = field(default_factory=list)
     candidates: list[list[Candidate]] = field(default_factory=list)
     verifications: list[Verification] = field(default_factory=list)

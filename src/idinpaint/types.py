@@ -46,6 +46,7 @@ class FaceAnalysis:
     coverage: feature name -> masked share in [0, 1]; face_coverage: their weighted mean in [0, 1].
     id_embed: [D] unit vector of the visible part, or None when too little of the face is visible.
     coverage_interval: 5th and 95th percentile of face_coverage when the landmarks move by their own error.
+    labels: [256, 256] uint8 parsing classes, the hidden part estimated; None without a parser.
     """
 
     box: tuple[float, float, float, float]
@@ -59,6 +60,7 @@ class FaceAnalysis:
     face_coverage: float
     id_embed: np.ndarray | None
     coverage_interval: tuple[float, float] | None = None
+    labels: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

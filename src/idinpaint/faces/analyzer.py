@@ -96,6 +96,7 @@ class FaceAnalyzer:
             face_coverage=face_coverage(shares, self.weights),
             id_embed=id_embed,
             coverage_interval=interval,
+            labels=labels,
         )
 
     def _embed(self, photo: np.ndarray, hole: np.ndarray, points: np.ndarray) -> np.ndarray | None:

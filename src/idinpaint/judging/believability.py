@@ -26,7 +26,7 @@ FILE = "believability.safetensors"
 WINDOW = 64  # px, side of what the network sees
 JUDGED = 0.25  # of a feature under the mask from which it is judged
 HAIR_PX = 400  # of hidden hair in the crop, from which it is judged
-TORN_HAIR = 1500  # from which it is painted, though no feature be hidden
+TORN_HAIR = 600  # from which it is painted, though no feature be hidden
 # Feature -> its landmarks and the side of its window in distances between the eye centres. Hair has no landmarks.
 WINDOWS: dict[str, tuple[range, float]] = {
     "left_eye": (range(36, 42), 0.9),

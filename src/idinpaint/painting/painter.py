@@ -16,7 +16,9 @@ from idinpaint.judging.verification import Verifier, aligned_crop
 from idinpaint.judging.witnesses import witnesses
 from idinpaint.painting.base import MOST_PICTURES, FillRequest, Inpainter
 from idinpaint.painting.candidates import OTHERS
+from idinpaint.painting.other_half import with_other_hair
 from idinpaint.painting.softness import as_soft
+from idinpaint.painting.surroundings import Backdrop
 from idinpaint.painting.twin import like_twin
 from idinpaint.types import Candidate, Decision, FaceAnalysis
 
@@ -39,16 +41,16 @@ def one_photo_each(request: FillRequest) -> list[FillRequest]:
 
 def fitted(predicted: np.ndarray, face: FaceAnalysis) -> np.ndarray:
     """A network's fill uint8 [256, 256, 3] as it is shown: its colours lead over to the known ones, an eye's are its
-    twin's, and it is as soft as the photo."""
+    twin's, it is as soft as the photo, and torn hair is the other half's."""
     crop = like_twin(harmonize(predicted, face.crop, face.crop_mask), face)
-    return as_soft(crop, face.crop_mask)
+    return with_other_hair(as_soft(crop, face.crop_mask), face)
 
 
 @dataclass(frozen=True)
 class Painter:
     """Paints one face by the decided strategy. reference_pixels: False keeps reference photos out of the network;
     believer: says of each candidate whether its hidden features are there, None for nobody; tint: gives a picture the
-    photo's tone under a mask (PrintLook.tint)."""
+    photo's tone under a mask (PrintLook.tint); backdrop: the background behind the faces."""
 
     inpainters: Mapping[str, Inpainter]
     landmarker: Any
@@ -56,6 +58,7 @@ class Painter:
     reference_pixels: bool = True
     believer: Any = None
     tint: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
+    backdrop: Backdrop | None = None
 
     def __call__(
         self, face: FaceAnalysis, decision: Decision, refs: References, num_samples: int, steps: int | None, seed: int
@@ -105,6 +108,7 @@ class Painter:
             names = tuple(item.name for item in turn.references)
             crop = fitted(predicted, face)
             crop = self.tint(crop, face.crop_mask) if self.tint else crop
+            crop = self.backdrop.behind(crop, face) if self.backdrop else crop
             looked = self.believer and self.believer(crop, face)
             likeness = self._likeness(face, crop, embed)
             made.append(Candidate(crop, request.seed + index, likeness, shown=names, looked=looked))

@@ -1,0 +1,94 @@
+"""Wide holes beside faces: the background goes on there, and no network's guess is pasted over it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from idinpaint.faces.alignment import scale_of, warp_share, warp_to_crop
+from idinpaint.faces.heads import head
+from idinpaint.imaging.compositing import coarse_fill
+from idinpaint.imaging.texture import continued
+from idinpaint.painting.other_half import labels_of
+from idinpaint.types import FaceAnalysis
+
+WIDE_PX, WIDE_SHARE = 20, 0.04  # px, and of the photo's shorter side: a narrower part is a stroke, filled by waves
+APART = 2  # px from a person in which background is not copied: it holds their outline
+OUTLINE = 1.0  # crop px of a blur: the parser's outline is ragged
+FEATHER = 2.0  # crop px, over which a face's fill leads over to the background
+
+
+@dataclass(frozen=True)
+class Backdrop:
+    """picture: uint8 [H, W, 3], the photo with its hole filled; part: [H, W] bool, the wide background parts of it."""
+
+    picture: np.ndarray
+    part: np.ndarray
+
+    def behind(self, crop: np.ndarray, face: FaceAnalysis) -> np.ndarray:
+        """A painted crop uint8 [256, 256, 3] with this background in place of the network's."""
+        share = warp_share(self.part, face.crop_to_photo) * face.crop_mask
+        if not share.any():
+            return crop
+        return _mixed(crop, warp_to_crop(self.picture, None, face.crop_to_photo)[0], _inner(share >= 0.5, FEATHER))
+
+    def round(self, photo: np.ndarray, face: FaceAnalysis) -> np.ndarray:
+        """The photo uint8 [H, W, 3] into which the face was pasted, with this background round it again."""
+        if not self.part.any():
+            return photo
+        return _mixed(photo, self.picture, _inner(self.part, FEATHER * scale_of(face.crop_to_photo)))
+
+
+def _inner(part: np.ndarray, feather: float) -> np.ndarray:
+    """float32 [H, W], 1 within the part, falling to 0 at its edge over `feather` px; 0 outside of it."""
+    depth = cv2.distanceTransform(np.pad(part.astype(np.uint8), 1, mode="edge"), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    return np.clip((depth - 0.5) / max(feather, 1.0), 0, 1)
+
+
+def _mixed(below: np.ndarray, above: np.ndarray, share: np.ndarray) -> np.ndarray:
+    mixed = below + share[..., None] * (above.astype(np.float32) - below)
+    return np.where(share[..., None] > 0, np.clip(np.rint(mixed), 0, 255), below).astype(np.uint8)
+
+
+def wide_background(hole: np.ndarray, faces: Sequence[FaceAnalysis]) -> tuple[np.ndarray, np.ndarray]:
+    """([H, W] bool, the wide parts of the hole that show nobody; [H, W] bool, where the faces' people are)."""
+    people = np.zeros(hole.shape, bool)
+    for face in faces:
+        if face.labels is not None:
+            shown = cv2.GaussianBlur((labels_of(face) > 0).astype(np.float32), (0, 0), OUTLINE)
+            people |= cv2.warpAffine(shown, face.crop_to_photo, hole.shape[::-1]) > 0.5
+    width = int(max(WIDE_PX, WIDE_SHARE * min(hole.shape))) | 1
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
+    free = (hole & ~people).astype(np.uint8)
+    padded = np.pad(free, width, mode="edge")  # a torn corner goes on beyond the photo
+    core = cv2.morphologyEx(padded, cv2.MORPH_OPEN, disc)[width:-width, width:-width]
+    return free.astype(bool) & _touched(free, core), people
+
+
+def _touched(area: np.ndarray, core: np.ndarray) -> np.ndarray:
+    """The core [H, W] with what of the area lies within its rounded corners; strokes that lead to it stay out."""
+    return cv2.dilate(core, np.ones((2 * WIDE_PX + 1, 2 * WIDE_PX + 1), np.uint8)).astype(bool) & area.astype(bool)
+
+
+def continue_background(
+    known: np.ndarray, hole: np.ndarray, faces: Sequence[FaceAnalysis], analyzer: Any, seed: int
+) -> Backdrop:
+    """The photo with its hole filled coarsely, the wide background parts by texture that goes on.
+
+    known: uint8 [H, W, 3], the hole [H, W] bool zeroed; faces: those under the hole; analyzer: the FaceAnalyzer that
+    finds the others, since no head is copied; None leaves all of it coarse.
+    """
+    picture, nothing = coarse_fill(known, hole), np.zeros_like(hole)
+    if analyzer is None:
+        return Backdrop(picture, nothing)
+    part, people = wide_background(hole, faces)
+    if not part.any():
+        return Backdrop(picture, nothing)
+    for face in analyzer.everyone(known, hole, list(faces)):
+        people |= head(face.landmarks, face.crop_to_photo, hole.shape)
+    near = cv2.dilate(people.astype(np.uint8), np.ones((2 * APART + 1, 2 * APART + 1), np.uint8)).astype(bool)
+    return Backdrop(continued(picture, part, ~hole & ~near, seed), part)
