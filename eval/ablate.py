@@ -22,7 +22,7 @@ from urllib.parse import quote
 import yaml
 from benchmark import run_benchmark
 from cases import BenchmarkConfig
-from data_folder import add_data
+from command import add_data
 from summary import heading
 
 from idinpaint.config import load_config

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from benchmark import run_benchmark
 from cases import BenchmarkConfig
-from data_folder import add_data
+from command import add_data
 from summary import heading
 
 from idinpaint.imaging.encoders import write_atomic
