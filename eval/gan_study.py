@@ -98,7 +98,7 @@ def study(kind: str, gan: GanInpainter, items: list[Item], lpips: LPIPS | None) 
         else:
             predicted = gan.paint(masked_image, mask, [0])
             with torch.no_grad():
-                correction = (predicted - gan.prior(masked_image, mask))[0].mean(0).numpy()
+                correction = (predicted - gan.pipeline.prior(masked_image, mask))[0].mean(0).numpy()
             rows.append((checkerboard(correction),))
     names = ("lpips_centre", "lpips_border") if kind == "diversity" else ("power_ratio",)
     return dict(zip(names, np.mean(rows, 0).tolist(), strict=True)) | {"photos": len(rows)}
