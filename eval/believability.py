@@ -11,22 +11,24 @@ say of an older commit; --keep FOLDER writes the painted crops, to be looked at.
 from __future__ import annotations
 
 import argparse
-import json
-import time
 from pathlib import Path
 
 import cv2
 import numpy as np
+from cases import holed, split_people
+from command import parser_of, run_main
 from PIL import Image
+from run_store import more_lines
+from tables import markdown_table
 
-from idinpaint.data.photos import list_identity_folders, load_landmarks, read_split
+from idinpaint.data.photos import load_landmarks
+from idinpaint.faces.alignment import warp_to_crop
 from idinpaint.faces.references import References
 from idinpaint.imaging.compositing import coarse_fill
 from idinpaint.painting.base import FillRequest
 from idinpaint.painting.painter import fitted
 from idinpaint.types import Decision
 
-SPLIT = Path(__file__).parents[1] / "configs" / "splits" / "celeba_id256_test.txt"
 HIDDEN = {
     "mouth": (range(48, 60),),
     "nose": (range(27, 36),),
@@ -74,10 +76,8 @@ def look(
     hole = hole_over(points, HIDDEN[kind]).astype(np.uint8)
     hole = cv2.resize(hole, (side, side), interpolation=cv2.INTER_NEAREST) > 0
     box = tuple(scale * v for v in BOX)
-    found = restorer.analyzer.analyze(np.where(hole[..., None], 0, photo).astype(np.uint8), hole, box)
+    found = restorer.analyzer.analyze(holed(photo, hole), hole, box)
     face = max(found, key=lambda f: f.face_coverage)
-    from idinpaint.faces.alignment import warp_to_crop
-
     true = warp_to_crop(photo, None, face.crop_to_photo)[0]
     true = np.where(face.crop_mask[..., None], true, face.crop).astype(np.uint8)
     row = {"photo": entry.key, "hidden": kind, "coverage": face.face_coverage, "fills": {}}
@@ -100,65 +100,58 @@ def auc(good: list[float], bad: list[float]) -> float:
 
 def summary(rows: list[dict]) -> str:
     """Believable and delivered-as-good shares of each fill, and its AUC against the true pixels."""
-    lines = [f"{len(rows)} photos", "| fill | believable | verified or plausible | AUC |", "|---|---|---|---|"]
-    real = [r["fills"]["real"]["worst"] for r in rows]
+    lines, real = [], [r["fills"]["real"]["worst"] for r in rows]
     for name in FILLS:
         some = [r["fills"][name] for r in rows if name in r["fills"]]
-        if not some:
-            continue
-        fine = sum(not s["failed"] for s in some)
-        good = sum(s["verdict"] in ("verified", "plausible") for s in some)
-        area = auc(real, [s["worst"] for s in some])
-        lines.append(f"| {name} | {fine} of {len(some)} | {good} | {area:.3f} |")
+        if some:
+            fine = sum(not s["failed"] for s in some)
+            good = sum(s["verdict"] in ("verified", "plausible") for s in some)
+            area = auc(real, [s["worst"] for s in some])
+            lines.append([name, f"{fine} of {len(some)}", good, f"{area:.3f}"])
+    text = [f"{len(rows)} photos", *markdown_table(["fill", "believable", "verified or plausible", "AUC"], lines)]
     for kind in HIDDEN:
-        part = [r for r in rows if r["hidden"] == kind]
+        part = [r["fills"] for r in rows if r["hidden"] == kind]
         if part:
-            shares = {
-                n: f"{sum(not r['fills'][n]['failed'] for r in part)}/{len(part)}"
-                for n in FILLS
-                if n in part[0]["fills"]
-            }
-            lines.append(f"{kind}: believable {shares}")
-    return "\n".join(lines)
+            names = [name for name in FILLS if name in part[0]]
+            shares = {name: f"{sum(not fills[name]['failed'] for fills in part)}/{len(part)}" for name in names}
+            text.append(f"{kind}: believable {shares}")
+    return "\n".join(text)
 
 
-def main() -> None:
-    """Goes on where the last call stopped, for some minutes."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--photos", type=int, default=200)
-    parser.add_argument("--minutes", type=float, default=8.0)
-    parser.add_argument("--earlier", type=Path, help="model folder of another prior")
-    parser.add_argument("--keep", type=Path, help="folder for the painted crops")
-    parser.add_argument("--scale", type=float, default=1.0, help="of the photos: what is told of small faces")
-    args = parser.parse_args()
+def run(args: argparse.Namespace) -> None:
+    """The photos that are missing, then the tables."""
     if args.keep:
         args.keep.mkdir(parents=True, exist_ok=True)
-    end = time.monotonic() + 60 * args.minutes
-    rows = [json.loads(x) for x in args.output.read_text().splitlines()] if args.output.is_file() else []
-    if len(rows) < args.photos:
+    marks = load_landmarks(args.data)
+    entries = [e for _, own in sorted(split_people(args.data).items()) for e in own if e.key in marks]
+
+    def begin():
         from idinpaint import Restorer
         from idinpaint.loading.bundle import load_bundle
         from idinpaint.painting.diffusion import PriorInpainter
 
-        people, marks = set(read_split(SPLIT)), load_landmarks(args.data)
-        entries = [
-            e for e in list_identity_folders(args.data / "celeba_id256") if e.person in people and e.key in marks
-        ]
-        order = np.random.default_rng(0).permutation(len(entries))
+        order, kinds = np.random.default_rng(0).permutation(len(entries)), list(HIDDEN)
         restorer = Restorer.from_pretrained(device="cpu")
         earlier = PriorInpainter(load_bundle(str(args.earlier)).pipeline) if args.earlier else None
-        for index in range(len(rows), min(args.photos, len(entries))):
-            if time.monotonic() > end:
-                break
-            entry = entries[order[index]]
-            hidden = list(HIDDEN)[index % len(HIDDEN)]
-            rows.append(look(entry, marks[entry.key], hidden, restorer, earlier, args.keep, args.scale))
-            with open(args.output, "a") as handle:
-                handle.write(json.dumps(rows[-1]) + "\n")
-    print(summary(rows[: args.photos]))
+
+        def make(index: int) -> dict:
+            entry, kind = entries[order[index]], kinds[index % len(kinds)]
+            return look(entry, marks[entry.key], kind, restorer, earlier, args.keep, args.scale)
+
+        return make
+
+    print(summary(more_lines(args.output, min(args.photos, len(entries)), args.minutes, begin)))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Goes on where the last call stopped, for some minutes."""
+    parser = parser_of(__doc__, "--data", "--output", "--minutes")
+    parser.add_argument("--photos", type=int, default=200)
+    parser.add_argument("--earlier", type=Path, help="model folder of another prior")
+    parser.add_argument("--keep", type=Path, help="folder for the painted crops")
+    parser.add_argument("--scale", type=float, default=1.0, help="of the photos: what is told of small faces")
+    return run_main(run, parser.parse_args(argv))
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

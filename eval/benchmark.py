@@ -16,8 +16,6 @@ import functools
 import json
 import os
 import platform
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -26,8 +24,8 @@ from pathlib import Path
 
 import numpy as np
 from cases import BenchmarkConfig, Item, plan_items, read_rgb
+from command import commit, parser_of, run_main, write_json
 from cost import measured
-from data_folder import add_data
 from methods import Fill, export_cases, fingerprint, method_factory, parse_predictions
 from metrics import MetricSuite, identity_similarity, landmark_error, load_metrics
 from run_store import ORIGINALS, Features, RunFolder
@@ -56,19 +54,17 @@ def check_setup(output: Path, config: BenchmarkConfig, predictions: Mapping[str,
                     "choose another --output or delete the folder"
                 )
         there[method] = now
-    path.write_text(json.dumps(there, indent=1) + "\n", encoding="utf-8")
+    write_json(path, there)
 
 
 def write_run(output: Path, config: BenchmarkConfig, predictions: Mapping[str, Path]) -> None:
     """OUTPUT/run.json: configuration, commit, machine, versions; what a report quotes."""
     import torch
 
-    root = Path(__file__).resolve().parents[1]
-    git = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     cuda = torch.cuda.is_available() and config.device != "cpu"
     values = {
         "date": time.strftime("%Y-%m-%d"),
-        "commit": git.stdout.strip() or "unknown",
+        "commit": commit(),
         "config": asdict(config),
         "predictions": {name: str(folder) for name, folder in predictions.items()},
         "hardware": {
@@ -83,7 +79,7 @@ def write_run(output: Path, config: BenchmarkConfig, predictions: Mapping[str, P
             "torch": torch.__version__,
         },
     }
-    (output / "run.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    write_json(output / "run.json", values)
 
 
 class Scorer:
@@ -238,20 +234,6 @@ def processes() -> tuple[int, int, Callable[[], None]]:
     return state.num_processes, state.process_index, state.wait_for_everyone
 
 
-def parse(argv: list[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", type=Path, help="YAML of the keys of BenchmarkConfig")
-    add_data(parser, "folder with celeba_id256/ and nvidia_irregular_masks/")
-    parser.add_argument("--output", type=Path, help="the run's folder")
-    parser.add_argument("--metric-weights", type=Path, help="default: metric_weights/ beside the data, else the cache")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
-    parser.add_argument("--predictions", action="append", default=[], metavar="NAME=DIR")
-    parser.add_argument("--gan", action="append", default=[], metavar="NAME=DIR", help="a generator as method NAME")
-    parser.add_argument("--export", type=Path, metavar="DIR", help="write image, mask and masked input of every case")
-    return parser.parse_args(argv)
-
-
 def with_gans(config: BenchmarkConfig, given: list[str]) -> BenchmarkConfig:
     """The config with the command line's generators, each also a method."""
     names = [text.partition("=")[0] for text in given]
@@ -259,24 +241,28 @@ def with_gans(config: BenchmarkConfig, given: list[str]) -> BenchmarkConfig:
     return replace(config, gans=(*config.gans, *given), methods=tuple(methods))
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Parse, run, print the table. Returns 0, or 2 for bad input."""
-    args = parse(argv)
-    try:
-        config = with_gans(load_config(BenchmarkConfig, args.config, args.overrides), args.gan)
-        if args.export:
-            print(f"{export_cases(plan_items(config, args.data), args.export)} cases in {args.export}")
-            return 0
-        if args.output is None:
-            raise InputError("--output is missing: name the run's folder (or --export DIR)")
-        predictions = parse_predictions(args.predictions, config.methods)
-        table = run_benchmark(config, args.data, args.output, args.metric_weights, predictions)
-    except InputError as error:
-        print(f"benchmark: {error}", file=sys.stderr)
-        return 2
+def run(args: argparse.Namespace) -> None:
+    """Export the cases, or score what is missing and print the table."""
+    config = with_gans(load_config(BenchmarkConfig, args.config, args.overrides), args.gan)
+    if args.export:
+        print(f"{export_cases(plan_items(config, args.data), args.export)} cases in {args.export}")
+        return
+    if args.output is None:
+        raise InputError("--output is missing: name the run's folder (or --export DIR)")
+    predictions = parse_predictions(args.predictions, config.methods)
+    table = run_benchmark(config, args.data, args.output, args.metric_weights, predictions)
     if table is not None:
         print(table.read_text(encoding="utf-8"))
-    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, run, print the table. Returns 0, or 2 for bad input."""
+    parser = parser_of(__doc__, "--data", "--metric-weights", "--set", "--predictions")
+    parser.add_argument("--config", type=Path, help="YAML of the keys of BenchmarkConfig")
+    parser.add_argument("--output", type=Path, help="the run's folder")
+    parser.add_argument("--gan", action="append", default=[], metavar="NAME=DIR", help="a generator as method NAME")
+    parser.add_argument("--export", type=Path, metavar="DIR", help="write image, mask and masked input of every case")
+    return run_main(run, parser.parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from calibration_fit import (
     acceptance_curve,
     bin_rows,
@@ -29,19 +28,17 @@ from calibration_fit import (
     threshold_at,
 )
 from calibration_plots import write_plots
-from calibration_rows import CalibrationConfig, Case, Row, Workplace, plan_cases, run_rows, unit_mean
-from data_folder import add_data
-from identity_vectors import measure
-from metrics import SFACE_FILE, find_weight, weight_folders
+from calibration_rows import CalibrationConfig, Case, Workplace, plan_cases, run_rows, unit_mean
+from command import commit, parser_of, run_main, write_json
+from identity_vectors import load_judge, measure
 from reference_trials import fit_both
-from run_store import Features
+from run_store import Features, Row
+from tables import frame
 
 import idinpaint
 from idinpaint.config import load_config
-from idinpaint.faces.identity import SFaceEncoder
 from idinpaint.imaging.encoders import write_atomic
 from idinpaint.judging.calibration import SHIPPED, VERSION, Calibration
-from idinpaint.models.weights import sha256_of
 from idinpaint.types import InputError
 
 SETTLED_AT = 0.8  # acceptance below which a strategy should no longer be used
@@ -55,9 +52,7 @@ def prepare(
 
     calibration: of the verifier, the shipped one by default.
     """
-    sface = find_weight(SFACE_FILE, weight_folders(data, weights))
-    if sface is None:
-        raise InputError(f"{SFACE_FILE} is not in {weight_folders(data, weights)}; pass --metric-weights DIR")
+    judge = load_judge(data, weights)
     restorer = idinpaint.Restorer.from_pretrained(config.model, device=config.device)
     known = ("auto", "telea", *restorer.inpainters)
     kept = tuple(m for m in config.methods if m.partition("+")[0] in known)
@@ -65,7 +60,7 @@ def prepare(
         print(f"calibrate: left out, the model has none: {', '.join(m for m in config.methods if m not in kept)}")
     if not kept:
         raise InputError(f"methods: this model does none of {', '.join(config.methods)}")
-    return replace(config, methods=kept), Workplace(restorer, SFaceEncoder(sface, sha256_of(sface)), data, calibration)
+    return replace(config, methods=kept), Workplace(restorer, judge, data, calibration)
 
 
 def encoder_thresholds(cases: list[Case], place: Workplace, far: float) -> dict[str, dict[str, object]]:
@@ -94,13 +89,13 @@ def reference_vectors(config: CalibrationConfig, place: Workplace, output: Path)
 def calibrate(config: CalibrationConfig, place: Workplace, output: Path) -> dict[str, object]:
     """Runs what is missing, fits, writes OUTPUT; returns the calibration."""
     cases, restorer = plan_cases(config, place.data), place.restorer
-    rows = run_rows(config, cases, place, output)
-    everything = [*rows, *natural_rows(config, place, output)]
+    rows = frame(run_rows(config, cases, place, output))
+    everything = pd.concat([rows, frame(natural_rows(config, place, output))], ignore_index=True)
     encoders = encoder_thresholds(cases, place, config.far)
     accepted = float(encoders["sface"]["threshold"])
     curves: dict[str, dict[str, object]] = {}
     for method in config.methods:
-        own = [r for r in everything if r["method"] == method]
+        own = everything[everything["method"] == method]
         strategy, _, extra = method.partition("+")
         side = "with_references" if extra else "without_references"
         curves.setdefault(strategy, {})[side] = acceptance_curve(own, accepted, config.bootstrap)
@@ -119,8 +114,7 @@ def calibrate(config: CalibrationConfig, place: Workplace, output: Path) -> dict
         "coverage_error": coverage_error(rows),
         "proposed_controller": propose(curves, SETTLED_AT, likeness_limits(rows, LIKENESS_KEPT, config.bootstrap)),
     }
-    text = json.dumps(values, indent=1, allow_nan=False) + "\n"
-    write_atomic(output / "calibration.json", lambda file: file.write(text.encode()))
+    write_json(output / "calibration.json", values, allow_nan=False)
     write_plots(values, rows, output)
     return values
 
@@ -133,60 +127,41 @@ def natural_rows(
     return run_rows(own, plan_cases(own, place.data), place, output, part) if own.images else []
 
 
-def made(config: CalibrationConfig, rows: list[Row]) -> dict[str, object]:
+def made(config: CalibrationConfig, rows: pd.DataFrame) -> dict[str, object]:
     """Where the numbers come from."""
-    root = Path(__file__).resolve().parents[1]
-    git = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    people = len({r["person"] for r in rows})
+    people = rows["person"].nunique()
     return {
-        "date": time.strftime("%Y-%m-%d"), "commit": git.stdout.strip() or "unknown",
+        "date": time.strftime("%Y-%m-%d"), "commit": commit(),
         "data": f"celeba_id256, {config.split} split, {people} people; damage: {config.damage}",
         "restorations": len(rows), "config": asdict(config),
     }  # fmt: skip
 
 
-def part_of(text: str) -> tuple[int, int]:
-    """An argparse type: I/N, the I-th of N parts."""
-    first, _, count = text.partition("/")
-    if not (first.isdigit() and count.isdigit() and 1 <= int(first) <= int(count)):
-        raise argparse.ArgumentTypeError(f"{text}: write it as 1/2, the first of two parts")
-    return int(first), int(count)
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Parse, run, say what follows. Returns 0, or 2 for bad input."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", type=Path, help="YAML of the keys of CalibrationConfig")
-    add_data(parser)
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument(
-        "--metric-weights", type=Path, help="folder with SFace; default: metric_weights/ beside the data"
-    )
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
-    parser.add_argument("--part", type=part_of, metavar="I/N", help="rows only, of every N-th image")
-    parser.add_argument("--install", action="store_true", help="copy calibration.json into the package")
-    args = parser.parse_args(argv)
-    try:
-        config, place = prepare(
-            load_config(CalibrationConfig, args.config, args.overrides), args.data, args.metric_weights
-        )
-        args.output.mkdir(parents=True, exist_ok=True)
-        if args.part:
-            run_rows(config, plan_cases(config, args.data), place, args.output, args.part)
-            natural_rows(config, place, args.output, args.part)
-            if args.part[0] == 1:
-                reference_vectors(config, place, args.output)
-            return 0
-        values = calibrate(config, place, args.output)
-    except InputError as error:
-        print(f"calibrate: {error}", file=sys.stderr)
-        return 2
+def run(args: argparse.Namespace) -> None:
+    """A part's rows, or all and what follows from them."""
+    config = load_config(CalibrationConfig, args.config, args.overrides)
+    config, place = prepare(config, args.data, args.metric_weights)
+    args.output.mkdir(parents=True, exist_ok=True)
+    if args.part:
+        run_rows(config, plan_cases(config, args.data), place, args.output, args.part)
+        natural_rows(config, place, args.output, args.part)
+        if args.part[0] == 1:
+            reference_vectors(config, place, args.output)
+        return
+    values = calibrate(config, place, args.output)
     if args.install:
         text = (args.output / "calibration.json").read_bytes()
         write_atomic(SHIPPED, lambda file: file.write(text))
     shown = ("encoders", "reliability", "coverage_error", "proposed_controller")
     print(json.dumps({k: values[k] for k in shown}, indent=1))
-    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, run, say what follows. Returns 0, or 2 for bad input."""
+    parser = parser_of(__doc__, "--data", "--output", "--metric-weights", "--set", "--part")
+    parser.add_argument("--config", type=Path, help="YAML of the keys of CalibrationConfig")
+    parser.add_argument("--install", action="store_true", help="copy calibration.json into the package")
+    return run_main(run, parser.parse_args(argv))
 
 
 if __name__ == "__main__":

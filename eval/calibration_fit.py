@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from estimates import estimate, resample_weights
+import pandas as pd
+from estimates import estimate, interval, resample_weights
+from tables import column
 
 from idinpaint.judging.calibration import effective_coverage
 
@@ -16,9 +18,9 @@ PARTLY = np.round(np.arange(1.0, -0.01, -0.05), 2)  # tried in this order: of eq
 RIDGE = 1e-2  # keeps the logistic fit finite when all cases of a sample go one way
 
 
-def column(rows: Sequence[Mapping[str, str]], name: str) -> np.ndarray:
-    """[N] float64."""
-    return np.array([float(row[name]) for row in rows])
+def rows_of(rows: pd.DataFrame, strategy: str, side: str) -> pd.DataFrame:
+    """Those of a strategy, without_references or with_references."""
+    return rows[(rows["method"].str.partition("+")[0] == strategy) & (rows["method"].map(side_of) == side)]
 
 
 def threshold_at(genuine: np.ndarray, impostor: np.ndarray, far: float) -> dict[str, Any]:
@@ -33,21 +35,26 @@ def threshold_at(genuine: np.ndarray, impostor: np.ndarray, far: float) -> dict[
     }
 
 
+def newton(design: np.ndarray, y: np.ndarray, ridge: np.ndarray, weights: np.ndarray | float = 1.0) -> np.ndarray:
+    """[K] coefficients of a logistic regression with a penalty: design [N, K], y [N] 0 or 1, ridge [K]."""
+    beta, penalty = np.zeros(design.shape[1]), np.diag(ridge)
+    for _ in range(60):
+        p = 1 / (1 + np.exp(-np.clip(design @ beta, -30, 30)))
+        hessian = design.T @ (design * (weights * np.maximum(p * (1 - p), 1e-9))[:, None]) + penalty
+        step = np.linalg.solve(hessian, design.T @ (weights * (y - p)) - penalty @ beta)
+        beta = beta + np.clip(step, -5, 5)
+        if np.abs(step).max() < 1e-8:
+            break
+    return beta
+
+
 def fit_logistic(x: np.ndarray, y: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     """(intercept, slope) of P(y = 1) = 1 / (1 + exp(-(a + b x))), b <= 0: Newton's method with a ridge on b.
 
     x: [N] coverages; y: [N] 0 or 1; weights: [N] how often each case counts.
     """
     w = np.ones_like(x) if weights is None else weights
-    design, beta = np.column_stack([np.ones_like(x), x]), np.zeros(2)
-    penalty = np.diag([RIDGE, RIDGE])
-    for _ in range(50):
-        p = 1 / (1 + np.exp(-np.clip(design @ beta, -30, 30)))
-        hessian = design.T @ (design * (w * p * (1 - p))[:, None]) + penalty
-        step = np.linalg.solve(hessian, design.T @ (w * (y - p)) - penalty @ beta)
-        beta = beta + np.clip(step, -5, 5)
-        if np.abs(step).max() < 1e-8:
-            break
+    beta = newton(np.column_stack([np.ones_like(x), x]), y, np.array([RIDGE, RIDGE]), w)
     if beta[1] > 0:  # more damage cannot help: the best fit that does not say so is a constant
         rate = np.clip((w @ y) / max(w.sum(), 1e-9), 1e-3, 1 - 1e-3)
         beta = np.array([np.log(rate / (1 - rate)), 0.0])
@@ -65,25 +72,24 @@ def _surprise(x: np.ndarray, y: np.ndarray) -> float:
     return -float((y * np.log(p) + (1 - y) * np.log(1 - p)).sum())
 
 
-def effective(rows: Sequence[Mapping[str, str]], partly: float) -> np.ndarray:
+def effective(rows: pd.DataFrame, partly: float) -> np.ndarray:
     """[N] effective_coverage of rows."""
     return effective_coverage(column(rows, "coverage"), column(rows, "whole"), partly)
 
 
-def expected(rows: Sequence[Mapping[str, str]], curve: Mapping[str, Any]) -> np.ndarray:
+def expected(rows: pd.DataFrame, curve: Mapping[str, Any]) -> np.ndarray:
     """[N] what a curve says of rows."""
     return np.interp(effective(rows, curve.get("partly", 1.0)), curve["coverage"], curve["probability"])
 
 
-def acceptance_curve(rows: Sequence[Mapping[str, str]], threshold: float, draws: int) -> dict[str, Any]:
+def acceptance_curve(rows: pd.DataFrame, threshold: float, draws: int) -> dict[str, Any]:
     """Acceptance against coverage on GRID up to the largest coverage seen, 95 % intervals over people. partly: as of
     effective_coverage, whatever of PARTLY makes the rows likeliest."""
     x, y = column(rows, "coverage"), (column(rows, "independent") >= threshold).astype(float)
-    people = [row["person"] for row in rows]
     grid = GRID[GRID <= max(float(x.max()), BIN) + BIN / 2]
     partly = min(PARTLY, key=lambda share: _surprise(effective(rows, share), y))
     x = effective(rows, partly)
-    fits = [probability(fit_logistic(x, y, w), grid) for w in resample_weights(people, draws)]
+    fits = [probability(fit_logistic(x, y, w), grid) for w in resample_weights(rows["person"], draws)]
     low, high = np.percentile(fits, [2.5, 97.5], axis=0)
     beta = fit_logistic(x, y)
     return {
@@ -99,20 +105,16 @@ def acceptance_curve(rows: Sequence[Mapping[str, str]], threshold: float, draws:
     }
 
 
-def bin_rows(rows: Sequence[Mapping[str, str]], threshold: float, draws: int) -> list[dict[str, Any]]:
+def bin_rows(rows: pd.DataFrame, threshold: float, draws: int) -> list[dict[str, Any]]:
     """Similarity to other photos in coverage bins of 5 %: mean with interval, 10th percentile, acceptance."""
-    records = []
-    for method in dict.fromkeys(row["method"] for row in rows):
-        own = [row for row in rows if row["method"] == method]
-        place = np.floor(column(own, "coverage") / BIN).astype(int)
-        for index in sorted(set(place.tolist())):
-            group = [row for row, p in zip(own, place) if p == index]
+    place, records = np.floor(rows["coverage"] / BIN).astype(int), []
+    for method, own in rows.groupby("method", sort=False):
+        for index, group in own.groupby(place):
             values = column(group, "independent")
-            mean = estimate(values, [row["person"] for row in group], draws)
+            mean = estimate(values, group["person"], draws).rounded()
             records.append({
                 "method": method, "from": round(index * BIN, 2), "to": round((index + 1) * BIN, 2),
-                "images": len(group),
-                "mean": round(mean.value, 4), "low": round(mean.low, 4), "high": round(mean.high, 4),
+                "images": len(group), **dict(zip(("mean", "low", "high"), mean)),
                 "percentile_10": round(float(np.percentile(values, 10)), 4),
                 "accepted": round(float((values >= threshold).mean()), 4),
                 "untouched_mean": round(float(column(group, "original").mean()), 4),
@@ -127,9 +129,7 @@ def calibration_error(expected: np.ndarray, accepted: np.ndarray, bins: int = 5)
     return float(sum(part.size * abs(expected[part].mean() - accepted[part].mean()) for part in parts) / len(order))
 
 
-def reliability(
-    rows: Sequence[Mapping[str, str]], curves: Mapping[str, Mapping[str, Any]], threshold: float
-) -> list[dict[str, Any]]:
+def reliability(rows: pd.DataFrame, curves: Mapping[str, Mapping[str, Any]], threshold: float) -> list[dict[str, Any]]:
     """For each curve: how well its probabilities hold on rows, which may be those of other people than it was fit on.
 
     ece: of the curve given; ece_unseen_people: the curve refit without the person it is asked about.
@@ -137,12 +137,12 @@ def reliability(
     found = []
     for strategy, sides in curves.items():
         for side, curve in sides.items():
-            own = [r for r in rows if r["method"].partition("+")[0] == strategy and side_of(r["method"]) == side]
-            if not own:
+            own = rows_of(rows, strategy, side)
+            if own.empty:
                 continue
             x, stated = effective(own, curve.get("partly", 1.0)), expected(own, curve)
             y = (column(own, "independent") >= threshold).astype(float)
-            people = np.array([row["person"] for row in own])
+            people = own["person"].to_numpy(str)
             left_out = np.empty_like(x)
             for name in np.unique(people):
                 inner = people == name
@@ -161,24 +161,24 @@ def side_of(method: str) -> str:
     return "with_references" if "+" in method else "without_references"
 
 
-def coverage_error(rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+def coverage_error(rows: pd.DataFrame) -> dict[str, Any]:
     """How far the face's coverage moves by landmark error, in shares of the features.
 
     interval_mean: width of the 90 % range when the predicted points jitter by their own error. From the untouched
     photo's landmarks to those predicted under the mask (NaN where the masks are natural): mean_difference (signed),
     mean_absolute, percentile_95.
     """
-    own = list({(r["person"], r["photo"], r["mask"]): r for r in rows}.values())
-    found: dict[str, Any] = {"images": len(own), "interval_mean": round(float(column(own, "interval").mean()), 4)}
-    own = [r for r in own if np.isfinite(float(r["drawn"]))]
-    if own:
-        off = column(own, "coverage") - column(own, "drawn")
+    own = rows.drop_duplicates(["person", "photo", "mask"], keep="last")
+    found: dict[str, Any] = {"images": len(own), "interval_mean": round(float(own["interval"].mean()), 4)}
+    off = column(own, "coverage") - column(own, "drawn")
+    off = off[np.isfinite(off)]
+    if len(off):
         found |= {"mean_difference": round(float(off.mean()), 4), "mean_absolute": round(float(np.abs(off).mean()), 4),
                   "percentile_95": round(float(np.percentile(np.abs(off), 95)), 4)}  # fmt: skip
     return found
 
 
-def likeness_limits(rows: Sequence[Mapping[str, str]], kept: float, draws: int) -> dict[str, dict[str, float]]:
+def likeness_limits(rows: pd.DataFrame, kept: float, draws: int) -> dict[str, dict[str, float]]:
     """By method, the coverage up to which a painted face keeps the share `kept` of its likeness to the person's other
     photos, against the untouched photo's own: with low and high, a 95 % interval over people.
 
@@ -186,8 +186,7 @@ def likeness_limits(rows: Sequence[Mapping[str, str]], kept: float, draws: int) 
     their centres; the last centre where it never falls so far.
     """
     found = {}
-    for method in dict.fromkeys(row["method"] for row in rows):
-        own = [row for row in rows if row["method"] == method]
+    for method, own in rows.groupby("method", sort=False):
         place = np.floor(column(own, "coverage") / BIN).astype(int)
         bins = np.unique(place)
         inside = (place[:, None] == bins).astype(float)  # (N, bins)
@@ -200,10 +199,9 @@ def likeness_limits(rows: Sequence[Mapping[str, str]], kept: float, draws: int) 
             curve = {"coverage": ((bins + 0.5) * BIN)[seen], "share": share}
             return _falls_under(curve, "share", kept)
 
-        samples = [limit(w) for w in resample_weights([row["person"] for row in own], draws)]
-        low, high = np.percentile(samples, [2.5, 97.5])
-        value = limit(np.ones(len(own)))
-        found[method] = {"at": value, "low": round(float(low), 3), "high": round(float(high), 3)}
+        samples = [limit(w) for w in resample_weights(own["person"], draws)]
+        value = interval(np.array(samples), limit(np.ones(len(own))))
+        found[method] = dict(zip(("at", "low", "high"), value.rounded(3)))
     return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import csv
 import functools
 import hashlib
 import time
@@ -12,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from cases import SPLITS, read_mask, read_rgb
+from cases import SPLITS, holed, read_mask, read_rgb, split_people
 from damage import BINS, Damage
 from identity_vectors import STEP, STEPS, weights_of
 from methods import given_face_box
-from run_store import read_rows
+from run_store import Row, RowFile, read_rows
 
-from idinpaint.data.photos import PhotoEntry, list_identity_folders, load_landmarks, read_split
+from idinpaint.data.photos import PhotoEntry, load_landmarks, read_split
 from idinpaint.faces.alignment import transform_points
 from idinpaint.faces.features import whole_coverage
 from idinpaint.faces.identity import IdentityEncoder, arcface_crop
@@ -32,8 +31,6 @@ COLUMNS = (*KEYS, "kind", "coverage", "whole", "drawn", "interval", "independent
 COLUMNS += ("visible", "given", "strategy", "verdict", "seconds")
 OTHERS = 3  # real photos of the person that a restoration is compared with; none of them is a reference
 REFERENCES = 5
-
-Row = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -79,12 +76,7 @@ class Case:
 
 def plan_cases(config: CalibrationConfig, data: Path) -> list[Case]:
     """Photos of the split's people in turn; a longer list starts with the shorter one."""
-    held = read_split(SPLITS / f"celeba_id256_{config.split}.txt")
-    people: dict[str, list[PhotoEntry]] = {name: [] for name in held}
-    for entry in list_identity_folders(data / "celeba_id256"):
-        if entry.person in people:
-            people[entry.person].append(entry)
-    rng = np.random.default_rng(config.seed)
+    people, rng = split_people(data, config.split), np.random.default_rng(config.seed)
     people = {k: [v[i] for i in rng.permutation(len(v))] for k, v in sorted(people.items()) if len(v) > OTHERS + 1}
     if not people:
         raise InputError(f"{data}/celeba_id256: none of the people of the {config.split} split is there")
@@ -175,7 +167,7 @@ def score(case: Case, method: str, config: CalibrationConfig, place: Workplace) 
     references, restorer, auto = case.references[: int(extra or 0)], place.restorer, strategy == "auto"
     start = time.perf_counter()
     result = restorer(
-        np.where(mask[..., None], 0, photo).astype(np.uint8), mask, references=references, strategy=strategy,
+        holed(photo, mask), mask, references=references, strategy=strategy,
         num_samples=config.num_samples, seed=config.seed, force=not auto, face_box=restorer.analyzer.box,
     )  # fmt: skip
     stages = result.report["seconds"]  # of a shared analysis its real time; reading the references is left out
@@ -223,16 +215,9 @@ def run_rows(
     }
     rows = {key_of(row): row for row in stored_rows(output)}
     left = [(key, *what) for key, what in wanted.items() if key not in rows]
-    own = [row for row in read_rows(output / name) if tuple(row) == COLUMNS]
-    with (output / name).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(own)
-        for number, (key, case, method) in enumerate(left, 1):
-            row = {k: f"{v:.6f}" if isinstance(v, float) else v for k, v in score(case, method, config, place).items()}
-            writer.writerow(row)
-            file.flush()
-            rows[key] = {k: str(v) for k, v in row.items()}
-            if number % 20 == 0 or number == len(left):
-                print(f"{config.split} {config.damage}: {number}/{len(left)}", flush=True)
+    own = RowFile(output / name, COLUMNS)
+    for number, (key, case, method) in enumerate(left, 1):
+        rows[key] = own.add(score(case, method, config, place))
+        if number % 20 == 0 or number == len(left):
+            print(f"{config.split} {config.damage}: {number}/{len(left)}", flush=True)
     return [rows[key] for key in wanted]

@@ -70,6 +70,11 @@ class Item:
         return f"{self.bin}_{self.index:04d}"
 
     @property
+    def masked(self) -> np.ndarray:
+        """What a method may see: the photo with its hole zeroed."""
+        return holed(self.photo, self.mask)
+
+    @property
     def original_id(self) -> str:
         """Name of the untouched photo in cached features: with its shift, without its mask."""
         shift = self.bin.partition("@")[2]
@@ -96,14 +101,26 @@ def read_mask(path: Path, size: int = CROP_SIZE) -> np.ndarray:
         return np.asarray(image.convert("L").resize((size, size), Image.Resampling.NEAREST)) > 127
 
 
+def holed(photo: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """What a method may see: uint8 [H, W, 3] with the hole, bool [H, W], zeroed."""
+    return np.where(mask[..., None], 0, photo).astype(np.uint8)
+
+
+def split_people(data: Path, split: str = "test") -> dict[str, list[PhotoEntry]]:
+    """Person of a split of celeba_id256 -> their photos, in the split's order."""
+    if not (data / "celeba_id256").is_dir():
+        raise InputError(f"{data}/celeba_id256: no such folder; pass --data the folder of the data sets")
+    people: dict[str, list[PhotoEntry]] = {n: [] for n in read_split(SPLITS / f"celeba_id256_{split}.txt")}
+    for entry in list_identity_folders(data / "celeba_id256"):
+        if entry.person in people:
+            people[entry.person].append(entry)
+    return people
+
+
 def people_of(data: Path, photos: str | None) -> dict[str, list[PhotoEntry]]:
     """Person -> photos: the test split's people, or everybody in a folder of the user's own photos."""
     if photos is None:
-        if not (data / "celeba_id256").is_dir():
-            raise InputError(f"{data}/celeba_id256: no such folder; pass --data the folder of the data sets")
-        names = read_split(SPLITS / "celeba_id256_test.txt")
-        entries = list_identity_folders(data / "celeba_id256")
-        return {name: [e for e in entries if e.person == name] for name in names}
+        return split_people(data)
     entries = list_identity_folders(photos)
     if not entries:  # a flat folder: as many people as photos, as far as is known
         entries = [PhotoEntry(e.path, e.path.stem, e.key) for e in list_photos(photos)]

@@ -9,23 +9,22 @@ Exit status 0; 1 when the gate is failed; 2 for bad input. PROTOCOL.md says what
 from __future__ import annotations
 
 import argparse
-import csv
-import json
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from run_store import read_rows
+import pandas as pd
+from command import parser_of, run_main, write_json
+from estimates import Estimate
 from summary import LOWER_IS_BETTER, METRICS, heading
+from tables import column, markdown_table, read_frame
 
 from idinpaint.types import InputError
 
 DRAWS = 10_000
 LEVEL = 0.05  # family-wise, after Holm
 GATE = {"ms_ssim": 0.005, "lpips_alex": 0.005, "identity_original": 0.02}  # how much worse the mean may be
-Rows = Sequence[Mapping[str, str]]
 
 
 @dataclass(frozen=True)
@@ -49,50 +48,43 @@ class Outcome:
     verdict: str
 
 
-def load_run(folder: Path, method: str) -> Rows:
+def load_run(folder: Path, method: str) -> pd.DataFrame:
     """The method's rows. Raises InputError when there are none."""
-    rows = read_rows(folder / "rows.csv")
-    own = [row for row in rows if row["method"] == method]
-    if not own:
-        known = ", ".join(dict.fromkeys(row["method"] for row in rows)) or "no rows at all"
-        raise InputError(f"{folder}: no rows of {method}; it has {known}")
-    return own
+    rows = read_frame(folder / "rows.csv")
+    if method not in methods_in(rows):
+        raise InputError(f"{folder}: no rows of {method}; it has {', '.join(methods_in(rows)) or 'no rows at all'}")
+    return rows[rows["method"] == method]
+
+
+def methods_in(rows: pd.DataFrame) -> list[str]:
+    """In the rows' order."""
+    return list(rows["method"].unique()) if len(rows) else []
 
 
 def methods_of(folder_a: Path, folder_b: Path, chosen: Sequence[str]) -> list[tuple[str, str]]:
     """Pairs of methods (of A, of B): `NAME` or `NAME:NAME` as chosen, else every method that both runs have."""
     if chosen:
         return [tuple(text.split(":", 1)) if ":" in text else (text, text) for text in chosen]
-    names = [dict.fromkeys(row["method"] for row in read_rows(folder / "rows.csv")) for folder in (folder_a, folder_b)]
+    names = [methods_in(read_frame(folder / "rows.csv")) for folder in (folder_a, folder_b)]
     both = [(name, name) for name in names[0] if name in names[1]]
     if not both:
         raise InputError(f"{folder_a} and {folder_b} have no method in common; name two with --methods A:B")
     return both
 
 
-def paired_values(a: Rows, b: Rows, metric: str) -> tuple[np.ndarray, np.ndarray, bool]:
+def paired_values(a: pd.DataFrame, b: pd.DataFrame, metric: str) -> tuple[np.ndarray, np.ndarray, bool]:
     """Means a person of A and of B, [P] each, over the cases that both have; else over the bins that both have.
 
     The third value says whether the cases are the same (photo and mask), or only the people are.
     """
-
-    def table(rows: Rows, key: tuple[str, ...]) -> dict[tuple[str, ...], list[float]]:
-        found: dict[tuple[str, ...], list[float]] = {}
-        for row in rows:
-            value = float(row.get(metric) or "nan")
-            if np.isfinite(value):
-                found.setdefault(tuple(row[k] for k in key), []).append(value)
-        return found
-
-    same = True
-    of_a, of_b = (table(rows, ("person", "bin", "photo", "mask")) for rows in (a, b))
-    if len(of_a.keys() & of_b.keys()) < max(1, min(len(of_a), len(of_b)) // 2):
-        same, of_a, of_b = False, table(a, ("person", "bin")), table(b, ("person", "bin"))
-    people: dict[str, list[tuple[float, float]]] = {}
-    for key in sorted(of_a.keys() & of_b.keys()):
-        people.setdefault(key[0], []).append((float(np.mean(of_a[key])), float(np.mean(of_b[key]))))
-    means = np.array([np.mean(pairs, axis=0) for pairs in people.values()]).reshape(-1, 2)
-    return means[:, 0], means[:, 1], same
+    sides = [rows.assign(value=column(rows, metric))[np.isfinite(column(rows, metric))] for rows in (a, b)]
+    for keys in (["person", "bin", "photo", "mask"], ["person", "bin"]):
+        means = [side.groupby(keys)["value"].mean() for side in sides]
+        both = pd.concat(means, axis=1, join="inner", keys=["a", "b"])
+        if len(both) >= max(1, min(map(len, means)) // 2):
+            break  # else the people alone are the same
+    people = both.groupby("person").mean()
+    return people["a"].to_numpy(), people["b"].to_numpy(), "photo" in keys
 
 
 def bootstrap(differences: np.ndarray, draws: int = DRAWS, seed: int = 0) -> tuple[float, float, float]:
@@ -121,32 +113,26 @@ def holm(values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def compare_runs(a: Rows, b: Rows, draws: int = DRAWS) -> tuple[list[Outcome], bool]:
+def compare_runs(a: pd.DataFrame, b: pd.DataFrame, draws: int = DRAWS) -> tuple[list[Outcome], bool]:
     """An Outcome of each metric that both have, and whether the cases were the same."""
-    measured, same = [], True
+    tests, same = [], True
     for metric in METRICS:
         of_a, of_b, same_cases = paired_values(a, b, metric)
-        if len(of_a) >= 2:
-            measured.append((metric, of_a, of_b))
-            same = same and same_cases
-    if not measured:
-        raise InputError("the two runs have fewer than two people in common")
-    raw = []
-    for metric, of_a, of_b in measured:
-        difference = of_b - of_a
+        if len(of_a) < 2:
+            continue
+        difference, same = of_b - of_a, same and same_cases
         low, high, p = bootstrap(difference, draws)
         wins, losses, p_sign = sign_test(-difference if metric in LOWER_IS_BETTER else difference)
-        spread = float(difference.std(ddof=1))
-        effect = float(difference.mean()) / spread if spread > 0 else 0.0
-        raw.append((metric, of_a, of_b, float(difference.mean()), low, high, effect, wins, losses, p, p_sign))
-    # Both tests must agree, so the larger p is the one that is corrected.
-    corrected = holm([max(r[9], r[10]) for r in raw])
-    tests = []
-    for (metric, of_a, of_b, mean, low, high, effect, wins, losses, p, p_sign), p_holm in zip(raw, corrected):
-        better = (mean < 0) == (metric in LOWER_IS_BETTER)
-        verdict = "no difference" if p_holm > LEVEL else "B better" if better else "B worse"
-        values = (float(of_a.mean()), float(of_b.mean()), mean, low, high, effect, len(of_a), wins, losses)
-        tests.append(Outcome(metric, *values, p, p_sign, p_holm, verdict))
+        mean, deviation = float(difference.mean()), float(difference.std(ddof=1))
+        effect = mean / deviation if deviation > 0 else 0.0
+        numbers = (float(of_a.mean()), float(of_b.mean()), mean, low, high, effect, len(of_a), wins, losses)
+        tests.append(Outcome(metric, *numbers, p, p_sign, 1.0, ""))
+    if not tests:
+        raise InputError("the two runs have fewer than two people in common")
+    corrected = holm([max(t.p, t.p_sign) for t in tests])  # both tests must agree: the larger p is corrected
+    for index, (test, p_holm) in enumerate(zip(tests, corrected)):
+        better = "B better" if (test.difference < 0) == (test.metric in LOWER_IS_BETTER) else "B worse"
+        tests[index] = replace(test, p_holm=p_holm, verdict="no difference" if p_holm > LEVEL else better)
     return tests, same
 
 
@@ -193,52 +179,43 @@ def parse_gate(texts: Sequence[str]) -> dict[str, float]:
 
 def table(tests: Sequence[Outcome]) -> str:
     """Markdown."""
-    lines = ["| metric | A | B | B - A [95 %] | effect | people for B : A | p (Holm) | verdict |", "|---" * 8 + "|"]
+    lines = []
     for t in tests:
         name, decimals = heading(t.metric)
         d = max(decimals, 3)
-        lines.append(
-            f"| {name} | {t.a:.{d}f} | {t.b:.{d}f} | {t.difference:+.{d}f} [{t.low:+.{d}f}, {t.high:+.{d}f}] | "
-            f"{t.effect:+.2f} | {t.wins} : {t.losses} | {t.p_holm:.4f} | {t.verdict} |"
-        )
-    return "\n".join(lines)
+        difference = f"{Estimate(t.difference, t.low, t.high):+.{d}f}"
+        numbers = (f"{t.a:.{d}f}", f"{t.b:.{d}f}", difference, f"{t.effect:+.2f}")
+        lines.append([name, *numbers, f"{t.wins} : {t.losses}", f"{t.p_holm:.4f}", t.verdict])
+    head = ["metric", "A", "B", "B - A [95 %]", "effect", "people for B : A", "p (Holm)", "verdict"]
+    return "\n".join(markdown_table(head, lines))
 
 
 def run(args: argparse.Namespace) -> int:
     """All pairs of methods. Returns the exit status."""
     limits = None if args.gate is None else parse_gate(args.gate)
-    results, failed = {}, False
+    results = {}
     for of_a, of_b in methods_of(args.run_a, args.run_b, args.methods):
         tests, same = compare_runs(load_run(args.run_a, of_a), load_run(args.run_b, of_b), args.draws)
+        lines = gate_failures(tests, limits) if limits is not None else []
         print(f"## A: {args.run_a.name} {of_a}   B: {args.run_b.name} {of_b}\n\n{table(tests)}\n")
         print(f"Pairs: {'same photos and masks' if same else 'same people and bins, other photos or masks'}.")
-        print(f"Verdict: {overall(tests)}.")
-        lines = gate_failures(tests, limits) if limits is not None else []
-        for line in lines:
-            print(f"Gate failed: {line}")
-        failed = failed or bool(lines)
+        print(f"Verdict: {overall(tests)}.", *(f"Gate failed: {line}" for line in lines), "", sep="\n")
         results[f"{of_a}:{of_b}"] = {"verdict": overall(tests), "tests": [asdict(t) for t in tests], "gate": lines}
-        print()
     if args.json:
-        args.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    return int(failed)
+        write_json(args.json, results)
+    return int(any(result["gate"] for result in results.values()))
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parse and run."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("run_a", type=Path)
     parser.add_argument("run_b", type=Path)
     parser.add_argument("--methods", nargs="+", default=[], metavar="NAME[:NAME]", help="of A, and of B if another")
     parser.add_argument("--gate", nargs="*", metavar="METRIC=LOSS", help=f"exit 1 when B is worse; default {GATE}")
     parser.add_argument("--draws", type=int, default=DRAWS)
     parser.add_argument("--json", type=Path)
-    args = parser.parse_args(argv)
-    try:
-        return run(args)
-    except (InputError, csv.Error) as error:
-        print(f"compare: {error}", file=sys.stderr)
-        return 2
+    return run_main(run, parser.parse_args(argv))
 
 
 if __name__ == "__main__":

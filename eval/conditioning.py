@@ -14,22 +14,21 @@ painter did not see. Writes rows.csv and conditioning.md; 95 % bootstrap over pe
 from __future__ import annotations
 
 import argparse
-import csv
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from cases import SPLITS, read_rgb
-from data_folder import add_data
+from cases import holed, read_rgb, split_people
+from command import parser_of, run_main, write_text
 from estimates import compare, estimate
 from methods import given_face_box
 from metrics import identity_similarity, load_metrics
-from PIL import Image
+from pictures import write_png
+from run_store import write_rows
+from tables import column, frame, markdown_table
 
 import idinpaint
-from idinpaint.data.photos import list_identity_folders, read_split
 from idinpaint.imaging.masks import feature_block
 from idinpaint.types import InputError
 
@@ -37,17 +36,13 @@ LOW, HIGH = 0.20, 0.40
 UNCHECKED = "wrong, unchecked,"
 TOKENS = ", no pixels"
 OTHERS = 3  # photos of the person that only the scoring sees
-SCORES = {"identity_original": 3, "identity_other": 3, "lpips_hole": 3}  # and their decimals
+SCORES = ("identity_original", "identity_other", "lpips_hole")
 
 
 def people_with(data: Path, split: str, least: int) -> dict[str, list[Path]]:
     """Person -> photos, of a split's people with at least `least` photos. Raises InputError when there are none."""
-    names = set(read_split(SPLITS / f"celeba_id256_{split}.txt"))
-    people: dict[str, list[Path]] = {}
-    for entry in list_identity_folders(data / "celeba_id256"):
-        if entry.person in names:
-            people.setdefault(entry.person, []).append(entry.path)
-    people = {name: sorted(paths) for name, paths in sorted(people.items()) if len(paths) >= least}
+    known = sorted(split_people(data, split).items())
+    people = {name: sorted(entry.path for entry in own) for name, own in known if len(own) >= least}
     if len(people) < 2:
         raise InputError(f"{data}/celeba_id256: fewer than two people of the {split} split with {least} photos")
     return people
@@ -59,8 +54,7 @@ def damaged_photo(restorer, photo: np.ndarray, rng: np.random.Generator) -> tupl
         mask = feature_block(rng, photo.shape[0])
         if rng.random() < 0.5:
             mask = mask | feature_block(rng, photo.shape[0])
-        known = np.where(mask[..., None], 0, photo).astype(np.uint8)
-        face = restorer.analyzer.analyze(known, mask, given_face_box())[0]
+        face = restorer.analyzer.analyze(holed(photo, mask), mask, given_face_box())[0]
         if LOW <= face.face_coverage <= HIGH:
             return mask, face.face_coverage
     return None
@@ -128,7 +122,7 @@ class Trial:
                 print(f"{number + 1}/{self.args.count} left out: {error}", flush=True)
                 rows = [row for row in rows if row["case"] != number]  # every arm or none: the differences are paired
                 continue
-            write_rows(self.args.output / "rows.csv", rows)  # an interruption keeps what was scored
+            write_rows(self.args.output / "rows.csv", rows, list(rows[0]))  # an interruption keeps what was scored
             print(f"{number + 1}/{self.args.count}", flush=True)
         return rows
 
@@ -143,18 +137,14 @@ class Trial:
         pixels: bool = True,
     ) -> dict[str, object]:
         """Paint and score one arm; picture: the name under which it is kept; pixels: the photos' may be used."""
-        known = np.where(mask[..., None], 0, photo).astype(np.uint8)
-        photos = [read_rgb(path) for path in references]
+        known, photos = holed(photo, mask), [read_rgb(path) for path in references]
         result = self.restorer(
             known, mask, references=photos, strategy="diffusion", num_samples=self.args.samples, force=True,
             steps=self.args.steps, face_box=given_face_box(), reference_pixels=pixels,
         )  # fmt: skip
         vector = self.judge.embed(result.image)
         if self.args.pictures:
-            self.args.pictures.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(np.hstack([photo, known, *photos[:3], result.image])).save(
-                self.args.pictures / f"{picture}.png"
-            )
+            write_png(self.args.pictures / f"{picture}.png", np.hstack([photo, known, *photos[:3], result.image]))
         face = result.report["faces"][0]
         return {
             "face_coverage": round(share, 4),
@@ -166,65 +156,46 @@ class Trial:
         }
 
 
-def write_rows(path: Path, rows: list[dict[str, object]]) -> None:
-    """A CSV of all rows."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def table(rows: list[dict[str, object]], bootstrap: int) -> str:
     """Markdown: means of each arm, and the arm with the most right references minus wrong and none, paired."""
-    arms = list(dict.fromkeys(str(row["arm"]) for row in rows))
-    people = [str(row["person"]) for row in rows if row["arm"] == "none"]
-    values = {(a, s): np.array([float(r[s]) for r in rows if r["arm"] == a]) for a in arms for s in SCORES}
-    lines = [f"{len(people)} photos of {len(set(people))} people, {LOW:.0%} to {HIGH:.0%} of the features hidden.", ""]
-    lines += ["| references | identity to the original | to other photos | LPIPS-alex hole | pixels taken | verified |"]
-    lines += ["|---|---|---|---|---|---|"]
-    for arm in arms:
-        own = [row for row in rows if row["arm"] == arm]
-        cells = [estimate(values[arm, score], people, bootstrap) for score in SCORES]
-        shares = [np.mean([bool(r["taken_from"]) for r in own]), np.mean([r["verdict"] == "verified" for r in own])]
-        words = [f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]" for e in cells] + [f"{100 * v:.0f} %" for v in shares]
-        lines.append(f"| {arm} | {' | '.join(words)} |")
-    for best, arm in differences_of(arms):
-        cells = [compare(values[best, s], values[arm, s], people, bootstrap, "difference") for s in SCORES]
-        words = [f"{e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]" for e in cells]
-        lines.append(f"| {best} - {arm} | {' | '.join(words)} | | |")
-    return "\n".join(lines) + "\n"
+    arms = {arm: own for arm, own in frame(rows).groupby("arm", sort=False)}
+    people, lines = arms["none"]["person"].tolist(), []
+    for arm, own in arms.items():
+        cells = [f"{estimate(column(own, s), people, bootstrap):.3f}" for s in SCORES]
+        shares = ((own["taken_from"] != "").mean(), (own["verdict"] == "verified").mean())
+        lines.append([arm, *cells, *(f"{100 * v:.0f} %" for v in shares)])
+    for best, arm in differences_of(list(arms)):
+        sides = [[column(arms[name], s) for name in (best, arm)] for s in SCORES]
+        cells = [f"{compare(*pair, people, bootstrap, 'difference'):+.3f}" for pair in sides]
+        lines.append([f"{best} - {arm}", *cells, "", ""])
+    head = ("references", "identity to the original", "to other photos", "LPIPS-alex hole", "pixels taken", "verified")
+    said = f"{len(people)} photos of {len(set(people))} people, {LOW:.0%} to {HIGH:.0%} of the features hidden."
+    return "\n".join([said, "", *markdown_table(head, lines)]) + "\n"
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure, write and print the table."""
+    people = people_with(args.data, args.split, 1 + args.references[-1] + OTHERS)
+    suite = load_metrics(args.data, args.metric_weights)
+    rows = Trial(idinpaint.Restorer.from_pretrained(args.model), suite, people, args).rows()
+    if not rows:
+        raise InputError("no photo was damaged as wanted; raise --count")
+    text = table(rows, 2000)
+    write_text(args.output / "conditioning.md", text)
+    print(text)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Measure and print the table. Returns 0, or 2 for bad input."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add_data(parser)
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--metric-weights", type=Path)
-    parser.add_argument("--model", default="default")
+    shared = ("--data", "--output", "--metric-weights", "--model", "--samples", "--steps", "--seed")
+    parser = parser_of(__doc__, *shared)
+    parser.set_defaults(samples=2)
     parser.add_argument("--split", default="test", choices=("val", "test"))
     parser.add_argument("--count", type=int, default=80)
     parser.add_argument("--references", default="1,3,5", type=lambda text: sorted(int(v) for v in text.split(",")))
     parser.add_argument("--tokens", action="store_true", help="also right and wrong references without their pixels")
-    parser.add_argument("--samples", type=int, default=2)
     parser.add_argument("--pictures", type=Path)
-    parser.add_argument("--steps", type=int)
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args(argv)
-    try:
-        people = people_with(args.data, args.split, 1 + args.references[-1] + OTHERS)
-        suite = load_metrics(args.data, args.metric_weights)
-        rows = Trial(idinpaint.Restorer.from_pretrained(args.model), suite, people, args).rows()
-        if not rows:
-            raise InputError("no photo was damaged as wanted; raise --count")
-    except InputError as error:
-        print(f"conditioning: {error}", file=sys.stderr)
-        return 2
-    text = table(rows, 2000)
-    (args.output / "conditioning.md").write_text(text, encoding="utf-8")
-    print(text)
-    return 0
+    return run_main(run, parser.parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Sequence
 
 import torch
 from cases import BenchmarkConfig, Item, plan_items
-from data_folder import add_data
+from command import parser_of, run_main
 from torch import Tensor, nn
 
 from idinpaint.models.conditioning import build_conditions
@@ -160,28 +159,25 @@ def measure(name: str, pipeline, items: Sequence[Item], steps: int, draws: int) 
     return numbers | {"trace_error": error, "top_over_loss": top / value, "trace_over_loss": mean / value}
 
 
+def run(args: argparse.Namespace) -> None:
+    """One JSON line a network."""
+    from idinpaint.loading.bundle import load_pipeline, resolve_model
+
+    config = BenchmarkConfig(bins=("20-30",), max_images=args.photos)
+    items = [load() for load in plan_items(config, args.data)]
+    for name in args.networks:
+        pipeline = load_pipeline(resolve_model(args.model)[1])
+        print(json.dumps(measure(name, pipeline, items, args.steps, args.draws)), flush=True)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Parse, print one JSON line a network. Returns 0, or 2 for bad input."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, "--data", "--model")
     parser.add_argument("networks", nargs="+", help="diffusion, prior, gan:NAME or gan:FOLDER")
-    add_data(parser)
-    parser.add_argument("--model", default="default", help="model or pipeline folder: the checkpoint")
     parser.add_argument("--photos", type=int, default=4, help="test cases of 20-30 %% holes in the loss")
     parser.add_argument("--steps", type=int, default=30, help="of the power iteration, at most")
     parser.add_argument("--draws", type=int, default=10, help="of the trace")
-    args = parser.parse_args(argv)
-    try:
-        from idinpaint.loading.bundle import load_pipeline, resolve_model
-
-        config = BenchmarkConfig(bins=("20-30",), max_images=args.photos)
-        items = [load() for load in plan_items(config, args.data)]
-        for name in args.networks:
-            pipeline = load_pipeline(resolve_model(args.model)[1])
-            print(json.dumps(measure(name, pipeline, items, args.steps, args.draws)), flush=True)
-    except InputError as error:
-        print(f"curvature: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_main(run, parser.parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from cases import SPLITS
+from command import parser_of, run_main, write_text
 from PIL import Image
 
 from idinpaint.damage.finder import load_finder, spots
@@ -29,12 +30,14 @@ GROUPS = {"glasses": "eye_g", "earrings": "ear_r", "necklace": "neck_l", "hat": 
 SQUARE = np.ones((3, 3), np.uint8)  # 1 px of tolerance
 
 
-def held_out(data: Path, split: str) -> list[PhotoEntry]:
-    """The photos of a split."""
+def held_out(data: Path, split: str, photos: int) -> list[PhotoEntry]:
+    """At most so many photos of a split, spread evenly."""
     if split == "val":
-        return validation_photos(data, SPLITS)[::3]
-    kept = set(read_split(SPLITS / "celebamask_test.txt"))
-    return [e for e in list_photos(data / "CelebAMask-HQ" / "CelebA-HQ-img") if e.path.stem in kept]
+        entries = validation_photos(data, SPLITS)[::3]
+    else:
+        kept = set(read_split(SPLITS / "celebamask_test.txt"))
+        entries = [e for e in list_photos(data / "CelebAMask-HQ" / "CelebA-HQ-img") if e.path.stem in kept]
+    return entries[:: -(-len(entries) // photos)]
 
 
 def read(entry: PhotoEntry, size: int) -> np.ndarray:
@@ -72,10 +75,8 @@ def undamaged(data: Path, entry: PhotoEntry, photo: np.ndarray, rng: np.random.G
 
 
 def measure(data: Path, split: str, size: int, thresholds: list[float], photos: int) -> list[dict]:
-    """One row a threshold; of at most so many photos, spread evenly."""
-    finder = load_finder(device="cpu")
-    entries = held_out(data, split)
-    entries = entries[:: -(-len(entries) // photos)]
+    """One row a threshold."""
+    finder, entries = load_finder(device="cpu"), held_out(data, split, photos)
     totals = {t: np.zeros(4) for t in thresholds}
     areas: dict[float, dict[str, list[float]]] = {t: {} for t in thresholds}
     for index, entry in enumerate(entries):
@@ -89,30 +90,23 @@ def measure(data: Path, split: str, size: int, thresholds: list[float], photos: 
             for t in thresholds:
                 areas[t].setdefault(group, []).append(float(spots(likely, t).mean()))
     return [
-        {
-            "threshold": t,
-            "photos": len(entries),
-            **scores(totals[t]),
-            "found_on_undamaged_percent": {
-                g: {
-                    "photos": len(v),
-                    "mean": round(100 * float(np.mean(v)), 3),
-                    "median": round(100 * float(np.median(v)), 3),
-                    "worst": round(100 * max(v), 2),
-                    "none": round(float(np.mean(np.array(v) == 0)), 2),
-                }
-                for g, v in areas[t].items()
-            },
-        }
+        {"threshold": t, "photos": len(entries), **scores(totals[t]),
+         "found_on_undamaged_percent": {group: spread_of(v) for group, v in areas[t].items()}}
         for t in thresholds
-    ]
+    ]  # fmt: skip
+
+
+def spread_of(areas: list[float]) -> dict[str, float]:
+    """Of shares of photos' areas, in per cent; none: the share of photos of which nothing was found."""
+    percent, none = 100 * np.array(areas), float(np.mean(np.array(areas) == 0))
+    found = {"photos": len(areas), "mean": round(float(percent.mean()), 3)}
+    found |= {"median": round(float(np.median(percent)), 3), "worst": round(float(percent.max()), 2)}
+    return found | {"none": round(none, 2)}
 
 
 def by_kind(data: Path, split: str, size: int, photos: int) -> list[dict]:
     """One row a kind of damage, drawn alone, at the finder's own threshold."""
-    finder, rows = load_finder(device="cpu"), []
-    entries = held_out(data, split)
-    entries = entries[:: -(-len(entries) // photos)]
+    finder, entries, rows = load_finder(device="cpu"), held_out(data, split, photos), []
     for kind in SHAPES:
         total = np.zeros(4)
         for index, entry in enumerate(entries):
@@ -123,9 +117,22 @@ def by_kind(data: Path, split: str, size: int, photos: int) -> list[dict]:
     return rows
 
 
-def main() -> None:
+def run(args: argparse.Namespace) -> None:
     """Print the rows as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    thresholds = args.thresholds or [load_finder(device="cpu").threshold]
+    if args.kinds:
+        rows = by_kind(args.data, args.split, args.size, args.photos)
+    else:
+        rows = measure(args.data, args.split, args.size, thresholds, args.photos)
+    text = "\n".join(json.dumps(row) for row in rows)
+    print(text)
+    if args.json:
+        write_text(args.json, text + "\n")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the rows as JSON. Returns 0, or 2 for bad input."""
+    parser = parser_of(__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--split", choices=("val", "test"), default="test")
     parser.add_argument("--size", type=int, default=512, help="px")
@@ -133,17 +140,8 @@ def main() -> None:
     parser.add_argument("--thresholds", type=float, nargs="+", help="instead of the finder's own")
     parser.add_argument("--kinds", action="store_true", help="each kind of damage by itself instead")
     parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
-    thresholds = arguments.thresholds or [load_finder(device="cpu").threshold]
-    if arguments.kinds:
-        rows = by_kind(arguments.data, arguments.split, arguments.size, arguments.photos)
-    else:
-        rows = measure(arguments.data, arguments.split, arguments.size, thresholds, arguments.photos)
-    text = "\n".join(json.dumps(row) for row in rows)
-    print(text)
-    if arguments.json:
-        arguments.json.write_text(text + "\n")
+    return run_main(run, parser.parse_args(argv))
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -9,20 +9,21 @@ Without checkpoints the bundled networks are scored, as the Restorer runs them. 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from cases import SPLITS, BenchmarkConfig, plan_items, read_mask
-from data_folder import add_data
-from estimates import Estimate, estimate
+from cases import SPLITS, BenchmarkConfig, holed, plan_items, read_mask
+from command import parser_of, run_main, write_json
+from estimates import estimate
 from PIL import Image
+from set_metrics import pair_owners, rank_below, split_pairs
 
 from idinpaint.data.photos import list_identity_folders, load_landmarks, load_photos, read_split
 from idinpaint.faces.identity import hide
-from idinpaint.types import CROP_SIZE, InputError
+from idinpaint.types import CROP_SIZE
 
 PARTS = ("landmarks", "identity", "parsing")
 MASK_BINS = ("10-20", "20-30", "30-40")
@@ -52,41 +53,25 @@ def score_landmarks(landmarker, data: Path, images: int, seed: int) -> dict[str,
     truth = load_landmarks(data)
     baseline = mean_shape(truth, set(read_split(SPLITS / "celeba_id256_test.txt")))
     columns: dict[str, list[float]] = {name: [] for name in ("hidden", "visible", "unmasked", "mean_shape_hidden")}
-    inter_pupil, people = [], []
+    columns["hidden_by_inter_pupil"], people = [], []
     for load in plan_items(config, data):
         item = load()
         points = truth[item.entry.key]
         eyes = np.linalg.norm(points[36] - points[45])
         pupils = np.linalg.norm(points[36:42].mean(0) - points[42:48].mean(0))
-        holed = np.where(item.mask[..., None], 0, item.photo).astype(np.uint8)
-        masked = np.linalg.norm(landmarker.predict(holed, item.mask)[0] - points, axis=1)
+        masked = np.linalg.norm(landmarker.predict(holed(item.photo, item.mask), item.mask)[0] - points, axis=1)
         whole = np.linalg.norm(landmarker.predict(item.photo, np.zeros_like(item.mask))[0] - points, axis=1)
         hidden = hidden_points(points, item.mask)
         guess = np.linalg.norm(baseline - points, axis=1)
-        for name, errors in (
-            ("hidden", masked[hidden]),
-            ("visible", masked[~hidden]),
-            ("unmasked", whole),
-            ("mean_shape_hidden", guess[hidden]),
+        for own, errors, unit in zip(
+            columns.values(),
+            (masked[hidden], masked[~hidden], whole, guess[hidden], masked[hidden]),
+            (eyes, eyes, eyes, eyes, pupils),
         ):
-            columns[name].append(100 * errors.mean() / eyes if errors.size else np.nan)
-        inter_pupil.append(100 * masked[hidden].mean() / pupils if hidden.any() else np.nan)
+            own.append(100 * errors.mean() / unit if errors.size else np.nan)
         people.append(item.entry.person)
-    columns["hidden_by_inter_pupil"] = inter_pupil
-    scores = {f"nme_percent_{k}": as_list(estimate(np.array(v), people, BOOTSTRAP)) for k, v in columns.items()}
+    scores = {f"nme_percent_{k}": estimate(np.array(v), people, BOOTSTRAP).rounded() for k, v in columns.items()}
     return {"photos": len(people), "people": len(set(people)), **scores}
-
-
-def as_list(value: Estimate) -> list[float]:
-    """[mean, low, high] rounded for the JSON."""
-    return [round(v, 4) for v in (value.value, value.low, value.high)]
-
-
-def rank_below(genuine: np.ndarray, impostor: np.ndarray) -> np.ndarray:
-    """For each genuine cosine the share of impostor cosines below it (ties half); its mean is the AUC."""
-    ordered = np.sort(impostor)
-    below = np.searchsorted(ordered, genuine, "left") + np.searchsorted(ordered, genuine, "right")
-    return below / (2 * len(ordered))
 
 
 def best_threshold(genuine: np.ndarray, impostor: np.ndarray) -> float:
@@ -109,13 +94,6 @@ def accuracy_by_folds(cosine: np.ndarray, person: np.ndarray, folds: int = 10) -
     return float(np.mean(scores))
 
 
-def split_pairs(cosine: np.ndarray, person: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cosines of pairs i < j of one person, and of two people."""
-    i, j = np.triu_indices(len(person), 1)
-    same = person[i] == person[j]
-    return cosine[i, j][same], cosine[i, j][~same]
-
-
 def score_identity(embed: Embed, data: Path, seed: int, threshold: float | None = None) -> dict[str, object]:
     """Verification of unseen people, and what masks do to their embeddings."""
     held = set(read_split(SPLITS / "celeba_id112_test.txt"))
@@ -124,12 +102,11 @@ def score_identity(embed: Embed, data: Path, seed: int, threshold: float | None 
     full = embed(list(faces))
     cosine = full @ full.T
     genuine, impostor = split_pairs(cosine, person)
-    first = person[np.triu_indices(len(person), 1)[0]]
-    owners = list(first[person[np.triu_indices(len(person), 1)[1]] == first])
+    owners = pair_owners(person)
     scores: dict[str, object] = {
         "photos": len(faces),
         "people": len(held),
-        "auc": as_list(estimate(rank_below(genuine, impostor), owners, BOOTSTRAP)),
+        "auc": estimate(rank_below(genuine, impostor), owners, BOOTSTRAP).rounded(),
         "accuracy_10_folds": round(accuracy_by_folds(cosine, person), 4),
         "mean_cosine_same": round(float(genuine.mean()), 4),
         "mean_cosine_different": round(float(impostor.mean()), 4),
@@ -144,7 +121,7 @@ def score_identity(embed: Embed, data: Path, seed: int, threshold: float | None 
         masks = [read_mask(data / "nvidia_irregular_masks" / n, 112) for n in names if n.startswith(bin_name + "/")]
         choice = np.random.default_rng(seed).integers(0, len(masks), len(faces))
         masked = embed([hide(face, masks[m]) for m, face in zip(choice, faces, strict=True)])
-        scores[f"masked_to_full_cosine_{bin_name}"] = as_list(estimate((masked * full).sum(1), list(person), BOOTSTRAP))
+        scores[f"masked_to_full_cosine_{bin_name}"] = estimate((masked * full).sum(1), person, BOOTSTRAP).rounded()
         across = masked @ full.T
         same = person[:, None] == person[None]
         other = same & ~np.eye(len(person), dtype=bool)  # the masked photo against OTHER photos
@@ -182,24 +159,21 @@ def score_parsing(parser, data: Path, seed: int) -> dict[str, object]:
         truth = true_skin(root, number)
         mask = read_mask(data / "nvidia_irregular_masks" / names[position % len(names)])
         for name, hole in (("skin_iou", np.zeros_like(mask)), ("skin_iou_masked_20-30", mask)):
-            found = parser.predict(np.where(hole[..., None], 0, photo).astype(np.uint8), hole) == skin
+            found = parser.predict(holed(photo, hole), hole) == skin
             results[name].append((found & truth).sum() / max(1, (found | truth).sum()))
     photos = [str(n) for n in numbers]  # one person each as far as is known
     return {
         "photos": len(numbers),
-        **{k: as_list(estimate(np.array(v), photos, BOOTSTRAP)) for k, v in results.items()},
+        **{k: estimate(np.array(v), photos, BOOTSTRAP).rounded() for k, v in results.items()},
     }
 
 
-def checkpoint_maps(path: Path, wrapper: type, outputs: int):
-    """Landmarker or FaceParser over a training run's safetensors file."""
+def filled(net, path: Path):
+    """The network with a training run's safetensors file, in float32."""
     from safetensors.torch import load_file
 
-    from idinpaint.models.face_maps import FaceMaps
-
-    net = FaceMaps(outputs)
     net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()})
-    return wrapper(net)
+    return net
 
 
 def in_batches(encoder, size: int = 64) -> Embed:
@@ -209,71 +183,57 @@ def in_batches(encoder, size: int = 64) -> Embed:
 
 def checkpoint_encoder(path: Path):
     """The bundled encoder's class over a training run (safetensors) or over the teacher (.pt)."""
-    from safetensors.torch import load_file
-
     from idinpaint.faces.identity import BundledEncoder
     from idinpaint.models.id_encoder import IdentityNet
     from idinpaint.models.teachers import load_mobilefacenet
 
-    if path.suffix == ".pt":
-        return BundledEncoder(load_mobilefacenet(path), threshold=float("nan"))
-    net = IdentityNet()
-    net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()})
+    net = load_mobilefacenet(path) if path.suffix == ".pt" else filled(IdentityNet(), path)
     return BundledEncoder(net, threshold=float("nan"))
 
 
-def run(args: argparse.Namespace) -> dict[str, object]:
+def scores_of(args: argparse.Namespace) -> dict[str, object]:
     """Score what was asked for; the Restorer is loaded only when a part has no checkpoint."""
-    import functools
-
     import idinpaint
     from idinpaint.faces.landmarks import Landmarker
     from idinpaint.faces.parsing import PARSING_CLASSES, FaceParser
+    from idinpaint.models.face_maps import FaceMaps
 
     analyzer = functools.cache(lambda: idinpaint.Restorer.from_pretrained(args.model, device=args.device).analyzer)
     report: dict[str, object] = {"seed": args.seed}
     if "landmarks" in args.only:
-        landmarker = checkpoint_maps(args.landmarks, Landmarker, 68) if args.landmarks else analyzer().landmarker
-        report["landmarks"] = score_landmarks(landmarker, args.data, args.images, args.seed)
+        own = args.landmarks and Landmarker(filled(FaceMaps(68), args.landmarks))
+        report["landmarks"] = score_landmarks(own or analyzer().landmarker, args.data, args.images, args.seed)
     if "parsing" in args.only:
-        parser = checkpoint_maps(args.parsing, FaceParser, len(PARSING_CLASSES)) if args.parsing else analyzer().parser
-        report["parsing"] = score_parsing(parser, args.data, args.seed)
+        own = args.parsing and FaceParser(filled(FaceMaps(len(PARSING_CLASSES)), args.parsing))
+        report["parsing"] = score_parsing(own or analyzer().parser, args.data, args.seed)
     if "identity" in args.only:
-        for item in args.identity:
-            name, _, path = item.rpartition("=")
-            report[f"identity {name or path}"] = score_identity(
-                in_batches(checkpoint_encoder(Path(path))), args.data, args.seed
-            )
+        for name, _, path in (item.rpartition("=") for item in args.identity):
+            encoder = in_batches(checkpoint_encoder(Path(path)))
+            report[f"identity {name or path}"] = score_identity(encoder, args.data, args.seed)
         if not args.identity:
             encoder = analyzer().identity
             report["identity"] = score_identity(in_batches(encoder), args.data, args.seed, float(encoder.threshold))
     return report
 
 
+def run(args: argparse.Namespace) -> None:
+    """Print the JSON and write it."""
+    scores = scores_of(args)
+    print(json.dumps(scores, indent=1))
+    if args.output:
+        write_json(args.output, scores)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Parse, score, print the JSON and write it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add_data(parser)
+    parser = parser_of(__doc__, "--data", "--model", "--device", "--seed")
     parser.add_argument("--output", type=Path, help="JSON file")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--images", type=int, default=200, help="photos of the landmark score")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--model", default="default")
-    parser.add_argument("--device", default="auto")
     parser.add_argument("--landmarks", type=Path, help="checkpoint in place of the bundled network")
     parser.add_argument("--parsing", type=Path, help="checkpoint in place of the bundled network")
     parser.add_argument("--identity", action="append", default=[], metavar="NAME=FILE", help="checkpoint(s) to compare")
-    args = parser.parse_args(argv)
-    try:
-        text = json.dumps(run(args), indent=1)
-    except InputError as error:
-        print(f"faces: {error}", file=sys.stderr)
-        return 2
-    print(text)
-    if args.output:
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        args.output.write_text(text + "\n", encoding="utf-8")
-    return 0
+    return run_main(run, parser.parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ are published are checked by sha256; what is in DIR already is left alone.
 
 from __future__ import annotations
 
-import argparse
 import pickle
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from command import parser_of, run_main
 
 from idinpaint.imaging.encoders import write_atomic
 from idinpaint.models.weights import DOWNLOADS, SHORT_NAMES, sha256_of
@@ -108,15 +108,9 @@ def fetch(target: Path) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Returns 0, or 2 when something cannot be fetched."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("folder", type=Path, metavar="DIR")
-    arguments = parser.parse_args(argv)
-    try:
-        fetch(arguments.folder)
-    except InputError as error:
-        print(f"fetch_metric_weights: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_main(lambda args: fetch(args.folder), parser.parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ Prints one JSON line a generator. Pictures of photos go where --output says, nev
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
-import sys
 import time
 from pathlib import Path
 
@@ -21,10 +21,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from cases import BenchmarkConfig, Item, plan_items
-from data_folder import add_data
+from command import add_data, parser_of, run_main
 from metrics import BACKBONE_FILES, LPIPS, find_weight, weight_folders
+from pictures import write_png
 
-from idinpaint.imaging.encoders import write_atomic
 from idinpaint.imaging.masks import random_mask
 from idinpaint.loading.bundle import find_gan, load_pipeline
 from idinpaint.models.diffusion_pipeline import IdentityInpaintPipeline
@@ -59,16 +59,11 @@ def zones(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def diversity(samples: torch.Tensor, mask: np.ndarray, lpips: LPIPS) -> tuple[float, float]:
     """Mean LPIPS over all pairs of samples [S, 3, H, W] in [-1, 1], in the hole's centre and at its border."""
-    first, second = torch.triu_indices(len(samples), len(samples), 1)
-    centre, border = zones(mask)
-    total = np.zeros(mask.shape)
-    for a, b in zip(first.tolist(), second.tolist(), strict=True):
-        with torch.no_grad():
-            maps = lpips.layer_maps(samples[a : a + 1], samples[b : b + 1])
-        large = [F.interpolate(m, size=mask.shape, mode="bilinear", align_corners=False) for m in maps]
-        total += sum(large)[0, 0].numpy()
-    total /= len(first)
-    return float(total[centre].mean()), float(total[border].mean())
+    with torch.no_grad():
+        found = [lpips.unit_features(sample[None]) for sample in samples]
+        pairs = [lpips.maps_between(a, b) for a, b in itertools.combinations(found, 2)]
+    mean = np.mean([lpips.large_map(maps, mask.shape) for maps in pairs], axis=0, dtype=np.float64)
+    return tuple(float(mean[zone].mean()) for zone in zones(mask))
 
 
 def checkerboard(correction: np.ndarray) -> float:
@@ -103,7 +98,7 @@ def study(kind: str, gan: GanInpainter, items: list[Item], lpips: LPIPS | None) 
         else:
             predicted = gan.paint(masked_image, mask, [0])
             with torch.no_grad():
-                correction = (predicted - gan.prior(masked_image, mask))[0].mean(0).numpy()
+                correction = (predicted - gan.pipeline.prior(masked_image, mask))[0].mean(0).numpy()
             rows.append((checkerboard(correction),))
     names = ("lpips_centre", "lpips_border") if kind == "diversity" else ("power_ratio",)
     return dict(zip(names, np.mean(rows, 0).tolist(), strict=True)) | {"photos": len(rows)}
@@ -143,8 +138,7 @@ def speed(gan: GanInpainter, pipeline: IdentityInpaintPipeline, items: list[Item
 def run(args: argparse.Namespace) -> None:
     """One of the studies."""
     if args.kind == "maps":
-        picture = map_picture(random_mask(np.random.default_rng(args.seed), 256))
-        write_atomic(args.output, lambda file: file.write(cv2.imencode(".png", picture)[1].tobytes()))
+        write_png(args.output, map_picture(random_mask(np.random.default_rng(args.seed), 256)))
         return
     config = BenchmarkConfig(bins=("20-30",), max_images=args.photos, seed=args.seed)
     items = [load() for load in plan_items(config, args.data)]
@@ -164,23 +158,16 @@ def run(args: argparse.Namespace) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Parse and run. Returns 0, or 2 for bad input."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, "--seed", "--metric-weights")
     parser.add_argument("kind", choices=("maps", "diversity", "checkerboard", "speed"))
     add_data(parser, needed=False)
     parser.add_argument("--gan", nargs="+", default=["pdgan-face"], help="names or generator folders")
     parser.add_argument("--photos", type=int, default=12)
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("maps.png"))
-    parser.add_argument("--metric-weights", type=Path)
     args = parser.parse_args(argv)
     if args.kind != "maps" and args.data is None:
         parser.error("--data DATA (or IDINPAINT_DATA) is needed for all but maps")
-    try:
-        run(args)
-    except InputError as error:
-        print(f"gan_study: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_main(run, args)
 
 
 if __name__ == "__main__":

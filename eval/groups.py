@@ -9,13 +9,16 @@ touches that is neither found nor left marked. False alarm: a hole in the backgr
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 
 import cv2
 import numpy as np
+from cases import SPLITS
+from command import parser_of, run_main
 from PIL import Image
+from run_store import more_lines
+from tables import markdown_table
 
 from idinpaint.data.photos import load_landmarks, read_split
 from idinpaint.faces.alignment import transform_points
@@ -23,7 +26,6 @@ from idinpaint.faces.features import coverage, feature_regions
 from idinpaint.faces.heads import head
 from idinpaint.faces.possible import possible_faces
 
-SPLIT = Path(__file__).parents[1] / "configs" / "splits" / "celeba_id256_test.txt"
 TOUCHED = 0.02  # of some feature
 KINDS = ("none", "stroke", "eyes", "mouth", "lower", "upper", "face", "head")
 
@@ -83,11 +85,9 @@ def make_group(index: int, people: list[str], data: Path, marks: dict, pictures:
         small = cv2.resize(face_hole(kind, points, rng).astype(np.uint8), (side, side), interpolation=cv2.INTER_NEAREST)
         hole[y : y + side, x : x + side] |= small > 0
         matrix = np.array([[side / 256, 0, x], [0, side / 256, y]], float)
-        shares = coverage(
-            feature_regions(points),
-            cv2.warpAffine(hole.astype(np.uint8), matrix, (256, 256), flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP)
-            > 0,
-        )
+        flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+        own = cv2.warpAffine(hole.astype(np.uint8), matrix, (256, 256), flags=flags) > 0
+        shares = coverage(feature_regions(points), own)
         faces.append({"kind": kind, "side": side, "matrix": matrix, "points": points, "touched": max(shares.values())})
         x += side + 40
     plain = np.zeros_like(hole)  # holes in the background, in the free strip at the right
@@ -132,46 +132,42 @@ def score(group: dict, restorer) -> dict:
 def summary(rows: list[dict]) -> str:
     """The table of the results."""
     faces = [f for row in rows for f in row["faces"] if f["touched"] >= TOUCHED]
-    lines = [
-        f"{len(rows)} pictures, {len(faces)} damaged faces, {np.mean([r['seconds'] for r in rows]):.2f} s a picture"
-    ]
-    lines.append("| hole | faces | found | left marked | only a notice | lost |\n|---|---|---|---|---|---|")
+    lines = []
     for kind in (*KINDS[1:], "all"):
         some = [f for f in faces if kind in ("all", f["kind"])]
         found = sum(f["found"] for f in some)
         marked = sum(not f["found"] and f["marked"] >= 0.5 for f in some)
         said = sum(not f["found"] and f["marked"] < 0.5 and f["noticed"] for f in some)
-        lines.append(f"| {kind} | {len(some)} | {found} | {marked} | {said} | {len(some) - found - marked - said} |")
-    alarms = sum(r["plain_marked"] > 0 for r in rows)
-    lines.append(f"background holes marked: {alarms} of {len(rows)}; faces found where none is: "
-                 f"{sum(r['wrong_faces'] for r in rows)}")  # fmt: skip
-    return "\n".join(lines)
+        lines.append([kind, len(some), found, marked, said, len(some) - found - marked - said])
+    seconds = np.mean([r["seconds"] for r in rows])
+    alarms, wrong = sum(r["plain_marked"] > 0 for r in rows), sum(r["wrong_faces"] for r in rows)
+    head = ("hole", "faces", "found", "left marked", "only a notice", "lost")
+    return "\n".join([
+        f"{len(rows)} pictures, {len(faces)} damaged faces, {seconds:.2f} s a picture",
+        *markdown_table(head, lines),
+        f"background holes marked: {alarms} of {len(rows)}; faces found where none is: {wrong}",
+    ])  # fmt: skip
 
 
-def main() -> None:
-    """Goes on where the last call stopped, for some minutes."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--pictures", type=int, default=100)
-    parser.add_argument("--minutes", type=float, default=8.0)
-    args = parser.parse_args()
-    args.output.mkdir(parents=True, exist_ok=True)
-    file, end = args.output / "rows.jsonl", time.monotonic() + 60 * args.minutes
-    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
-    if len(rows) < args.pictures:
+def run(args: argparse.Namespace) -> None:
+    """The pictures that are missing, then the table."""
+
+    def begin():
         from idinpaint import Restorer
 
-        restorer, people = Restorer.from_pretrained(device="cpu"), read_split(SPLIT)
+        restorer, people = Restorer.from_pretrained(device="cpu"), read_split(SPLITS / "celeba_id256_test.txt")
         marks, pictures = load_landmarks(args.data), backgrounds()
-        for index in range(len(rows), args.pictures):
-            if time.monotonic() > end:
-                break
-            rows.append(score(make_group(index, people, args.data, marks, pictures), restorer))
-            with open(file, "a") as handle:
-                handle.write(json.dumps(rows[-1]) + "\n")
-    print(summary(rows[: args.pictures]))
+        return lambda index: score(make_group(index, people, args.data, marks, pictures), restorer)
+
+    print(summary(more_lines(args.output / "rows.jsonl", args.pictures, args.minutes, begin)))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Goes on where the last call stopped, for some minutes."""
+    parser = parser_of(__doc__, "--data", "--output", "--minutes")
+    parser.add_argument("--pictures", type=int, default=100)
+    return run_main(run, parser.parse_args(argv))
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -6,21 +6,25 @@ The trials of eval/wrong_reference.py are then arithmetic on them.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from cases import SPLITS, read_rgb
+from cases import holed, read_rgb, split_people
 from damage import Damage
 from methods import given_face_box
+from metrics import SFACE_FILE, find_weight, weight_folders
 from run_store import SAVE_EVERY, Features, read_features, write_features
 
-from idinpaint.data.photos import PhotoEntry, list_identity_folders, load_landmarks, read_split
-from idinpaint.faces.identity import IdentityEncoder
+from idinpaint.data.photos import PhotoEntry, load_landmarks
+from idinpaint.faces.identity import IdentityEncoder, SFaceEncoder
 from idinpaint.faces.quality import aligned_face, face_quality
 from idinpaint.imaging.compositing import coarse_fill
 from idinpaint.judging.verification import aligned_crop, visible_part
+from idinpaint.models.weights import sha256_of
+from idinpaint.types import InputError
 
 STEP, STEPS = 0.05, 12  # coverage bins from 0 to 60 % of the features, one a case in turn
 
@@ -36,10 +40,19 @@ def weights_of(method: str, files: Mapping[str, str]) -> str:
     return hashlib.sha256("\n".join(own).encode()).hexdigest()[:12]
 
 
-def entries_of(data: Path, split: str) -> list[PhotoEntry]:
-    """All photos of the split's people."""
-    people = set(read_split(SPLITS / f"celeba_id256_{split}.txt"))
-    return [e for e in list_identity_folders(data / "celeba_id256") if e.person in people]
+def load_judge(data: Path, weights: Path | None) -> SFaceEncoder:
+    """SFace, the independent encoder. Raises InputError without it."""
+    folders = weight_folders(data, weights)
+    sface = find_weight(SFACE_FILE, folders)
+    if sface is None:
+        raise InputError(f"{SFACE_FILE} is not in {folders}; pass --metric-weights DIR")
+    return SFaceEncoder(sface, sha256_of(sface))
+
+
+def entries_in_turn(data: Path, split: str) -> list[PhotoEntry]:
+    """The first photo of every person of the split, then the second, and so on."""
+    people = [own for _, own in sorted(split_people(data, split).items())]
+    return [entry for turn in itertools.zip_longest(*people) for entry in turn if entry is not None]
 
 
 def measure(
@@ -52,40 +65,25 @@ def measure(
     same call goes on where an interrupted one stopped.
     """
     path = folder / f"vectors-{split}-{weights_of('diffusion', restorer.bundle.weights)}.npz"
-    entries = _in_turn(entries_of(data, split))[: photos or None]
+    entries = entries_in_turn(data, split)[: photos or None]
     found, damage, truth = read_features(path), Damage.held_out(data), load_landmarks(data)
     encoders, box, saved = {"judge": judge, "bundled": restorer.identity}, given_face_box(), time.monotonic()
     for number, entry in enumerate(entries):
         photo = read_rgb(entry.path)
-        wanted: list[tuple[str, Callable[[], dict[str, np.ndarray]]]] = [
-            (entry.key, lambda photo=photo: _untouched(photo, restorer, encoders, box))
-        ]
+        if entry.key not in found:
+            found[entry.key] = _untouched(photo, restorer, encoders, box)
         for turn in range(masks if not damaged or number < damaged else 0):
-            low = STEP * ((number + turn * (STEPS // max(masks, 1)) + turn) % STEPS)
-            rng = np.random.default_rng([7, number, turn])
-            wanted.append((
-                f"{entry.key}#{turn}",
-                lambda p=photo, e=entry, r=rng, b=low: _damaged(p, damage.draw(r, truth[e.key], b, b + STEP)[0],
-                                                              restorer, encoders, box),
-            ))  # fmt: skip
-        for name, make in wanted:
+            name = f"{entry.key}#{turn}"
             if name not in found:
-                found[name] = make()
+                low = STEP * ((number + turn * (STEPS // max(masks, 1)) + turn) % STEPS)
+                rng = np.random.default_rng([7, number, turn])
+                mask = damage.draw(rng, truth[entry.key], low, low + STEP)[0]
+                found[name] = _damaged(photo, mask, restorer, encoders, box)
         if time.monotonic() - saved > SAVE_EVERY or number == len(entries) - 1:
             write_features(path, found)
             saved = time.monotonic()
             print(f"{split}: {number + 1}/{len(entries)}", flush=True)
     return found
-
-
-def _in_turn(entries: list[PhotoEntry]) -> list[PhotoEntry]:
-    """The first photo of every person, then the second, and so on."""
-    rank: dict[str, int] = {}
-    order = []
-    for entry in entries:
-        rank[entry.person] = rank.get(entry.person, -1) + 1
-        order.append((rank[entry.person], entry.person, entry))
-    return [entry for _, _, entry in sorted(order, key=lambda o: o[:2])]
 
 
 def _untouched(photo: np.ndarray, restorer, encoders: dict[str, IdentityEncoder], box: tuple) -> dict[str, np.ndarray]:
@@ -99,8 +97,7 @@ def _damaged(
     photo: np.ndarray, mask: np.ndarray, restorer, encoders: dict[str, IdentityEncoder], box: tuple
 ) -> dict[str, np.ndarray]:
     """Of the visible part (hidden pixels grey), of the coarse fill, and of the face painted without any reference."""
-    holed = np.where(mask[..., None], 0, photo).astype(np.uint8)
-    result = restorer(holed, mask, strategy="diffusion", num_samples=1, force=True, face_box=box)
+    result = restorer(holed(photo, mask), mask, strategy="diffusion", num_samples=1, force=True, face_box=box)
     face, best = result.faces[0], result.candidates[0][0]
     sources = {
         "visible": visible_part(face),

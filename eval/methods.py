@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,11 +11,11 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from cases import MAX_REFERENCES, BenchmarkConfig, Item, read_rgb
-from PIL import Image
+from pictures import write_png
+from run_store import write_rows
 
 import idinpaint
 from idinpaint.imaging.compositing import composite
-from idinpaint.imaging.encoders import write_atomic
 from idinpaint.types import InputError
 
 TELEA_RADIUS = 3  # px
@@ -34,15 +33,10 @@ class Fill(NamedTuple):
 Method = Callable[[Item], Fill]
 
 
-def masked_photo(item: Item) -> np.ndarray:
-    """What a method may see: the photo with its hole zeroed."""
-    return np.where(item.mask[..., None], 0, item.photo).astype(np.uint8)
-
-
 def telea(item: Item) -> Fill:
     """cv2 Telea on the whole aligned photo: the anchor, independent of the package's own coarse fill."""
     mask = item.mask.astype(np.uint8)
-    return Fill(cv2.inpaint(masked_photo(item), mask, TELEA_RADIUS, cv2.INPAINT_TELEA), "telea")
+    return Fill(cv2.inpaint(item.masked, mask, TELEA_RADIUS, cv2.INPAINT_TELEA), "telea")
 
 
 def given_face_box() -> tuple[float, float, float, float]:
@@ -80,7 +74,7 @@ def restorer_method(name: str, config: BenchmarkConfig, restorer) -> Method:
 
     def run(item: Item) -> Fill:
         result = restorer(
-            masked_photo(item),
+            item.masked,
             item.mask,
             references=readable(restorer, item.references, int(extra or 0)),
             strategy=strategy,
@@ -111,17 +105,15 @@ def prediction_method(folder: Path) -> Method:
 
 def export_cases(items: Iterable[Callable[[], Item]], folder: Path) -> int:
     """FOLDER/image, mask and masked/CASE.png (mask: white = hole) and FOLDER/cases.csv. Returns how many."""
-    lines = []
+    columns, lines = ("case", "bin", "index", "person", "photo", "mask"), []
     for load in items:
         item = load()
-        pictures = {"image": item.photo, "mask": item.mask.astype(np.uint8) * 255, "masked": masked_photo(item)}
+        pictures = {"image": item.photo, "mask": item.mask.astype(np.uint8) * 255, "masked": item.masked}
         for kind, pixels in pictures.items():
-            picture = Image.fromarray(pixels)
-            write_atomic(folder / kind / f"{item.id}.png", lambda file, p=picture: p.save(file, "PNG"))
-        lines.append([item.id, item.bin, item.index, item.entry.person, item.entry.path.name, item.mask_name])
-    with (folder / "cases.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerows([["case", "bin", "index", "person", "photo", "mask"], *lines])
+            write_png(folder / kind / f"{item.id}.png", pixels)
+        words = (item.id, item.bin, item.index, item.entry.person, item.entry.path.name, item.mask_name)
+        lines.append(dict(zip(columns, words)))
+    write_rows(folder / "cases.csv", lines, columns)
     return len(lines)
 
 

@@ -82,9 +82,10 @@ class LPIPS(nn.Module):
         """unit_features twice -> one weighted distance map [B, 1, h, w] per slice."""
         return [F.conv2d((x - y).square(), head) for x, y, head in zip(a, b, self.heads, strict=True)]
 
-    def layer_maps(self, image: Tensor, original: Tensor) -> list[Tensor]:
-        """[B, 3, H, W] in [-1, 1] twice -> one weighted distance map [B, 1, h, w] per slice."""
-        return self.maps_between(self.unit_features(image), self.unit_features(original))
+    def large_map(self, maps: list[Tensor], shape: tuple[int, int]) -> np.ndarray:
+        """[H, W] of that shape: maps [1, 1, h, w] bilinearly enlarged and added up."""
+        large = [F.interpolate(m, size=shape, mode="bilinear", align_corners=False) for m in maps]
+        return sum(large)[0, 0].numpy()
 
     def _of_original(self, original: np.ndarray) -> list[Tensor]:
         """Its features; those of the last original are kept, since a case is scored method after method."""
@@ -104,10 +105,7 @@ class LPIPS(nn.Module):
         with torch.no_grad():
             maps = self.maps_between(self.unit_features(_to_tensor(image)), self._of_original(original))
             whole = sum(float(m.mean()) for m in maps)
-            if mask is None:
-                return whole, float("nan")
-            large = [F.interpolate(m, size=mask.shape, mode="bilinear", align_corners=False) for m in maps]
-            return whole, float(sum(large)[0, 0].numpy()[mask].mean())
+            return whole, float("nan") if mask is None else float(self.large_map(maps, mask.shape)[mask].mean())
 
 
 def _to_tensor(image: np.ndarray) -> Tensor:

@@ -8,15 +8,16 @@ Reads the run's summary.csv (its bins together) and rows.csv; prints the tables 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pandas as pd
+from command import parser_of, run_main, write_text
 from compare import Outcome, compare_runs, load_run
-from readme_results import Summary, read_summary
-from summary import ALL_BINS, heading
+from estimates import Estimate
+from summary import ALL_BINS, heading, pairs_of, read_summary, summary_cell
+from tables import markdown_table
 
-from idinpaint.imaging.encoders import write_atomic
 from idinpaint.types import InputError
 
 # method of the run: (name in the paper, PSNR in dB, SSIM), as published for the PD-GAN face variant.
@@ -45,63 +46,46 @@ WHY_NOT = """\
 What can be compared is the order within one column."""
 
 
-def bin_of(summary: Summary) -> str:
+def bin_of(summary: pd.DataFrame) -> str:
     """The bins together; a run of one bin has only that."""
-    bins = list(dict.fromkeys(key[0] for key in summary))
+    bins = [pair[0] for pair in pairs_of(summary)]
     return ALL_BINS if ALL_BINS in bins else bins[0]
 
 
-def value_cell(row: Mapping[str, str] | None, metric: str) -> str:
-    """`mean [low, high]` of a line of summary.csv."""
-    if row is None or row["mean"] == "nan":
-        return "-"
-    decimals = max(heading(metric)[1], 2)
-    mean, low, high = (f"{float(row[key]):.{decimals}f}" for key in ("mean", "low", "high"))
-    return f"{mean} [{low}, {high}]"
-
-
-def comparison(summary: Summary) -> str:
+def comparison(summary: pd.DataFrame) -> list[str]:
     """Markdown: every method of the run, the published PSNR and SSIM beside the systems that the paper has."""
-    name = bin_of(summary)
-    heads = ["method", *(heading(m)[0] for m in SHOWN), "published PSNR", "published SSIM"]
-    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    for method in dict.fromkeys(key[1] for key in summary if key[0] == name):
-        cells = [value_cell(summary.get((name, method, m)), m) for m in SHOWN]
-        title, *figures = PUBLISHED.get(method, (None, None, None))
-        cells += [f"{figures[0]:.2f}", f"{figures[1]:.4f}"] if title else ["-", "-"]
-        lines.append(f"| {method}{f' ({title})' if title else ''} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    lines, name = [], bin_of(summary)
+    for method in (pair[1] for pair in pairs_of(summary) if pair[0] == name):
+        cells = [summary_cell(summary, (name, method, m), 2) for m in SHOWN]
+        title, *figures = PUBLISHED.get(method, ("", None, None))
+        published = [f"{figures[0]:.2f}", f"{figures[1]:.4f}"] if title else ["-", "-"]
+        lines.append([f"{method} ({title})" if title else method, *cells, *published])
+    return markdown_table(["method", *(heading(m)[0] for m in SHOWN), "published PSNR", "published SSIM"], lines)
 
 
 def difference_cell(test: Outcome | None) -> str:
     """`B - A [low, high], verdict` of a paired test against BASE."""
     if test is None:
         return "-"
-    d = max(heading(test.metric)[1], 3)
     verdict = {"B better": "better", "B worse": "worse"}.get(test.verdict, test.verdict)
-    return f"{test.difference:+.{d}f} [{test.low:+.{d}f}, {test.high:+.{d}f}] {verdict}"
+    value = Estimate(test.difference, test.low, test.high)
+    return f"{value:+.{max(heading(test.metric)[1], 3)}f} {verdict}"
 
 
-def ablation(summary: Summary, differences: Mapping[str, Mapping[str, Outcome]]) -> str:
+def ablation(summary: pd.DataFrame, differences: Mapping[str, Mapping[str, Outcome]]) -> list[str]:
     """Markdown: the paper's table 2: values, paired differences from BASE over people, and both orders by PSNR."""
     name, there = bin_of(summary), [m for m in PUBLISHED if m in differences or m == BASE]
-    heads = ["system", *(heading(m)[0] for m in ABLATED)]
-    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    for method in there:
-        cells = [value_cell(summary.get((name, method, m)), m) for m in ABLATED]
-        lines.append(f"| {PUBLISHED[method][0]} | " + " | ".join(cells) + " |")
-    lines += ["", "| minus PD-GAN, same photos and masks | " + " | ".join(heads[1:]) + " |", lines[1]]
-    for method in there:
-        if method != BASE:
-            cells = [difference_cell(differences[method].get(m)) for m in ABLATED]
-            lines.append(f"| {PUBLISHED[method][0]} | " + " | ".join(cells) + " |")
-    ours = sorted(there, key=lambda m: float(summary[name, m, "psnr"]["mean"]))
+    heads = [heading(m)[0] for m in ABLATED]
+    values = [[PUBLISHED[m][0], *(summary_cell(summary, (name, m, a), 2) for a in ABLATED)] for m in there]
+    paired = [[PUBLISHED[m][0], *(difference_cell(differences[m].get(a)) for a in ABLATED)] for m in differences]
+    ours = sorted(there, key=lambda m: summary.loc[name, m, "psnr"]["mean"])
     theirs = sorted(there, key=lambda m: PUBLISHED[m][1])
-    lines += ["", f"PSNR from worst to best here: {_names(ours)}. Published: {_names(theirs)}. "]
     called = sum(found["psnr"].verdict != "no difference" for found in differences.values())
-    lines[-1] += f"{'The same order' if ours == theirs else 'Another order'}; {called} of the {len(differences)} "
-    lines[-1] += "differences from PD-GAN in PSNR are differences at 5 % after Holm's correction (eval/PROTOCOL.md)."
-    return "\n".join(lines)
+    order = f"PSNR from worst to best here: {_names(ours)}. Published: {_names(theirs)}. "
+    order += f"{'The same order' if ours == theirs else 'Another order'}; {called} of the {len(differences)} "
+    order += "differences from PD-GAN in PSNR are differences at 5 % after Holm's correction (eval/PROTOCOL.md)."
+    tables = [*markdown_table(["system", *heads], values), ""]
+    return [*tables, *markdown_table(["minus PD-GAN, same photos and masks", *heads], paired), "", order]
 
 
 def _names(methods: Sequence[str]) -> str:
@@ -110,38 +94,36 @@ def _names(methods: Sequence[str]) -> str:
 
 def build(run: Path) -> str:
     """Both tables. Raises InputError for a run without a summary, or without any of the paper's systems."""
-    summary = read_summary(run / "summary.csv")
+    summary = read_summary(run)
     name = bin_of(summary)
-    methods = {key[1] for key in summary if key[0] == name}
+    methods = {pair[1] for pair in pairs_of(summary) if pair[0] == name}
     if not methods & PUBLISHED.keys():
         raise InputError(f"{run}: has none of {', '.join(PUBLISHED)}; run it with configs/benchmark-all.yaml")
-    first = next(row for key, row in summary.items() if key[0] == name)
-    bins = ", ".join(dict.fromkeys(key[0] for key in summary if key[0] != ALL_BINS))
-    parts = [f"# The GAN family beside the published figures: {first['images']} cases, {first['people']} people"]
-    parts += [comparison(summary), WHY_NOT.format(bins=bins, people=first["people"])]
+    images, people = summary.loc[name].iloc[0][["images", "people"]].astype(int)
+    bins = ", ".join(dict.fromkeys(pair[0] for pair in pairs_of(summary) if pair[0] != ALL_BINS))
+    parts = [f"# The GAN family beside the published figures: {images} cases, {people} people"]
+    parts += ["\n".join(comparison(summary)), WHY_NOT.format(bins=bins, people=people)]
     if BASE in methods and len(methods & PUBLISHED.keys()) > 2:
         base, found = load_run(run, BASE), {}
-        for method in PUBLISHED:
-            if method != BASE and method in methods:
-                found[method] = {test.metric: test for test in compare_runs(base, load_run(run, method))[0]}
-        parts += ["## The ablation at equal budget", ablation(summary, found)]
+        for method in (m for m in PUBLISHED if m != BASE and m in methods):
+            found[method] = {test.metric: test for test in compare_runs(base, load_run(run, method))[0]}
+        parts += ["## The ablation at equal budget", "\n".join(ablation(summary, found))]
     return "\n\n".join(parts) + "\n"
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write and print the tables."""
+    text = build(args.run)
+    write_text(args.output or args.run / "paper_table.md", text)
+    print(text)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, print, write the tables. Returns 0, or 2 for bad input."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--output", type=Path, help="default RUN/paper_table.md")
-    args = parser.parse_args(argv)
-    try:
-        text = build(args.run)
-        write_atomic(args.output or args.run / "paper_table.md", lambda file: file.write(text.encode()))
-    except InputError as error:
-        print(f"paper_table: {error}", file=sys.stderr)
-        return 2
-    print(text)
-    return 0
+    return run_main(run, parser.parse_args(argv))
 
 
 if __name__ == "__main__":

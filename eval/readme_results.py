@@ -6,15 +6,16 @@ python eval/readme_results.py runs/bench [--leave-out METHOD...] [--bins all] --
 from __future__ import annotations
 
 import argparse
-import csv
-import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+from command import parser_of, run_main, write_text
 from plots import curves_figure, frontier_figure
-from run_store import read_rows
+from summary import hole_title, pairs_of, read_summary
+from tables import markdown_table, read_frame
 
+from idinpaint.imaging.encoders import write_atomic
 from idinpaint.types import InputError
 
 BEGIN, END = "<!-- RESULTS", "<!-- /RESULTS -->"
@@ -35,38 +36,27 @@ ALT = {
     "frontier": "Quality and identity against seconds an image",
 }
 
-Summary = dict[tuple[str, str, str], dict[str, str]]
 
-
-def read_summary(path: Path) -> Summary:
-    """(bin, method, metric) -> the line of summary.csv. Raises InputError when there is none."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; run eval/benchmark.py with that folder as --output first")
-    with path.open(newline="", encoding="utf-8") as file:
-        return {(row["bin"], row["method"], row["metric"]): row for row in csv.DictReader(file)}
-
-
-def cell(row: dict[str, str], decimals: int, sign: str) -> str:
+def cell(row: pd.Series, decimals: int, sign: str) -> str:
     """`value (comparison with Telea)`."""
-    text = f"{float(row['mean']):.{decimals}f}"
-    if not sign or not row["against_value"]:
+    text, value = f"{row['mean']:.{decimals}f}", row["against_value"]
+    if not sign or pd.isna(value):
         return text
-    value = float(row["against_value"])
     return f"{text} ({value:+.{decimals}f})" if sign == "+" else f"{text} (x {value:.2f})"
 
 
-def results_table(summary: Summary, leave_out: Sequence[str] = (), bins: Sequence[str] = ()) -> str:
+def results_table(summary: pd.DataFrame, leave_out: Sequence[str] = (), bins: Sequence[str] = ()) -> str:
     """Markdown: one line a hole size (of `bins`, all by default) and method; the ceiling of `to other photos` below."""
-    lines = ["| hole | method | " + " | ".join(heading for heading, *_ in COLUMNS.values()) + " |"]
-    lines.append("|---" * (len(COLUMNS) + 2) + "|")
-    for bin_name, method in dict.fromkeys((b, m) for b, m, _ in summary if m not in leave_out and b in (bins or (b,))):
-        cells = [cell(summary[bin_name, method, metric], *rest) for metric, (_, *rest) in COLUMNS.items()]
-        hole = f"{bin_name} %" if bin_name[0].isdigit() and "@" not in bin_name else bin_name
-        lines.append(f"| {hole} | {method} | " + " | ".join(cells) + " |")
-    row = next(r for (b, _, m), r in summary.items() if m == "identity_other_ceiling" and b in (bins or (b,)))
-    lines += ["", f"In brackets: beside Telea. The untouched originals score {float(row['mean']):.3f} to other photos "]
-    lines[-1] += f"of the same people. {row['images']} cases of {row['people']} people a line."
-    return "\n".join(lines)
+    shown = [pair for pair in pairs_of(summary) if pair[1] not in leave_out and pair[0] in (bins or pair)]
+    lines = [
+        [hole_title(pair[0]), pair[1], *(cell(summary.loc[(*pair, m)], *way) for m, (_, *way) in COLUMNS.items())]
+        for pair in shown
+    ]
+    table = markdown_table(["hole", "method", *(heading for heading, *_ in COLUMNS.values())], lines)
+    ceilings = summary.xs("identity_other_ceiling", level="metric")
+    row = ceilings[ceilings.index.get_level_values("bin").isin(bins or {key[0] for key in ceilings.index})].iloc[0]
+    words = f"In brackets: beside Telea. The untouched originals score {row['mean']:.3f} to other photos of the same "
+    return "\n".join([*table, "", f"{words}people. {row['images']:.0f} cases of {row['people']:.0f} people a line."])
 
 
 def insert(readme: str, text: str) -> str:
@@ -80,44 +70,32 @@ def insert(readme: str, text: str) -> str:
 
 def write_plots(run: Path, folder: Path, leave_out: Sequence[str]) -> str:
     """coverage.png and frontier.png of the run's rows; Markdown that shows them. No photo is in them."""
-    groups: dict[str, list[dict[str, str]]] = {}
-    for row in read_rows(run / "rows.csv"):
-        if row["method"] not in leave_out:
-            groups.setdefault(row["method"], []).append(row)
+    rows = read_frame(run / "rows.csv")
+    groups = {name: own for name, own in rows.groupby("method", sort=False) if name not in leave_out}
     pictures = {"coverage": curves_figure(groups, PLOTTED, DRAWS), "frontier": frontier_figure(groups, PLOTTED, DRAWS)}
-    folder.mkdir(exist_ok=True)
-    lines = []
-    for name, png in pictures.items():
-        if png is not None:
-            temporary = folder / f"{name}.tmp"
-            temporary.write_bytes(png)
-            os.replace(temporary, folder / f"{name}.png")
-            lines.append(f"![{ALT[name]}](results/{name}.png)")
-    return "\n".join(lines)
+    there = {name: png for name, png in pictures.items() if png is not None}
+    for name, png in there.items():
+        write_atomic(folder / f"{name}.png", lambda file, png=png: file.write(png))
+    return "\n".join(f"![{ALT[name]}](results/{name}.png)" for name in there)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Rewrite the README."""
+    table = results_table(read_summary(args.run), args.leave_out, args.bins)
+    plots = write_plots(args.run, Path(__file__).resolve().parent / "results", args.leave_out)
+    text = table + (f"\n{args.note}" if args.note else "") + f"\n\n{plots}"
+    write_text(args.readme, insert(args.readme.read_text(encoding="utf-8"), text))
 
 
 def main(argv: list[str] | None = None) -> int:
     """Rewrite the README through a temporary file. Returns 0, or 2 for bad input."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--readme", type=Path, default=Path(__file__).resolve().parent / "README.md")
     parser.add_argument("--note", default="", help="commit, machine and date of the run")
     parser.add_argument("--leave-out", nargs="+", default=[], metavar="METHOD")
     parser.add_argument("--bins", nargs="+", default=[], metavar="BIN", help="lines of these only, such as all")
-    args = parser.parse_args(argv)
-    try:
-        table = results_table(read_summary(args.run / "summary.csv"), args.leave_out, args.bins)
-        plots = write_plots(args.run, Path(__file__).resolve().parent / "results", args.leave_out)
-        text = insert(
-            args.readme.read_text(encoding="utf-8"), table + (f"\n{args.note}" if args.note else "") + f"\n\n{plots}"
-        )
-    except InputError as error:
-        print(f"readme_results: {error}", file=sys.stderr)
-        return 2
-    temporary = args.readme.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, args.readme)
-    return 0
+    return run_main(run, parser.parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -14,78 +14,58 @@ and realism.md in OUTPUT; the same command resumes. The real windows' features a
 from __future__ import annotations
 
 import argparse
-import csv
 import itertools
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from benchmark import check_setup, write_run
 from cases import BenchmarkConfig
+from command import parser_of, run_main, write_text
 from methods import given_face_box, readable
 from metrics import MetricSuite, identity_similarity, landmark_error, load_metrics
 from pixel_metrics import psnr
 from realism_cases import CORNER, Case, plan_cases
 from realism_scores import DIFFERENCE_HEAD, case_lines, component_lines, difference_lines, gradient_energy
 from realism_sheet import write_sheets
-from run_store import Features, feature_file, read_features, read_rows, write_features
+from run_store import ORIGINALS, Features, RunFolder
+from tables import frame, markdown_table
 
 import idinpaint
 from idinpaint.data.photos import load_landmarks
 from idinpaint.imaging.compositing import paste_crop
-from idinpaint.imaging.encoders import write_atomic
 from idinpaint.types import InputError
 
 COLUMNS = ("arm", "case", "kind", "component", "window", "real", "person", "photo", "hole_ratio", "psnr_hole", "lpips")
 COLUMNS += ("gradient", "gradient_real", "energy", "energy_real", "apart", "identity", "landmark_error", "detected")
 COLUMNS += ("chosen", "seconds")
 FIRST = " first"  # of the candidates, in the order of their seeds
-SAVE_EVERY = 20.0  # seconds
 
 
-class Store:
+class Store(RunFolder):
     """rows.csv and the windows' features of a run, and the real windows' features that runs share."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.rows = folder, read_rows(folder / "rows.csv")
-        if self.rows and tuple(self.rows[0]) != COLUMNS:
-            raise InputError(f"{folder}/rows.csv: other columns than this version writes; choose another --output")
-        self.real_file = folder.resolve().parent / "realism-real.npz"
-        self.real: Features = read_features(self.real_file)
-        self.features: dict[str, Features] = {}
-        for arm in dict.fromkeys(row["arm"] for row in self.rows):
-            self.features[arm] = read_features(feature_file(folder, arm))
-        self.rows = [r for r in self.rows if r["window"] in self.features[r["arm"]] and r["real"] in self.real]
-        self._saved = time.monotonic()
+    columns = COLUMNS
+
+    @staticmethod
+    def key_of(row: Mapping[str, str]) -> tuple:
+        """(arm, window)."""
+        return row["arm"], row["window"]
+
+    def whole(self, row: Mapping[str, str], kinds: Sequence[str]) -> bool:
+        """Whether both windows' features are there."""
+        return row["window"] in self.of(row["arm"]) and row["real"] in self.real
+
+    def feature_file(self, name: str) -> Path:
+        """The real windows' features lie beside the run's folder."""
+        shared = self.folder.resolve().parent / "realism-real.npz"
+        return shared if name == ORIGINALS else super().feature_file(name)
 
     @property
-    def done(self) -> set[tuple[str, str]]:
-        """(arm, case) that are there."""
-        return {(row["arm"], row["case"]) for row in self.rows}
-
-    def add(self, row: dict[str, object], feature: np.ndarray) -> None:
-        """Keep a window's row and feature."""
-        text = {k: f"{v:.6f}" if isinstance(v, float) else str(v) for k, v in row.items()}
-        self.rows.append(text)
-        self.features.setdefault(text["arm"], {})[text["window"]] = {"inception": feature}
-
-    def save(self, at_once: bool = True) -> None:
-        """Features first: a row is only ever there with its features."""
-        if not at_once and time.monotonic() - self._saved < SAVE_EVERY:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if self.real:
-            write_features(self.real_file, self.real)
-        for arm, features in self.features.items():
-            write_features(feature_file(self.folder, arm), features)
-        lines = [[row[c] for c in COLUMNS] for row in self.rows]
-        temporary = self.folder / "rows.tmp"
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows([COLUMNS, *lines])
-        temporary.replace(self.folder / "rows.csv")
-        self._saved = time.monotonic()
+    def real(self) -> Features:
+        """The untouched windows' features."""
+        return self.of(ORIGINALS)
 
 
 class Trial:
@@ -93,9 +73,7 @@ class Trial:
 
     def __init__(self, restorer, suite: MetricSuite, samples: int, steps: int | None) -> None:
         if suite.inception is None:
-            raise InputError(
-                "metric weights: inception_fid.pt is missing; pass --metric-weights the folder that has it"
-            )
+            raise InputError("metric weights: inception_fid.pt is missing; pass --metric-weights a folder that has it")
         self.restorer, self.suite, self.samples, self.steps = restorer, suite, samples, steps
         self.box = given_face_box()
 
@@ -128,7 +106,7 @@ class Trial:
             base = {
                 "arm": name,
                 "case": case.id,
-                "kind": case.kind,
+                "kind": case.bin,
                 "person": case.entry.person,
                 "photo": case.entry.path.name,
                 "hole_ratio": float(case.mask.mean()),
@@ -177,16 +155,15 @@ def measure(args: argparse.Namespace) -> str:
     check_setup(args.output, config, {})
     write_run(args.output, config, {})
     trial = Trial(idinpaint.Restorer.from_pretrained(args.model[0]), suite, args.samples, args.steps)
-    done, began = store.done, time.monotonic()
+    done, began = {(row["arm"], row["case"]) for row in store.rows.values()}, time.monotonic()
     try:
         for number, case in enumerate(plan_cases(args.data, load_landmarks(args.data), args.count, args.seed), 1):
-            if args.no_corners and case.kind == CORNER:
+            if args.no_corners and case.bin == CORNER:
                 continue
             for arm in args.methods:
                 if (arm, case.id) not in done:
                     for row, feature in list(trial.rows(case, arm, store.real)):
-                        store.add(row, feature)
-            store.save(at_once=False)
+                        store.add(row, str(row["window"]), {"inception": feature})
             if number % 20 == 0:
                 print(f"{case.index + 1}/{args.count} photos, {time.monotonic() - began:.0f} s", flush=True)
     finally:
@@ -196,63 +173,49 @@ def measure(args: argparse.Namespace) -> str:
 
 def report(store: Store, args: argparse.Namespace) -> str:
     """Markdown: components, whole faces, ranked against first, after against before."""
-    arms = [a for name in args.methods for a in (name, name + FIRST) if a in store.features]
-    features = {arm: store.features[arm] for arm in arms}
-    rows = [row for row in store.rows if int(row["case"].rpartition("_")[2]) < args.count]
-    people = len({row["person"] for row in rows})
+    arms = [a for name in args.methods for a in (name, name + FIRST) if store.of(a)]
+    features = {arm: store.of(arm) for arm in arms}
+    rows = frame(row for row in store.rows.values() if int(row["case"].rpartition("_")[2]) < args.count)
+    people = rows["person"].nunique()
     lines = [f"{args.count} photos of {people} test people, model {args.model[0]}, {args.samples} candidates.", ""]
     lines += component_lines(rows, features, store.real) + ["", *case_lines(rows, arms), ""]
-    lines += DIFFERENCE_HEAD
+    changes = []
     for arm in arms:
         if arm + FIRST in features:
             sides = [(rows, name, features[name]) for name in (arm + FIRST, arm)]
-            lines += difference_lines(f"{arm}: ranked - first", *sides, store.real)
+            changes += difference_lines(f"{arm}: ranked - first", *sides, store.real)
     if args.before:
         old = Store(args.before)
         for arm in arms:
-            if arm in old.features:
-                sides = (old.rows, arm, old.features[arm]), (rows, arm, features[arm])
-                lines += difference_lines(f"{arm}: new - old", *sides, store.real | old.real)
-    return "\n".join(lines) + "\n"
+            if old.of(arm):
+                sides = (frame(old.rows.values()), arm, old.of(arm)), (rows, arm, features[arm])
+                changes += difference_lines(f"{arm}: new - old", *sides, store.real | old.real)
+    return "\n".join([*lines, *markdown_table(DIFFERENCE_HEAD, changes)]) + "\n"
 
 
-def parse(argv: list[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--metric-weights", type=Path)
-    parser.add_argument("--model", action="append", help="default, or a model folder; --sheet takes several")
-    parser.add_argument("--methods", nargs="+", default=["prior", "gan", "diffusion"], metavar="NAME[+refN]")
-    parser.add_argument("--count", type=int, default=280, help="photos; 280: 120 noses, mouths and more eyes; 700: 300")
-    parser.add_argument("--samples", type=int, default=4, help="candidates")
-    parser.add_argument("--steps", type=int)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--before", type=Path, help="another run's folder to compare with")
-    parser.add_argument("--no-corners", action="store_true")
-    parser.add_argument("--sheet", action="store_true", help="contact sheets of 24 faces and 8 torn corners instead")
-    args = parser.parse_args(argv)
+def run(args: argparse.Namespace) -> None:
+    """Measure and print the tables, or draw the sheets."""
     args.model = args.model or ["default"]
-    return args
+    if args.sheet:
+        print(*write_sheets(args), sep="\n")
+        return
+    if len(args.model) > 1:
+        raise InputError("--model: one at a time without --sheet; compare runs with --before")
+    text = measure(args)
+    write_text(args.output / "realism.md", text)
+    print(text)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Measure and print the tables, or draw the sheets. Returns 0, or 2 for bad input."""
-    args = parse(argv)
-    try:
-        if args.sheet:
-            for path in write_sheets(args):
-                print(path)
-            return 0
-        if len(args.model) > 1:
-            raise InputError("--model: one at a time without --sheet; compare runs with --before")
-        text = measure(args)
-    except InputError as error:
-        print(f"realism: {error}", file=sys.stderr)
-        return 2
-    write_atomic(args.output / "realism.md", lambda file: file.write(text.encode()))
-    print(text)
-    return 0
+    parser = parser_of(__doc__, "--data", "--output", "--metric-weights", "--samples", "--steps", "--seed")
+    parser.add_argument("--model", action="append", help="default, or a model folder; --sheet takes several")
+    parser.add_argument("--methods", nargs="+", default=["prior", "gan", "diffusion"], metavar="NAME[+refN]")
+    parser.add_argument("--count", type=int, default=280, help="photos; 280: 120 noses, mouths and more eyes; 700: 300")
+    parser.add_argument("--before", type=Path, help="another run's folder to compare with")
+    parser.add_argument("--no-corners", action="store_true")
+    parser.add_argument("--sheet", action="store_true", help="contact sheets of 24 faces and 8 torn corners instead")
+    return run_main(run, parser.parse_args(argv))
 
 
 if __name__ == "__main__":

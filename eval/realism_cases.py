@@ -8,9 +8,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from cases import MAX_REFERENCES, plan_photos, read_rgb
+from cases import MAX_REFERENCES, Item, plan_photos, read_rgb
 
-from idinpaint.data.photos import PhotoEntry
 from idinpaint.faces.features import feature_regions
 from idinpaint.types import CROP_SIZE, InputError
 
@@ -41,26 +40,10 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Case:
-    """photo: uint8 [256, 256, 3]; mask: bool [256, 256], True = hole; references: other photos of the person."""
+class Case(Item):
+    """A test case with whole features hidden; its bin is the kind, one of KINDS or CORNER."""
 
-    kind: str
-    index: int
-    entry: PhotoEntry
-    photo: np.ndarray
-    mask: np.ndarray
     windows: tuple[Window, ...]
-    references: tuple[Path, ...]
-    seed: int
-
-    @property
-    def id(self) -> str:
-        return f"{self.kind}_{self.index:04d}"
-
-    @property
-    def masked(self) -> np.ndarray:
-        """What a method may see: the photo with its hole zeroed."""
-        return np.where(self.mask[..., None], 0, self.photo).astype(np.uint8)
 
 
 def hidden_features(kind: str, rng: np.random.Generator) -> list[str]:
@@ -135,5 +118,5 @@ def plan_cases(data: Path, points: Mapping[str, np.ndarray], count: int, seed: i
         photo, kind = read_rgb(entry.path), KINDS[index % len(KINDS)]
         for number, name in enumerate([kind, CORNER] if kind == KINDS[-1] else [kind]):
             mask, windows = damage(name, points[entry.key], np.random.default_rng([seed, index, number]))
-            seen = rest[OTHERS : OTHERS + MAX_REFERENCES]
-            yield Case(name, index, entry, photo, mask, windows, seen, seed * 1_000_003 + index)
+            others, seen = rest[:OTHERS], rest[OTHERS : OTHERS + MAX_REFERENCES]
+            yield Case(name, index, entry, name, photo, mask, others, seen, seed * 1_000_003 + index, windows)

@@ -9,12 +9,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 from methods import given_face_box, readable
+from pictures import write_png
 from PIL import Image, ImageDraw
 from realism_cases import CORNER, KINDS, Case, plan_cases
 
 import idinpaint
 from idinpaint.data.photos import load_landmarks
-from idinpaint.imaging.encoders import write_atomic
 from idinpaint.types import InputError
 
 FACES, CORNERS, PER_SHEET = 24, 8, 8
@@ -28,8 +28,8 @@ def chosen(args: argparse.Namespace) -> list[Case]:
     """FACES faces with whole features hidden and CORNERS torn corners."""
     points = load_landmarks(args.data)
     cases = list(plan_cases(args.data, points, len(KINDS) * CORNERS, args.seed))
-    corners = [case for case in cases if case.kind == CORNER]
-    return [case for case in cases if case.kind != CORNER][:FACES] + corners[:CORNERS]
+    corners = [case for case in cases if case.bin == CORNER]
+    return [case for case in cases if case.bin != CORNER][:FACES] + corners[:CORNERS]
 
 
 def paint(restorer, case: Case, method: str, args: argparse.Namespace) -> np.ndarray:
@@ -61,7 +61,7 @@ def write_sheets(args: argparse.Namespace) -> list[Path]:
         raise InputError("--model: two models of one name; the sheet names a column by the folder's last part")
     rows: dict[str, list[np.ndarray]] = {"faces": [], "corners": []}
     for case in chosen(args):
-        corner = case.kind == CORNER
+        corner = case.bin == CORNER
         columns = {"masked": case.masked}
         used = [m for m in methods if not (corner and "+ref" in m)]
         for (name, restorer), method in itertools.product(restorers.items(), used):
@@ -72,18 +72,15 @@ def write_sheets(args: argparse.Namespace) -> list[Path]:
     paths = []
     for name, drawn in rows.items():
         for number in range(0, len(drawn), PER_SHEET):
-            page = Image.fromarray(np.vstack(drawn[number : number + PER_SHEET]))
-            path = args.output / f"sheet-{name}-{number // PER_SHEET + 1}.png"
-            write_atomic(path, lambda file, p=page: p.save(file, "PNG"))
-            paths.append(path)
+            paths.append(args.output / f"sheet-{name}-{number // PER_SHEET + 1}.png")
+            write_png(paths[-1], np.vstack(drawn[number : number + PER_SHEET]))
     return paths
 
 
 def save_pictures(folder: Path, case: Case, columns: dict[str, np.ndarray]) -> None:
     """FOLDER/COLUMN/CASE.png: what `eval/study.py make --pictures FOLDER` makes a blind study of."""
     for name, picture in columns.items():
-        image = Image.fromarray(picture)
-        write_atomic(folder / name / f"{case.id}.png", lambda file, i=image: i.save(file, "PNG"))
+        write_png(folder / name / f"{case.id}.png", picture)
 
 
 def row_of(case: Case, columns: dict[str, np.ndarray], whole: bool) -> np.ndarray:

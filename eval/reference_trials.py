@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from calibration_fit import newton
 from cases import same_person
 from estimates import estimate
 from run_store import Features
@@ -95,15 +96,8 @@ def fit(trials: Trials, names: Sequence[str], false_alarms: float = FALSE_ALARMS
     `false_alarms` of the genuine references lie."""
     x = np.column_stack([trials.terms[name] for name in names])
     centre, scale = x.mean(0), np.maximum(x.std(0), 1e-9)
-    design, y = np.column_stack([np.ones(len(x)), (x - centre) / scale]), trials.wrong.astype(float)
-    beta, penalty = np.zeros(design.shape[1]), RIDGE * np.diag([0.0, *np.ones(x.shape[1])])
-    for _ in range(60):
-        p = 1 / (1 + np.exp(-np.clip(design @ beta, -30, 30)))
-        hessian = design.T @ (design * np.maximum(p * (1 - p), 1e-6)[:, None]) + penalty
-        step = np.linalg.solve(hessian, design.T @ (y - p) - penalty @ beta)
-        beta = beta + np.clip(step, -5, 5)
-        if np.abs(step).max() < 1e-8:
-            break
+    design = np.column_stack([np.ones(len(x)), (x - centre) / scale])
+    beta = newton(design, trials.wrong.astype(float), RIDGE * np.array([0.0, *np.ones(x.shape[1])]))
     weights = beta[1:] / scale
     model = {
         "intercept": round(float(beta[0] - weights @ centre), 5),
@@ -126,8 +120,7 @@ def rates(model: Mapping[str, Any], trials: Trials) -> dict[str, Any]:
     suspected, found = (alarm > model["limit"]).astype(float), {"trials": len(alarm)}
     for name, chosen in (("detected", trials.wrong), ("false_alarms", ~trials.wrong)):
         people = [p for p, use in zip(trials.person, chosen) if use]
-        value = estimate(suspected[chosen], people, BOOTSTRAP)
-        found[name] = [round(v, 4) for v in (value.value, value.low, value.high)]
+        found[name] = estimate(suspected[chosen], people, BOOTSTRAP).rounded()
     own = np.quantile(alarm[~trials.wrong], 1 - model["false_alarms"], method="higher")
     found["detected_at_exact_rate"] = round(float((alarm[trials.wrong] > own).mean()), 4)
     return found
@@ -182,8 +175,7 @@ def outliers(features: Features, encoder: str, threshold: float, seed: int = 1) 
             continue
         record: dict[str, Any] = {"encoder": encoder, "own": own, "strangers": strangers, "trials": len(hits)}
         for name, values in (("exactly_the_stranger_left_out", hits), ("warned", warned)):
-            value = estimate(np.array(values), owners, BOOTSTRAP)
-            record[name] = [round(v, 4) for v in (value.value, value.low, value.high)]
+            record[name] = estimate(np.array(values), owners, BOOTSTRAP).rounded()
         records.append(record)
     return records
 

@@ -1,16 +1,19 @@
-"""A run's folder: rows.csv (a line a picture) and features/METHOD.npz beside it; parts of several processes merged."""
+"""Rows that a run keeps and takes up again: CSV and JSON lines, features beside them, parts of several processes."""
 
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 from zipfile import BadZipFile
 
 import numpy as np
+import pandas as pd
 from slices import CASE_COLUMNS
 
 from idinpaint.imaging.encoders import write_atomic
@@ -25,21 +28,17 @@ COLUMNS = (*KEYS, "hole_ratio", *CASE_COLUMNS, *SCORES, *IDENTITY, *COST, "other
 ORIGINALS = "originals"  # the untouched photos' features
 SAVE_EVERY = 15.0  # seconds: what an interruption may cost
 
+Row = dict[str, str]
 Features = dict[str, dict[str, np.ndarray]]  # case or photo -> "inception" [2048], "sface" [128] (zeros: no face)
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
+def read_rows(path: Path) -> list[Row]:
     """Whole rows of a CSV that may end in the middle of a line (the run was interrupted)."""
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:
         text = file.read()
     return [row for row in csv.DictReader(text[: text.rfind("\n") + 1].splitlines()) if None not in row.values()]
-
-
-def feature_file(folder: Path, name: str) -> Path:
-    """Where the features of a method (or ORIGINALS) lie."""
-    return folder / "features" / f"{quote(name, safe='+')}.npz"
 
 
 def read_features(path: Path) -> Features:
@@ -68,47 +67,94 @@ def write_features(path: Path, features: Features) -> None:
     write_atomic(path, lambda file: np.savez(file, names=np.array(list(features)), **tables))
 
 
-def write_rows(path: Path, rows: Iterable[dict[str, str]]) -> None:
+def as_text(row: Mapping[str, object]) -> Row:
+    """A row as its line of the CSV has it: floats with six decimals."""
+    return {k: f"{v:.6f}" if isinstance(v, float) else str(v) for k, v in row.items()}
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> None:
     """All rows, through a temporary file."""
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    temporary.replace(path)
+    table = pd.DataFrame(list(rows), columns=list(columns))
+    write_atomic(path, lambda file: file.write(table.to_csv(index=False, lineterminator="\n", na_rep="nan").encode()))
+
+
+class RowFile:
+    """A CSV that is appended to row by row; whole rows of these columns that are there are kept."""
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        self.path, self.columns = path, columns
+        write_rows(path, [row for row in read_rows(path) if tuple(row) == tuple(columns)], columns)
+
+    def add(self, row: Mapping[str, object]) -> Row:
+        """Write a row at once; returns it as text."""
+        text = as_text(row)
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerow([text[name] for name in self.columns])
+        return text
+
+
+def more_lines(
+    path: Path, count: int, minutes: float, begin: Callable[[], Callable[[int], dict[str, Any]]]
+) -> list[dict[str, Any]]:
+    """The first `count` records of a file of JSON lines, those that it lacks made and kept one by one for some minutes.
+
+    begin: called when any is missing; gives the function from a record's number to the record.
+    """
+    end = time.monotonic() + 60 * minutes
+    records = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    make = begin() if len(records) < count else None
+    while len(records) < count and time.monotonic() < end:
+        records.append(make(len(records)))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            file.write(json.dumps(records[-1]) + "\n")
+    return records[:count]
 
 
 class RunFolder:
     """The rows and features of a run that are there, and those that come; one process's part of them."""
 
+    columns: Sequence[str] = COLUMNS
+
     def __init__(self, folder: Path, kinds: Sequence[str] = ()) -> None:
         """Rows without features of all `kinds` count as missing. Raises InputError for other columns."""
-        self.folder, self._pending, self._changed = folder, [], set()
-        self.features: dict[str, Features] = {ORIGINALS: read_features(feature_file(folder, ORIGINALS))}
-        self.rows: dict[tuple[str, str, int], dict[str, str]] = {}
+        self.folder, self._changed = folder, set()
+        self.features: dict[str, Features] = {ORIGINALS: read_features(self.feature_file(ORIGINALS))}
+        self.rows: dict[tuple, Row] = {}
         for row in read_rows(folder / "rows.csv"):
-            if tuple(row) != COLUMNS:
+            if tuple(row) != tuple(self.columns):
                 raise InputError(f"{folder}/rows.csv: other columns than this version writes; choose another --output")
-            key = (row["method"], row["bin"], int(row["index"]))
-            own = self.of(row["method"]).get(f"{key[1]}_{key[2]:04d}", {})
-            if all(kind in own for kind in kinds):
-                self.rows[key] = row
+            if self.whole(row, kinds):
+                self.rows[self.key_of(row)] = row
         self._saved = time.monotonic()
+
+    @staticmethod
+    def key_of(row: Mapping[str, str]) -> tuple:
+        """What makes a row: its method first."""
+        return row["method"], row["bin"], int(row["index"])
+
+    def whole(self, row: Row, kinds: Sequence[str]) -> bool:
+        """Whether the row's features are there."""
+        method, bin_name, index = self.key_of(row)
+        return set(kinds) <= self.of(method).get(f"{bin_name}_{index:04d}", {}).keys()
+
+    def feature_file(self, name: str) -> Path:
+        """Where the features of a method (or ORIGINALS) lie."""
+        return self.folder / "features" / f"{quote(name, safe='+')}.npz"
 
     def of(self, method: str) -> Features:
         """The method's features by case."""
         if method not in self.features:
-            self.features[method] = read_features(feature_file(self.folder, method))
+            self.features[method] = read_features(self.feature_file(method))
         return self.features[method]
 
-    def add(self, row: dict[str, object], case: str, features: dict[str, np.ndarray]) -> None:
+    def add(self, row: Mapping[str, object], case: str, features: dict[str, np.ndarray]) -> None:
         """Keep a picture's row and features; written every SAVE_EVERY seconds and by `save`."""
-        method = str(row["method"])
-        self.rows[method, str(row["bin"]), int(row["index"])] = {
-            k: f"{v:.6f}" if isinstance(v, float) else str(v) for k, v in row.items()
-        }
-        self.of(method)[case] = features
-        self._changed |= {method, ORIGINALS}
+        text = as_text(row)
+        key = self.key_of(text)
+        self.rows[key] = text
+        self.of(key[0])[case] = features
+        self._changed |= {key[0], ORIGINALS}
         if time.monotonic() - self._saved > SAVE_EVERY:
             self.save()
 
@@ -117,8 +163,8 @@ class RunFolder:
         self.folder.mkdir(parents=True, exist_ok=True)
         for name in self._changed:
             if self.features.get(name):
-                write_features(feature_file(self.folder, name), self.features[name])
-        write_rows(self.folder / "rows.csv", self.rows.values())
+                write_features(self.feature_file(name), self.features[name])
+        write_rows(self.folder / "rows.csv", self.rows.values(), self.columns)
         self._changed, self._saved = set(), time.monotonic()
 
     def merge(self, parts: Path, methods: Sequence[str], bins: Sequence[str]) -> None:

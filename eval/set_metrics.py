@@ -41,7 +41,7 @@ def kernel_distance(a: np.ndarray, b: np.ndarray) -> Callable[[np.ndarray | None
     A function of the weights [N]: how often each photo counts (the same photos in both sets), None for once; a photo
     is never paired with its copy.
     """
-    aa, bb, ab = (_kernel(x, y) for x, y in ((a, a), (b, b), (a, b)))
+    aa, bb, ab = (cubic_kernel(x, y) for x, y in ((a, a), (b, b), (a, b)))
     both = (aa + bb) * (1 - np.eye(len(a)))
 
     def measure(weights: np.ndarray | None = None) -> float:
@@ -52,7 +52,8 @@ def kernel_distance(a: np.ndarray, b: np.ndarray) -> Callable[[np.ndarray | None
     return measure
 
 
-def _kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def cubic_kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """(x.y / D + 1)^3 of all pairs, [N, D] and [M, D] -> [N, M]."""
     return (np.asarray(x, np.float64) @ np.asarray(y, np.float64).T / x.shape[1] + 1) ** 3
 
 
@@ -92,6 +93,26 @@ def inception_discriminative(
     return unpaired, paired
 
 
+def split_pairs(cosine: np.ndarray, person: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines of pairs i < j of one person, and of two people."""
+    i, j = np.triu_indices(len(person), 1)
+    same = person[i] == person[j]
+    return cosine[i, j][same], cosine[i, j][~same]
+
+
+def pair_owners(person: np.ndarray) -> np.ndarray:
+    """Whose the pairs i < j of one person are, in split_pairs' order."""
+    i, j = np.triu_indices(len(person), 1)
+    return person[i][person[i] == person[j]]
+
+
+def rank_below(genuine: np.ndarray, impostor: np.ndarray) -> np.ndarray:
+    """For each genuine cosine the share of impostor cosines below it (ties half); its mean is the AUC."""
+    ordered = np.sort(impostor)
+    below = np.searchsorted(ordered, genuine, "left") + np.searchsorted(ordered, genuine, "right")
+    return below / max(2 * len(ordered), 1)
+
+
 @dataclass(frozen=True)
 class Gallery:
     """Untouched photos: SFace vectors [M, 128] (all zero: no face found) and whose they are."""
@@ -99,24 +120,21 @@ class Gallery:
     vectors: np.ndarray
     people: np.ndarray
 
+    def found(self) -> tuple[np.ndarray, np.ndarray]:
+        """(cosines [K, K], people [K]) of the photos in which a face was found."""
+        found = np.abs(self.vectors).sum(1) > 0
+        return self.vectors[found] @ self.vectors[found].T, self.people[found]
+
     def threshold(self, far: float = FAR) -> float:
         """The cosine that a share `far` of the pairs of different people exceeds; NaN with one person."""
-        found = np.abs(self.vectors).sum(1) > 0
-        vectors, people = self.vectors[found], self.people[found]
-        i, j = np.triu_indices(len(people), 1)
-        impostor = (vectors @ vectors.T)[i, j][people[i] != people[j]]
+        _, impostor = split_pairs(*self.found())
         return float(np.quantile(impostor, 1 - far)) if impostor.size else float("nan")
 
     def genuine_ranks(self) -> tuple[np.ndarray, list[str]]:
-        """For each pair of photos of one person the share of pairs of different people below it (ties half), and whose
-        pair it is; the ranks' mean is the AUC of the identity metric on real pairs."""
-        found = np.abs(self.vectors).sum(1) > 0
-        vectors, people = self.vectors[found], self.people[found]
-        i, j = np.triu_indices(len(people), 1)
-        cosine, same = (vectors @ vectors.T)[i, j], people[i] == people[j]
-        impostor = np.sort(cosine[~same])
-        below = sum(np.searchsorted(impostor, cosine[same], side) for side in ("left", "right"))
-        return below / max(2 * len(impostor), 1), list(people[i][same])
+        """rank_below of each pair of photos of one person, and whose pair it is; the ranks' mean is the AUC of the
+        identity metric on real pairs."""
+        cosine, people = self.found()
+        return rank_below(*split_pairs(cosine, people)), list(pair_owners(people))
 
 
 def accepted(vectors: np.ndarray, others: Sequence[np.ndarray], threshold: float) -> np.ndarray:

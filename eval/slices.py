@@ -5,10 +5,11 @@ Everything is read from the ORIGINAL photo; no method sees it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 import cv2
 import numpy as np
+import pandas as pd
 
 from idinpaint.faces.features import coverage, face_coverage, feature_regions
 
@@ -33,8 +34,7 @@ def describe(photo: np.ndarray, mask: np.ndarray, points: np.ndarray | None) -> 
     side_light: |left - right| / (left + right) of its halves. NaN, and "unknown", without points.
     """
     if points is None:
-        nan = float("nan")
-        return {"coverage": nan, "hidden": "unknown", "yaw": nan, "light": nan, "side_light": nan}
+        return dict.fromkeys(CASE_COLUMNS, float("nan")) | {"hidden": "unknown"}
     regions = feature_regions(points)
     shares = coverage(regions, mask)
     hidden = [name for name, share in shares.items() if share >= HIDDEN_FROM]
@@ -52,79 +52,43 @@ def describe(photo: np.ndarray, mask: np.ndarray, points: np.ndarray | None) -> 
     }
 
 
-def _number(row: Mapping[str, str], name: str) -> float:
-    return float(row.get(name) or "nan")
-
-
-def _coverage(row: Mapping[str, str]) -> list[str]:
-    value = _number(row, "coverage")
-    for low, high in zip(COVERAGE_EDGES, COVERAGE_EDGES[1:]):
-        if low <= value < high or value == high == COVERAGE_EDGES[-1]:
-            return [f"{100 * low:.0f}-{100 * high:.0f} %"]
-    return []
-
-
-def _hidden(row: Mapping[str, str]) -> list[str]:
-    names = row.get("hidden", "unknown")
-    return [] if names == "unknown" else names.split("+")
-
-
-def _pose(row: Mapping[str, str]) -> list[str]:
-    yaw = _number(row, "yaw")
-    return [] if np.isnan(yaw) else ["turned" if abs(yaw) >= TURNED_FROM else "frontal"]
-
-
-def _lighting(row: Mapping[str, str]) -> list[str]:
-    light, side = _number(row, "light"), _number(row, "side_light")
-    if np.isnan(light):
-        return []
-    return ["dark" if light < DARK else "from the side" if side >= SIDE_LIT else "even"]
-
-
-def _mask_kind(row: Mapping[str, str]) -> list[str]:
-    base = row["bin"].partition("@")[0]
-    return ["irregular" if base[0].isdigit() else base]
-
-
-def _hole(row: Mapping[str, str]) -> list[str]:
-    low = int(10 * _number(row, "hole_ratio")) * 10
-    return [f"{low}-{low + 10} %"]
-
-
-def _shift(row: Mapping[str, str]) -> list[str]:
-    return [row["bin"].partition("@")[2] or "none"]
-
-
-SLICES: dict[str, Callable[[Mapping[str, str]], list[str]]] = {
-    "hole": _hole,
-    "feature coverage": _coverage,
-    "hidden feature": _hidden,
-    "mask": _mask_kind,
-    "pose": _pose,
-    "lighting": _lighting,
-    "shift": _shift,
-}
+def slice_columns(rows: pd.DataFrame) -> pd.DataFrame:
+    """A column a slice: the row's value, a list of values, or NaN where it is unknown."""
+    base, shift = (rows["bin"].str.partition("@")[part] for part in (0, 2))
+    hole = (10 * rows["hole_ratio"]).astype(int) * 10
+    edges = [100 * edge for edge in COVERAGE_EDGES]
+    names = [f"{low:.0f}-{high:.0f} %" for low, high in zip(edges, edges[1:])]
+    share, yaw, light = rows["coverage"].clip(upper=np.nextafter(1, 0)), rows["yaw"].abs(), rows["light"]
+    even = np.where(rows["side_light"] >= SIDE_LIT, "from the side", "even")
+    return pd.DataFrame({
+        "hole": hole.astype(str) + "-" + (hole + 10).astype(str) + " %",
+        "feature coverage": pd.cut(share, list(COVERAGE_EDGES), right=False, labels=names).astype(object),
+        "hidden feature": rows["hidden"].where(rows["hidden"] != "unknown").str.split("+"),
+        "mask": base.where(~base.str[0].str.isdigit(), "irregular"),
+        "pose": pd.Series(np.where(yaw >= TURNED_FROM, "turned", "frontal"), rows.index).where(yaw.notna()),
+        "lighting": pd.Series(np.where(light < DARK, "dark", even), rows.index).where(light.notna()),
+        "shift": shift.replace("", "none"),
+    })  # fmt: skip
 
 
 def slice_rows(
-    rows: Sequence[Mapping[str, str]], labels: Mapping[str, Mapping[str, str]] | None = None
-) -> dict[tuple[str, str], list[Mapping[str, str]]]:
+    rows: pd.DataFrame, labels: Mapping[str, Mapping[str, str]] | None = None
+) -> dict[tuple[str, str], pd.DataFrame]:
     """(slice, value) -> rows. A photo with two hidden features is in both values.
 
     labels: `person/photo` -> column -> value, of photos that somebody labelled (skin tone, apparent age, ...).
     """
-    readers = dict(SLICES)
-    for column in dict.fromkeys(name for of_photo in (labels or {}).values() for name in of_photo):
-        readers[column] = lambda row, c=column: [
-            v for v in [(labels or {}).get(f"{row['person']}/{row['photo']}", {}).get(c)] if v
-        ]
-    found: dict[tuple[str, str], list[Mapping[str, str]]] = {}
-    for name, read in readers.items():
-        for row in rows:
-            for value in read(row):
-                found.setdefault((name, value), []).append(row)
-    order = list(readers)
-    return dict(sorted(found.items(), key=lambda item: (order.index(item[0][0]), _natural(item[0][1]))))
+    rows = rows.reset_index(drop=True)
+    columns = slice_columns(rows.reindex(columns=[*dict.fromkeys((*rows.columns, *CASE_COLUMNS))]))
+    labelled = pd.DataFrame.from_dict(dict(labels or {}), orient="index").replace("", np.nan)
+    photos = rows["person"] + "/" + rows["photo"]
+    columns = columns.join(labelled.reindex(photos).set_axis(rows.index))
+    found = {}
+    for name in columns:
+        values = columns[name].explode().dropna()
+        for value in sorted(values.unique(), key=_natural):
+            found[name, value] = rows.loc[values.index[values == value]]
+    return found
 
 
 def _natural(value: str) -> tuple[float, str]:

@@ -13,22 +13,19 @@ photos in DIR/original are a method like any other.
 from __future__ import annotations
 
 import argparse
-import base64
-import io
 import itertools
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from cases import BenchmarkConfig, plan_items, read_rgb
-from data_folder import add_data
-from methods import masked_photo, method_factory, parse_predictions
-from PIL import Image
+from command import SHARED, add_data, parser_of, run_main, write_json, write_text
+from methods import method_factory, parse_predictions
+from pictures import picture_uri
+from tables import markdown_table
 
 from idinpaint.config import load_config
-from idinpaint.imaging.encoders import write_atomic
 from idinpaint.types import InputError
 
 PAGE = Path(__file__).with_name("study_page.html")
@@ -50,13 +47,6 @@ def plan_pairs(methods: Sequence[str], cases: int, pairs: int, seed: int) -> lis
         left, right = pair if rng.random() < 0.5 else pair[::-1]
         plan.append((int(order[number]), left, right))
     return plan
-
-
-def png_uri(pixels: np.ndarray) -> str:
-    """uint8 [H, W, 3] as a PNG in the page."""
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 class Folders:
@@ -88,7 +78,7 @@ class Benchmark:
     def trial(self, case: int, left: str, right: str) -> tuple[list[np.ndarray], dict[str, str]]:
         """([masked, left, right], what the key says of the case)."""
         item = self.cases[case]()
-        pictures = [masked_photo(item), *(self.method_of(name)(item).image for name in (left, right))]
+        pictures = [item.masked, *(self.method_of(name)(item).image for name in (left, right))]
         return pictures, {"case": item.id, "person": item.entry.person}
 
 
@@ -107,14 +97,14 @@ def make(args: argparse.Namespace) -> None:
     trials, key = [], {}
     for number, (case, left, right) in enumerate(plan):
         pictures, said = source.trial(case, left, right)
-        trials.append({"id": str(number), **dict(zip(("input", "left", "right"), map(png_uri, pictures), strict=True))})
+        uris = [picture_uri(pixels, "png") for pixels in pictures]
+        trials.append({"id": str(number), **dict(zip(("input", "left", "right"), uris, strict=True))})
         key[str(number)] = {"left": left, "right": right, **said}
     study = f"{config.seed}-{np.random.default_rng().integers(2**40):x}"
     text = json.dumps({"id": study, "trials": trials}).replace("<", "\\u003c")
     page = PAGE.read_text(encoding="utf-8").replace("/*TRIALS*/", text)
-    write_atomic(args.output / "index.html", lambda file: file.write(page.encode()))
-    keys = json.dumps({"id": study, "trials": key}, indent=1)
-    write_atomic(args.output / "key.json", lambda file: file.write(keys.encode()))
+    write_text(args.output / "index.html", page)
+    write_json(args.output / "key.json", {"id": study, "trials": key})
     print(f"{args.output}/index.html: {len(trials)} pairs, {len(page) / 2**20:.1f} MB; keep key.json from the voters")
 
 
@@ -180,40 +170,36 @@ def score_votes(votes: Sequence[Vote], draws: int = DRAWS, seed: int = 0) -> lis
 
 def table(rows: Sequence[Mapping[str, object]]) -> str:
     """Markdown."""
-    lines = ["| method | strength [95 %] | votes | won |", "|---|---|---|---|"]
+    lines = []
     for r in rows:
-        lines.append(
-            f"| {r['method']} | {r['strength']:+.2f} [{r['low']:+.2f}, {r['high']:+.2f}] | {r['votes']} | "
-            f"{100 * r['won']:.0f} % |"
-        )
-    return "\n".join(lines)
+        strength = f"{r['strength']:+.2f} [{r['low']:+.2f}, {r['high']:+.2f}]"
+        lines.append([r["method"], strength, r["votes"], f"{100 * r['won']:.0f} %"])
+    return "\n".join(markdown_table(["method", "strength [95 %]", "votes", "won"], lines))
+
+
+def run(args: argparse.Namespace) -> None:
+    """Make a study, or score its votes."""
+    if args.command == "make":
+        make(args)
+    else:
+        print(table(score_votes(read_votes(args.study, args.votes))))
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parse and run. Returns 0, or 2 for bad input."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     maker = commands.add_parser("make")
-    maker.add_argument("--config", type=Path, help="YAML of the keys of BenchmarkConfig")
     add_data(maker, needed=False)
+    for name in ("--output", "--set", "--predictions"):
+        maker.add_argument(name, **SHARED[name])
+    maker.add_argument("--config", type=Path, help="YAML of the keys of BenchmarkConfig")
     maker.add_argument("--pictures", type=Path, metavar="DIR", help="finished pictures, in place of restoring any")
-    maker.add_argument("--output", type=Path, required=True)
     maker.add_argument("--pairs", type=int, default=60)
-    maker.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
-    maker.add_argument("--predictions", action="append", default=[], metavar="NAME=DIR")
     scorer = commands.add_parser("score")
     scorer.add_argument("study", type=Path)
     scorer.add_argument("votes", type=Path, nargs="+")
-    args = parser.parse_args(argv)
-    try:
-        if args.command == "make":
-            make(args)
-        else:
-            print(table(score_votes(read_votes(args.study, args.votes))))
-    except InputError as error:
-        print(f"study: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return run_main(run, parser.parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import csv
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from cases import BenchmarkConfig, same_person
+from command import write_text
 from estimates import Estimate, compare, estimate
 from run_store import ORIGINALS, Features, RunFolder
 from set_metrics import score_identity_sets, score_sets
+from tables import cell, column, frame, markdown_table
+
+from idinpaint.types import InputError
 
 ANCHOR = "telea"
 ALL_BINS = "all"  # the bin of all bins together
@@ -55,7 +61,8 @@ TABLES = {
     "Person": ("identity_original", "identity_other", "tar", "recognised", "landmark_error", "seam_error"),
     "Set and cost": ("fid", "kid", "id_fid", "u_ids", "p_ids", "diversity", "seconds", "peak_mb"),
 }
-Rows = Sequence[Mapping[str, str]]
+Record = dict[str, Any]
+NUMBERS = ("mean", "low", "high", "against_value", "against_low", "against_high")
 
 
 def heading(metric: str) -> tuple[str, int]:
@@ -63,50 +70,47 @@ def heading(metric: str) -> tuple[str, int]:
     return {**METRICS, **PLAIN, **SETS}[metric][:2]
 
 
-def select_rows(rows: Rows, config: BenchmarkConfig) -> dict[tuple[str, str], list[Mapping[str, str]]]:
-    """(bin, method) -> rows in index order, of what the config asks for."""
-    groups: dict[tuple[str, str], list[Mapping[str, str]]] = {(b, m): [] for b in config.bins for m in config.methods}
-    for row in sorted(rows, key=lambda r: int(r["index"])):
-        key = (row["bin"], row["method"])
-        if key in groups and int(row["index"]) < config.max_images:
-            groups[key].append(row)
-    return {key: value for key, value in groups.items() if value}
+def better_word(metric: str) -> str:
+    """Which way is better."""
+    return "lower" if metric in LOWER_IS_BETTER else "higher"
 
 
-def with_all(
-    groups: dict[tuple[str, str], list[Mapping[str, str]]],
-) -> dict[tuple[str, str], list[Mapping[str, str]]]:
-    """The groups, and for several bins a further one of ALL_BINS a method, of the methods that every bin has."""
+def hole_title(bin_name: str, other: str = "") -> str:
+    """`10-20 %` of a bin of irregular masks, else its name (after `other`)."""
+    return f"{bin_name} %" if bin_name[0].isdigit() and "@" not in bin_name else f"{other}{bin_name}"
+
+
+def group_rows(rows: pd.DataFrame, config: BenchmarkConfig) -> dict[tuple[str, str], pd.DataFrame]:
+    """(bin, method) -> rows in index order, of what the config asks for; for several bins also one of ALL_BINS a
+    method, of the methods that every bin has."""
+    if rows.empty:
+        return {}
+    rows = rows[rows["index"] < config.max_images].sort_values("index", kind="stable")
+    found = {key: own for key, own in rows.groupby(["bin", "method"])}
+    groups = {key: found[key] for key in itertools.product(config.bins, config.methods) if key in found}
     bins = list(dict.fromkeys(key[0] for key in groups))
-    whole = {
-        (ALL_BINS, method): [row for name in bins for row in groups[name, method]]
-        for method in dict.fromkeys(key[1] for key in groups)
-        if all((name, method) in groups for name in bins)
-    }
-    return groups | (whole if len(bins) > 1 else {})
+    for method in dict.fromkeys(key[1] for key in groups) if len(bins) > 1 else ():
+        if all((name, method) in groups for name in bins):
+            groups[ALL_BINS, method] = pd.concat([groups[name, method] for name in bins])
+    return groups
 
 
-def column(rows: Rows, name: str) -> np.ndarray:
-    """[N] float64; NaN where a row of an older run lacks the column."""
-    return np.array([float(row.get(name) or "nan") for row in rows])
-
-
-def case_of(row: Mapping[str, str]) -> tuple[str, str, list[str]]:
+def case_of(row: Mapping[str, Any]) -> tuple[str, str, list[str]]:
     """Names of a row's features: of the filled picture, of its original, of the person's other photos."""
     shift = row["bin"].partition("@")[2]
     original = f"{row['person']}/{row['photo']}" + (f"@{shift}" if shift else "")
-    others = [f"{row['person']}/{name}" for name in row.get("others", "").split("|") if name]
+    others = [f"{row['person']}/{name}" for name in row["others"].split("|") if name]
     return f"{row['bin']}_{int(row['index']):04d}", original, others
 
 
 def set_records(
-    rows: Rows, features: Features, originals: Features, draws: int, same: Mapping[str, str] | None = None
+    rows: pd.DataFrame, features: Features, originals: Features, draws: int, same: Mapping[str, str] | None = None
 ) -> dict[str, Estimate]:
     """The set metrics of one method's rows; those whose features are there. same: person -> name to count under."""
     scores: dict[str, Estimate] = {}
     for kind in ("inception", "sface"):
         own = []
-        for row in rows:
+        for row in rows.to_dict("records"):
             case, original, others = case_of(row)
             if kind in features.get(case, {}) and kind in originals.get(original, {}):
                 vectors = [originals[o][kind] for o in others if kind in originals.get(o, {})]
@@ -124,55 +128,61 @@ def set_records(
     return scores
 
 
-def summarise(run: RunFolder, config: BenchmarkConfig) -> list[dict[str, object]]:
+def summarise(run: RunFolder, config: BenchmarkConfig) -> list[Record]:
     """One record per bin, method and metric: mean, interval, and the comparison with the anchor where it was run."""
-    groups, records = with_all(select_rows(list(run.rows.values()), config)), []
+    groups, records = group_rows(frame(run.rows.values()), config), []
     same = same_person() if config.photos is None else {}
     for (bin_name, method), own in groups.items():
-        people = [row["person"] for row in own]
-        anchor = groups.get((bin_name, ANCHOR), []) if method != ANCHOR else []
-        paired = [(row["bin"], row["index"]) for row in anchor] == [(row["bin"], row["index"]) for row in own]
+        people, anchor = own["person"].tolist(), groups.get((bin_name, ANCHOR))
+        keys = ["bin", "index"]
+        paired = method != ANCHOR and anchor is not None and np.array_equal(anchor[keys], own[keys])
         sets = set_records(own, run.of(method), run.of(ORIGINALS), config.bootstrap, same)
         for metric in (*METRICS, *PLAIN, *sets):
-            record: dict[str, object] = {"bin": bin_name, "method": method, "metric": metric}
-            record |= {"images": len(own), "people": len(set(people)), "kind": "", "against": None}
-            if metric in sets:
-                record["mean"] = sets[metric]
-            else:
-                values = column(own, metric)
-                record["mean"] = estimate(values, people, config.bootstrap)
-                if paired and metric in METRICS:
-                    record["kind"] = METRICS[metric][2]
-                    other = column(anchor, metric)
-                    record["against"] = compare(values, other, people, config.bootstrap, METRICS[metric][2])
+            record: Record = {"bin": bin_name, "method": method, "metric": metric, "images": len(own)}
+            record |= {"people": len(set(people)), "kind": "", "against": None}
+            values = None if metric in sets else column(own, metric)
+            record["mean"] = sets[metric] if values is None else estimate(values, people, config.bootstrap)
+            if values is not None and paired and metric in METRICS:
+                record["kind"] = METRICS[metric][2]
+                other = column(anchor, metric)
+                record["against"] = compare(values, other, people, config.bootstrap, record["kind"])
             records.append(record)
     return records
 
 
-def write_csv(path: Path, records: list[dict[str, object]]) -> None:
+def write_csv(path: Path, records: Sequence[Record]) -> None:
     """summary.csv: long form, one line per bin, method and metric."""
-    names = ("bin", "method", "metric", "images", "people", "mean", "low", "high")
-    against = ("against_telea", "against_value", "against_low", "against_high")
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow((*names, *against))
-        for record in records:
-            line = [record[name] for name in names[:5]] + _numbers(record["mean"])
-            writer.writerow([*line, record["kind"], *_numbers(record["against"])])
+    keys = ["bin", "method", "metric", "images", "people"]
+    table = pd.DataFrame(records, columns=[*keys, "kind", "mean", "against"])
+    lines = table[keys].assign(against_telea=table["kind"])
+    for name, source, place in zip(NUMBERS, ["mean"] * 3 + ["against"] * 3, (0, 1, 2) * 2):
+        lines[name] = [f"{value[place]:.6f}" if value is not None else "" for value in table[source]]
+    order = [*keys, *NUMBERS[:3], "against_telea", *NUMBERS[3:]]
+    write_text(path, lines[order].to_csv(index=False, lineterminator="\n"))
 
 
-def _numbers(value: Estimate | None) -> list[str]:
-    return ["", "", ""] if value is None else [f"{v:.6f}" for v in (value.value, value.low, value.high)]
+def read_summary(run: Path) -> pd.DataFrame:
+    """RUN/summary.csv, a row a (bin, method, metric). Raises InputError when there is none."""
+    path = run / "summary.csv"
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; run eval/benchmark.py with that folder as --output first")
+    words = {"bin": str, "method": str, "metric": str}
+    return pd.read_csv(path, dtype=words).set_index(list(words)).reindex(columns=["images", "people", *NUMBERS])
 
 
-def cell(value: Estimate | None, decimals: int, sign: str = "") -> str:
-    """`value [low, high]`, or - for none."""
-    if value is None or not np.isfinite(value.value):
+def summary_cell(summary: pd.DataFrame, key: tuple[str, str, str], least: int = 0) -> str:
+    """`mean [low, high]` of a line of the summary with at least so many decimals, - for none."""
+    if key not in summary.index:
         return "-"
-    return f"{value.value:{sign}.{decimals}f} [{value.low:{sign}.{decimals}f}, {value.high:{sign}.{decimals}f}]"
+    return cell(Estimate(*summary.loc[[key], list(NUMBERS[:3])].iloc[0]), max(heading(key[2])[1], least))
 
 
-def markdown(records: list[dict[str, object]], config: BenchmarkConfig) -> str:
+def pairs_of(summary: pd.DataFrame) -> list[tuple[str, str]]:
+    """(bin, method) in the file's order."""
+    return list(dict.fromkeys(key[:2] for key in summary.index))
+
+
+def markdown(records: Sequence[Record], config: BenchmarkConfig) -> str:
     """Per bin a table of the picture, of the person, of the set and the cost, and each method beside Telea."""
     lines = [
         "Mean [95 % bootstrap interval over people]. LPIPS-vgg was never trained on; a face that YuNet misses "
@@ -185,10 +195,9 @@ def markdown(records: list[dict[str, object]], config: BenchmarkConfig) -> str:
         if not methods:
             continue
         table = {(r["method"], r["metric"]): r for r in of_bin}
-        first = of_bin[0]
-        title = f"Hole {bin_name} %" if bin_name[0].isdigit() and "@" not in bin_name else f"Masks {bin_name}"
-        title = f"All: {', '.join(config.bins)}" if bin_name == ALL_BINS else title
-        lines += [f"### {title}: {first['images']} cases, {first['people']} people", ""]
+        title = f"All: {', '.join(config.bins)}" if bin_name == ALL_BINS else hole_title(bin_name, "Masks ")
+        title = f"Hole {title}" if title == f"{bin_name} %" else title
+        lines += [f"### {title}: {of_bin[0]['images']} cases, {of_bin[0]['people']} people", ""]
         for name, metrics in TABLES.items():
             lines += [*means_table(name, table, methods, metrics), ""]
         lines += [_ceilings(table, methods[0]), "", *_against_table(table, methods)]
@@ -196,51 +205,44 @@ def markdown(records: list[dict[str, object]], config: BenchmarkConfig) -> str:
 
 
 def means_table(
-    name: str, table: Mapping[tuple[str, str], dict[str, object]], methods: Sequence[str], metrics: Sequence[str]
+    name: str, table: Mapping[tuple[str, str], Record], methods: Sequence[str], metrics: Sequence[str]
 ) -> list[str]:
     """Markdown lines: a row a method; metrics that nobody has are left out."""
 
-    def known(method: str, metric: str) -> bool:
-        return (method, metric) in table and np.isfinite(table[method, metric]["mean"].value)
+    def mean(method: str, metric: str) -> str:
+        return cell(table.get((method, metric), {}).get("mean"), heading(metric)[1])
 
-    shown = [m for m in metrics if any(known(method, m) for method in methods)]
-    heads = [heading(m)[0] for m in shown] + (["not detected"] if name == "Person" else [])
-    lines = [f"| {name} | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
-    for method in methods:
-        cells = [cell(table[method, m]["mean"], heading(m)[1]) if known(method, m) else "-" for m in shown]
-        if name == "Person":
-            detected = table[method, "detected"]
-            cells.append(str(round(detected["images"] * (1 - detected["mean"].value))))
-        lines.append(f"| {method} | {' | '.join(cells)} |")
-    return lines
+    shown = [m for m in metrics if any(mean(method, m) != "-" for method in methods)]
+    lines = [[method, *(mean(method, m) for m in shown)] for method in methods]
+    heads = [name, *(heading(m)[0] for m in shown)]
+    if name == "Person":
+        heads.append("not detected")
+        for line in lines:
+            detected = table[line[0], "detected"]
+            line.append(str(round(detected["images"] * (1 - detected["mean"].value))))
+    return markdown_table(heads, lines)
 
 
-def _ceilings(table: Mapping[tuple[str, str], dict[str, object]], method: str) -> str:
-    text = (
-        f"The untouched originals score {cell(table[method, 'identity_other_ceiling']['mean'], 3)} to the same other "
-    )
-    text += "photos"
+def _ceilings(table: Mapping[tuple[str, str], Record], method: str) -> str:
+    def mean(metric: str, decimals: int = 3) -> str:
+        return cell(table[method, metric]["mean"], decimals)
+
+    text = f"The untouched originals score {mean('identity_other_ceiling')} to the same other photos"
     if (method, "tar_ceiling") in table:
-        text += f", TAR {cell(table[method, 'tar_ceiling']['mean'], 3)}"
-        text += f", recognised {cell(table[method, 'recognised_ceiling']['mean'], 3)}"
+        text += f", TAR {mean('tar_ceiling')}, recognised {mean('recognised_ceiling')}"
     if (method, "identity_auc") in table:
-        text += f"; real pairs of one person against pairs of two: AUC {cell(table[method, 'identity_auc']['mean'], 4)}"
+        text += f"; real pairs of one person against pairs of two: AUC {mean('identity_auc', 4)}"
     return text + "."
 
 
-def _against_table(table: dict[tuple[str, str], dict[str, object]], methods: list[str]) -> list[str]:
-    compared = [m for m in methods if table[m, "psnr_hole"]["against"] is not None]
-    if not compared:
-        return []
+def _against_table(table: Mapping[tuple[str, str], Record], methods: Sequence[str]) -> list[str]:
+    lines = []
+    for method in methods:
+        if table[method, "psnr_hole"]["against"] is not None:
+            ways = {m: (2, "") if kind == "ratio" else (d, "+") for m, (_, d, kind) in METRICS.items()}
+            lines.append([method, *(cell(table[method, m]["against"], *way) for m, way in ways.items())])
     heads = [f"{head} {'x' if kind == 'ratio' else '±'}" for head, _, kind in METRICS.values()]
-    lines = [f"| beside {ANCHOR} (x ratio, ± difference) | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
-    for method in compared:
-        cells = []
-        for metric, (_, decimals, kind) in METRICS.items():
-            ratio = kind == "ratio"
-            cells.append(cell(table[method, metric]["against"], 2 if ratio else decimals, "" if ratio else "+"))
-        lines.append(f"| {method} | {' | '.join(cells)} |")
-    return [*lines, ""]
+    return [*markdown_table([f"beside {ANCHOR} (x ratio, ± difference)", *heads], lines), ""] if lines else []
 
 
 def write_summary(run: RunFolder, config: BenchmarkConfig) -> Path:
@@ -248,5 +250,5 @@ def write_summary(run: RunFolder, config: BenchmarkConfig) -> Path:
     records = summarise(run, config)
     write_csv(run.folder / "summary.csv", records)
     path = run.folder / "table.md"
-    path.write_text(markdown(records, config) + "\n", encoding="utf-8")
+    write_text(path, markdown(records, config) + "\n")
     return path

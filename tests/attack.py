@@ -3,9 +3,10 @@
     python tests/attack.py --tries 400 --seed 0
     python tests/attack.py --tries 2500 --without-networks     a fill from known pixels stands in
 
-Each try draws a portrait, damages some of its files, and runs `idinpaint restore` on one photo or a folder. Counted are
-broken promises: another status than 0, 2, 3; a traceback; an error of more than one line; a file lost, changed or left
-behind; a known sample that changed; a byte that depends on what lay under the mask. Prints a summary and the faults.
+Each try draws a portrait (as it is, or odd: PICTURES), damages some of its files, and runs `idinpaint restore` on one
+photo or a folder. Counted are broken promises: another status than 0, 2, 3; a traceback; an error of more than one
+line; a file lost, changed or left behind; a known sample that changed; a byte that depends on what lay under the mask.
+Prints a summary and the faults.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import skimage.data
 from PIL import Image
@@ -48,6 +50,33 @@ CONTROLLERS = (
 )
 
 
+def small_face(photo: np.ndarray) -> np.ndarray:
+    """A face of some 20 px in a plain picture."""
+    out = np.full((180, 240, 3), 120, np.uint8)
+    out[60:104, 90:134] = cv2.resize(photo, (44, 44), interpolation=cv2.INTER_AREA)
+    return out
+
+
+def drawing(photo: np.ndarray) -> np.ndarray:
+    """A pencil drawing by filter."""
+    grey = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)
+    sketch = cv2.divide(grey, 255 - cv2.GaussianBlur(255 - grey, (0, 0), 6), scale=256)
+    return np.repeat(sketch[..., None], 3, 2)
+
+
+# Odd pictures, made of a portrait uint8 [S, S, 3].
+PICTURES: dict[str, Any] = {
+    "two faces": lambda photo: np.hstack([photo, photo[:, ::-1]]),
+    "small face": small_face,
+    "no face": lambda photo: cv2.resize(np.random.default_rng(0).integers(0, 256, (12, 12, 3), np.uint8), (160, 120)),
+    "drawing": drawing,
+    "flat colours": lambda photo: cv2.bilateralFilter(photo, 9, 90, 9) // 48 * 48 + 24,
+    "upside down": lambda photo: photo[::-1, ::-1],
+    "overexposed": lambda photo: np.clip(photo.astype(int) * 2 + 90, 0, 255).astype(np.uint8),
+    "sliver": lambda photo: photo[:, photo.shape[1] * 2 // 5 : photo.shape[1] // 2],
+}
+
+
 class Try:
     """One drawn command in a folder of its own."""
 
@@ -56,8 +85,10 @@ class Try:
         self.broken = self.rng.random() < 0.45
         side = int(self.rng.integers(96, 257))
         portrait = Image.fromarray(skimage.data.astronaut()[:256, 96:352]).resize((side, side))
-        self.pixels = np.asarray(portrait).copy()
-        self.hole = self._hole(side)
+        odd = np.random.default_rng([seed, 1])  # a stream of its own: the rest of a seed's try stays what it was
+        picture = list(PICTURES.values())[int(odd.integers(len(PICTURES)))] if odd.random() < 0.3 else np.copy
+        self.pixels = np.ascontiguousarray(picture(np.asarray(portrait)))
+        self.hole = self._hole(*self.pixels.shape[:2])
         self.suffix = self._pick(list(MODES))
         self.mode = self._pick(MODES[self.suffix])
         self.out = folder / f"o.{self._pick(['png', 'tif', 'webp', 'jpg', 'bmp', 'xyz'] if self.broken else ['png'])}"
@@ -66,8 +97,8 @@ class Try:
     def _pick(self, items: Any) -> Any:
         return items[int(self.rng.integers(0, len(items)))]
 
-    def _hole(self, side: int) -> np.ndarray:
-        hole = np.zeros((side, side), bool)
+    def _hole(self, height: int, width: int) -> np.ndarray:
+        hole, side = np.zeros((height, width), bool), max(12, min(height, width))
         for _ in range(int(self.rng.integers(1, 3))):
             (x, y), (w, h) = self.rng.integers(0, side - 8, 2), self.rng.integers(4, max(6, side // 3), 2)
             hole[y : y + h, x : x + w] = True

@@ -14,14 +14,17 @@ from safetensors.torch import load_file, save_file
 REPO = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(REPO / "training"), str(REPO / "eval")]
 
+import ablate  # noqa: E402
 import ablate_diffusion  # noqa: E402
-import ablate_training  # noqa: E402
 import conditioning  # noqa: E402
+from cases import BenchmarkConfig  # noqa: E402
 from recipes import load_phases  # noqa: E402
 from sampling import Draw  # noqa: E402
 from train_diffusion import DiffusionConfig, draw_batch  # noqa: E402
 
 from idinpaint.types import InputError  # noqa: E402
+
+GRID = ablate_diffusion.read_grid(ablate.GRID)
 
 
 class Pool:
@@ -36,10 +39,10 @@ class Pool:
 
 
 def test_each_variant_lacks_what_its_name_says():
-    base = load_phases(DiffusionConfig, REPO / "configs" / "ablation-diffusion.yaml")[0].config
+    base = load_phases(DiffusionConfig, ablate.GRID)[0].config
     assert min(base.skin_weight, base.heatmap_weight, base.identity_weight) > 0 and base.drop_identity < 1
     lacking = {}
-    for name, changes in ablate_diffusion.VARIANTS.items():
+    for name, changes in GRID.items():
         config = replace(base, **changes)
         batch = draw_batch(config, Pool(), Draw(1, 0, 0, 8, 8))
         maps, weights = batch["maps"][:, 36:], ("skin_weight", "heatmap_weight", "identity_weight")
@@ -49,10 +52,10 @@ def test_each_variant_lacks_what_its_name_says():
 
 
 def test_all_variants_come_before_further_seeds():
-    runs = list(ablate_diffusion.order([1, 2]))
-    names = list(ablate_diffusion.VARIANTS)
+    names = list(GRID)
+    runs = list(ablate_diffusion.order(names, [1, 2]))
     assert runs[:7] == [(name, 1) for name in names] + [("all", 2)]
-    assert len(runs) == len(set(runs)) == 2 * len(names) and tuple(names) == ablate_training.ORDER
+    assert len(runs) == len(set(runs)) == 2 * len(names)
 
 
 def test_silent_heatmaps_do_nothing(tmp_path):
@@ -65,25 +68,34 @@ def test_silent_heatmaps_do_nothing(tmp_path):
     )
 
 
-def test_table_has_a_line_a_variant_and_bin():
-    def rows(value):
-        return [{"bin": b, **dict.fromkeys(ablate_training.SHOWN, str(value))} for b in ablate_training.BINS]
+def test_table_has_a_line_a_variant_and_bin(tmp_path):
+    def summary(name: str, mean: float) -> Path:
+        lines = [f"{b},diffusion,{m},2,2,{mean},0.1,0.5,,,," for b in ("10-20", "all") for m in ablate.SHOWN_TRAINED]
+        (tmp_path / name).mkdir()
+        head = "bin,method,metric,images,people,mean,low,high,against_telea,against_value,against_low,against_high"
+        (tmp_path / name / "summary.csv").write_text("\n".join([head, *lines, ""]))
+        return tmp_path / name
 
-    text = ablate_training.table({("all", 1): rows(0.2), ("no-identity", 1): rows(0.3), ("all", 2): rows(0.4)})
-    lines = text.splitlines()
-    assert len(lines) == 2 + 2 * 4
-    assert lines[2].startswith("| 10-20 | all | 2 | 0.3000 ± 0.1000 |")
-    assert lines[-1].startswith("| all | no-identity | 1 | 0.3000 |")
+    runs = {"all": [summary("a", 0.2), summary("b", 0.4)], "no-identity": [summary("c", 0.3)]}
+    lines = ablate.table("trained", runs)
+    assert len(lines) == 2 + 2 * 2 and lines[0].startswith("| trained | hole | LPIPS-alex | PSNR hole (dB) |")
+    assert lines[2].startswith("| all (2 seeds) | 10-20 | 0.3000 ± 0.1000 |")
+    assert lines[-1].startswith("| no-identity | all | 0.3000 [0.1000, 0.5000] |")
 
 
 def test_nothing_trained_is_one_line(tmp_path):
     (tmp_path / "all-1" / "pipeline").mkdir(parents=True)
     with pytest.raises(InputError, match="ablate_diffusion"):
-        ablate_training.trained(tmp_path)
+        ablate.trained(tmp_path)
     for name in ("no-identity-2", "all-1", "all-2", "other-1"):
         (tmp_path / name / "pipeline").mkdir(parents=True, exist_ok=True)
         (tmp_path / name / "pipeline" / "model_index.json").touch()
-    assert ablate_training.trained(tmp_path) == [("all", 1), ("all", 2), ("no-identity", 2)]
+    names = ("all-1", "all-2", "no-identity-2")
+    assert ablate.trained(tmp_path) == [f"{name}={tmp_path / name / 'pipeline'}" for name in names]
+    guided = [
+        ablate.config_for(BenchmarkConfig(), "diffusion", "trained", text).guidance for text in ablate.trained(tmp_path)
+    ]
+    assert guided == [None, None, 0.0]
 
 
 def test_arms_and_table_of_the_reference_trial():

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -184,9 +185,10 @@ def test_readme_table_is_what_the_summary_says() -> None:
     rows = {}
     for method, mean, against in (("telea", "20.0", ""), ("diffusion", "22.5", "2.5")):
         for metric in (*readme_results.COLUMNS, "identity_other_ceiling"):
-            line = {"mean": mean, "against_value": against, "images": "40", "people": "30"}
+            line = {"mean": float(mean), "against_value": float(against or "nan"), "images": 40, "people": 30}
             rows["10-20", method, metric] = line
-    table = readme_results.results_table(rows)
+    summary = pd.DataFrame.from_dict(rows, orient="index").rename_axis(["bin", "method", "metric"])
+    table = readme_results.results_table(summary)
     assert "| 10-20 % | telea | 20.00 | 20.0000 |" in table
     assert "| 10-20 % | diffusion | 22.50 (+2.50) | 22.5000 (x 2.50) |" in table
     readme = "a\n<!-- RESULTS: here -->\nold\n<!-- /RESULTS -->\nb\n"

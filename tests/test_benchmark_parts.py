@@ -27,6 +27,7 @@ import curvature  # noqa: E402
 import methods  # noqa: E402
 import metrics  # noqa: E402
 import slices  # noqa: E402
+from tables import frame  # noqa: E402
 
 from idinpaint.types import InputError  # noqa: E402
 
@@ -224,7 +225,7 @@ def test_slices_say_what_is_hidden_and_how_the_face_is_lit():
     row = {k: str(v) for k, v in slices.describe(photo, mask, points).items()}
     assert row["hidden"] == "left_eye" and abs(float(row["yaw"])) < 0.05 and float(row["side_light"]) > 0.3
     row |= {"bin": "20-30@jpeg", "hole_ratio": "0.21", "person": "p", "photo": "1.jpg"}
-    found = slices.slice_rows([row], {"p/1.jpg": {"apparent age": "old"}})
+    found = slices.slice_rows(frame([row]), {"p/1.jpg": {"apparent age": "old"}})
     assert ("lighting", "from the side") in found and ("hole", "20-30 %") in found and ("shift", "jpeg") in found
     assert ("mask", "irregular") in found and ("pose", "frontal") in found and ("apparent age", "old") in found
     turned = points.copy()

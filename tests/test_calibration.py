@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO / "eval"))
 
 import calibration_fit as fit  # noqa: E402
+from tables import frame  # noqa: E402
 
 from idinpaint.judging.calibration import SHIPPED, VERSION, Calibration, load_calibration  # noqa: E402
 from idinpaint.types import InputError  # noqa: E402
@@ -20,7 +22,7 @@ from idinpaint.types import InputError  # noqa: E402
 THRESHOLD = 0.4
 
 
-def rows(count: int, seed: int, method: str = "diffusion", people: int = 40) -> list[dict[str, str]]:
+def listed(count: int, seed: int, method: str = "diffusion", people: int = 40) -> list[dict[str, str]]:
     """Restorations whose true chance of acceptance is a logistic curve of coverage: 4 - 12 x."""
     rng = np.random.default_rng(seed)
     coverage = rng.uniform(0, 0.7, count)
@@ -34,6 +36,10 @@ def rows(count: int, seed: int, method: str = "diffusion", people: int = 40) -> 
         }
         for i in range(count)
     ]  # fmt: skip
+
+
+def rows(*words) -> pd.DataFrame:
+    return frame(listed(*words))
 
 
 def test_threshold_lets_at_most_the_stated_share_of_impostors_pass():
@@ -59,13 +65,13 @@ def test_the_curve_finds_the_truth_and_holds_on_unseen_people():
 
 
 def test_features_hidden_in_part_count_as_much_as_they_cost():
-    given = [{**row, "damage": "features"} for row in rows(600, 0)]
-    for row in rows(600, 2):  # strokes: of twice the coverage, half of it of whole features, as likely to be accepted
+    given = [{**row, "damage": "features"} for row in listed(600, 0)]
+    for row in listed(600, 2):  # strokes: of twice the coverage, half of it of whole features, as likely to be accepted
         x = float(row["coverage"])
         given.append({**row, "coverage": str(2 * x), "whole": str(x * 0.6)})  # effective x = .6 x + partly (2 - .6) x
-    curve = fit.acceptance_curve(given, THRESHOLD, 20)
+    curve = fit.acceptance_curve(frame(given), THRESHOLD, 20)
     assert curve["partly"] == pytest.approx(0.4 / 1.4, abs=0.1)
-    (row,) = fit.reliability(given, {"diffusion": {"without_references": curve}}, THRESHOLD)
+    (row,) = fit.reliability(frame(given), {"diffusion": {"without_references": curve}}, THRESHOLD)
     assert row["ece"] <= 0.05
     assert fit.acceptance_curve(rows(200, 0), THRESHOLD, 5)["partly"] == 1.0, "nothing to tell it by: the careful one"
     calibration = Calibration({"acceptance": {"diffusion": {"without_references": curve}}}, "")
@@ -74,17 +80,15 @@ def test_features_hidden_in_part_count_as_much_as_they_cost():
 
 
 def test_invention_begins_where_a_tenth_of_the_likeness_is_lost():
-    cases = [{**row, "independent": str(0.6 * (1 - float(row["coverage"]) / 2))} for row in rows(600, 0)]
-    limits = fit.likeness_limits(cases + rows(40, 0, "telea"), 0.9, 40)
+    cases = rows(600, 0).assign(independent=lambda own: 0.6 * (1 - own["coverage"] / 2))
+    limits = fit.likeness_limits(pd.concat([cases, rows(40, 0, "telea")]), 0.9, 40)
     assert limits["diffusion"]["at"] == pytest.approx(0.2, abs=0.02)
     assert limits["diffusion"]["low"] <= limits["diffusion"]["at"] <= limits["diffusion"]["high"]
     curve = {"coverage": [0.0, 0.8], "probability": [1.0, 0.9], "low": [1.0, 0.5]}
     found = fit.propose({"diffusion": {"without_references": curve}}, 0.8, limits)
     assert found["stop"] == limits["diffusion"]["at"] <= found["colour"] and found["low"] <= found["stop"]
-    steady = [{**row, "independent": "0.6"} for row in cases]
-    assert fit.likeness_limits(steady, 0.9, 5)["diffusion"]["at"] == pytest.approx(
-        max(float(r["coverage"]) for r in cases), abs=0.05
-    )
+    steady = cases.assign(independent=0.6)
+    assert fit.likeness_limits(steady, 0.9, 5)["diffusion"]["at"] == pytest.approx(cases["coverage"].max(), abs=0.05)
 
 
 def test_more_damage_never_helps_and_one_sided_data_stay_finite():
@@ -101,10 +105,10 @@ def test_calibration_error_is_zero_when_expectations_hold_and_large_when_not():
 
 
 def test_how_far_coverage_moves_is_told():
-    found = fit.coverage_error(rows(50, 0) + rows(50, 0, "telea"))
+    found = fit.coverage_error(pd.concat([rows(50, 0), rows(50, 0, "telea")]))
     assert found["images"] == 50 and found["interval_mean"] == 0.03
     assert found["mean_difference"] == pytest.approx(-0.02) and found["percentile_95"] == pytest.approx(0.02)
-    natural = fit.coverage_error([{**row, "drawn": "nan"} for row in rows(5, 0)])
+    natural = fit.coverage_error(rows(5, 0).assign(drawn=np.nan))
     assert natural == {"images": 5, "interval_mean": 0.03}
 
 

@@ -15,6 +15,7 @@ import adaptive  # noqa: E402
 import calibration_rows as rows_of  # noqa: E402
 from damage import Damage, whole_features  # noqa: E402
 from identity_vectors import weights_of  # noqa: E402
+from tables import frame  # noqa: E402
 
 from idinpaint.data.photos import read_split  # noqa: E402
 from idinpaint.faces.features import coverage, face_coverage, feature_regions  # noqa: E402
@@ -115,10 +116,10 @@ TRUTH = Calibration({"acceptance": {"diffusion": {"without_references": LINE, "w
 
 
 def test_probabilities_that_hold_have_a_small_error_and_others_a_large_one():
-    (row, same) = adaptive.reliability(stated(), TRUTH, THRESHOLD, 50)
+    (row, same) = adaptive.reliability(frame(stated()), TRUTH, THRESHOLD, 50)
     assert (row["method"], same["method"]) == ("all", "diffusion") and row["ece"] == same["ece"]
     assert row["ece"][0] <= row["ece_by_chance"][1] and row["people"] == 40 and len(row["points"]) == adaptive.BINS
-    (wrong, _) = adaptive.reliability(stated(shift=-0.3), TRUTH, THRESHOLD, 50)
+    (wrong, _) = adaptive.reliability(frame(stated(shift=-0.3)), TRUTH, THRESHOLD, 50)
     assert wrong["ece"][1] > 0.2 > wrong["ece_by_chance"][1]
 
 
@@ -126,14 +127,14 @@ def test_adapting_is_worth_what_it_delivers_and_refuses():
     auto = stated("auto")
     for row in auto:
         row["strategy"] = "abstain" if float(row["coverage"]) > 0.25 else "diffusion"
-    plain, chosen = adaptive.value_of_adapting([*stated(), *auto], THRESHOLD, 50)
+    plain, chosen = adaptive.value_of_adapting(frame([*stated(), *auto]), THRESHOLD, 50)
     assert plain["delivered"][0] == 1 and chosen["delivered"][0] < 0.6
     assert chosen["false_of_delivered"][0] < plain["false_of_delivered"][0] == pytest.approx(0.25, abs=0.05)
     assert chosen["strategies"]["abstain"] + chosen["strategies"]["diffusion"] == 400
 
 
 def test_abstaining_by_a_good_sign_lowers_the_risk(tmp_path):
-    rows = [*stated(), *stated("diffusion+ref2")]
+    rows = frame([*stated(), *stated("diffusion+ref2")])
     curves = {r["sureness"]: r for r in adaptive.selective_risk(rows, TRUTH, THRESHOLD)}
     perfect, share = curves["likeness to the visible part"], curves["expected acceptance"]
     assert perfect["risk"][6] == 0 < share["risk"][6] < share["without_choice"] and perfect["area"] < share["area"]

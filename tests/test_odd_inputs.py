@@ -1,17 +1,15 @@
-"""A handful of the odd inputs of eval/odd_inputs.py on scikit-image's portrait: a typed result each, no traceback."""
+"""The odd pictures of tests/attack.py through the whole product: a typed result each, no traceback."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
+import attack
+import cv2
 import numpy as np
 import pytest
 import skimage.data
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "eval"))
-
-import odd_inputs  # noqa: E402
+from idinpaint.judging.verification import VERDICTS
+from idinpaint.types import InputError
 
 
 @pytest.fixture(scope="module")
@@ -19,39 +17,36 @@ def portrait() -> np.ndarray:
     return np.ascontiguousarray(skimage.data.astronaut()[:256, 96:352])
 
 
-@pytest.mark.parametrize(
-    "kind, outcomes",
-    [
-        ("text", ("restored", "abstained")),
-        ("two_faces", ("restored", "abstained")),
-        ("drawing", ("restored", "abstained")),
-        ("lollipop", ("restored", "abstained")),
-        ("sunglasses", ("restored", "abstained")),
-        ("full_mask", ("refused",)),
-    ],
-)
-def test_a_typed_result_for_each(restorer, portrait, kind, outcomes):
-    row = odd_inputs.run_one(restorer, kind, 0, portrait)
-    assert row["outcome"] in outcomes, row
-    assert row["message"] and "\n" not in row["message"]
-    if row["outcome"] != "refused":
-        assert row["strategy"] in ("telea", "gan", "diffusion", "colorize", "abstain") and row["rule"]
-        assert row["verdict"] is None or row["verdict"] in ("verified", "plausible", "not_verified", "abstained")
+def holed(photo: np.ndarray, kind: str) -> np.ndarray:
+    """bool [H, W]: strokes, a watermark, or dark glasses over both eyes of the portrait."""
+    mask = np.zeros(photo.shape[:2], np.uint8)
+    height, width = mask.shape
+    if kind == "text":
+        for y in range(60, height, 45):
+            cv2.putText(mask, "SAMPLE COPY", (12, y), cv2.FONT_HERSHEY_SIMPLEX, 1.1, 1, 5)
+    elif kind == "glasses":
+        for x in (0.375, 0.62):
+            centre, axes = (int(x * width), int(0.475 * height)), (int(0.11 * width), int(0.075 * height))
+            cv2.ellipse(mask, centre, axes, 0, 0, 360, 1, -1)
+    else:
+        cv2.line(mask, (0, height // 3), (width - 1, height // 2), 1, 5)
+    return mask.astype(bool)
 
 
-def test_every_kind_makes_a_photo_and_a_mask_of_one_size(portrait):
-    for kind, maker in odd_inputs.KINDS.items():
-        odd = maker(portrait.copy(), np.random.default_rng(0))
-        assert odd.photo.dtype == np.uint8 and odd.photo.shape == (*odd.mask.shape, 3), kind
-        assert odd.mask.dtype == bool and odd.mask.any(), kind
+@pytest.mark.parametrize("kind", [*attack.PICTURES, "text", "glasses"])
+def test_a_typed_result_for_each(restorer, portrait, kind):
+    photo = np.ascontiguousarray(attack.PICTURES.get(kind, np.copy)(portrait))
+    mask = holed(photo, kind)
+    result = restorer(photo, mask, num_samples=1)
+    assert photo.dtype == np.uint8 and np.array_equal(result.image[~mask], photo[~mask])
+    assert result.report["status"] in ("restored", "abstained") and result.decision.rule
+    assert result.decision.strategy in ("telea", "gan", "diffusion", "colorize", "abstain")
+    assert result.decision.reason and "\n" not in result.decision.reason
+    assert result.report["verdict"] in (None, *VERDICTS)
 
 
-def test_the_table_counts_what_happened():
-    rows = [
-        {"kind": "text", "outcome": "restored", "strategy": "gan", "verdict": "plausible", "seconds": 1.0},
-        {"kind": "text", "outcome": "abstained", "strategy": "abstain", "verdict": "abstained", "seconds": 3.0},
-        {"kind": "sliver", "outcome": "refused", "seconds": 0.1},
-    ]
-    table = odd_inputs.markdown(rows)
-    assert "| text | 2 | restored 1, abstained 1 | gan 1, abstain 1 | plausible 1, abstained 1 | 2.00 |" in table
-    assert "| sliver | 1 | refused 1 | - | - | 0.10 |" in table
+def test_a_wholly_hidden_photo_and_a_reference_without_a_face_are_refused(restorer, portrait):
+    with pytest.raises(InputError):
+        restorer(portrait, np.ones(portrait.shape[:2], bool))
+    with pytest.raises(InputError, match="face"):
+        restorer(portrait, holed(portrait, "line"), references=[attack.PICTURES["no face"](portrait)])

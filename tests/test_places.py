@@ -17,7 +17,7 @@ sys.path[:0] = [str(REPO / "training"), str(REPO / "eval")]
 
 import fetch_metric_weights as fetching  # noqa: E402
 import places  # noqa: E402
-from data_folder import add_data  # noqa: E402
+from command import add_data  # noqa: E402
 from loop_config import LoopConfig  # noqa: E402
 
 

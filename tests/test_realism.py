@@ -109,7 +109,7 @@ def test_a_torn_corner_reaches_two_edges_and_its_window_shows_both_sides():
 def test_the_longer_plan_starts_with_the_shorter(data):
     points = load_landmarks(data)
     short, long = (list(realism_cases.plan_cases(data, points, n, 5)) for n in (3, 8))
-    assert [c.kind for c in long][:8] == [*realism_cases.KINDS, "corner"] and len(long) == 9
+    assert [c.bin for c in long][:8] == [*realism_cases.KINDS, "corner"] and len(long) == 9
     for a, b in zip(short, long):
         assert a.id == b.id and a.seed == b.seed and (a.mask == b.mask).all()
     assert (long[0].masked[long[0].mask] == 0).all()

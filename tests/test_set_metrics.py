@@ -16,6 +16,7 @@ import set_metrics  # noqa: E402
 import summary  # noqa: E402
 from metrics import landmark_error  # noqa: E402
 from pixel_metrics import ms_ssim, seam_error, similarity_maps, ssim  # noqa: E402
+from tables import frame  # noqa: E402
 
 
 def features(seed: int, count: int = 24, dims: int = 12) -> np.ndarray:
@@ -110,6 +111,7 @@ def test_two_labels_of_one_person_are_counted_as_one():
     raw |= {"c/0": eye[1], "c/1": eye[1] + 0.2 * eye[5]}
     real = {name: {"sface": v / np.linalg.norm(v)} for name, v in raw.items()}
     rows = [{"bin": "x", "index": str(i), "person": who, "photo": "0", "others": "1"} for i, who in enumerate("abc")]
+    rows = frame(rows)
     made = {f"x_{i:04d}": real[f"{who}/0"] for i, who in enumerate("abc")}
     apart, together = (summary.set_records(rows, made, real, 20, same) for same in ({}, {"b": "a"}))
     assert apart["tar_ceiling"].value == 0 and apart["identity_auc"].value < 1
