@@ -16,7 +16,7 @@ from launching import parse, run_guarded, warn_of_missing_processes
 from loop_config import LoopConfig, process_state
 from recipes import check_start, load_phases, note_result
 from sampling import Draw
-from trainer import Batch, LossFunction, Terms, Trainer
+from trainer import Batch, Losses, LossFunction, Networks, Terms, Trainer
 
 from idinpaint.imaging.folder_lock import locked
 from idinpaint.types import InputError
@@ -43,15 +43,34 @@ def train(
     picture: Callable[[torch.nn.Module], np.ndarray] | None = None,
     batch_means: tuple[str, ...] = (),
 ) -> torch.nn.Module:
-    """Train and return the averaged model; goes on from the newest checkpoint of `output_dir`.
+    """Train one network and return its average. loss_function: loss, a mean over the samples it gets, and terms to log;
+    for the rest see `train_networks`."""
 
-    make_batch: part of a batch -> tensors, everything random drawn from the part's generators. loss_function: loss, a
-    mean over the samples it gets, and terms to log. validate: figures to log; picture: a grid [H, W, 3] uint8 at fixed
-    photos, masks and noise; both get the averaged model. batch_means: names of batch tensors whose mean over the whole
-    batch the loss needs, given as `mean_NAME`.
-    Raises InputError when the loss or the gradient is no longer finite; the last checkpoint stays.
+    def losses(networks: Networks, batch: Batch, step: int) -> Iterator[tuple[str, torch.Tensor, Terms]]:
+        yield "model", *loss_function(networks["model"], batch, step)
+
+    return train_networks(config, lambda: {"model": build_model()}, make_batch, losses, validate, picture, batch_means)
+
+
+def train_networks(
+    config: LoopConfig,
+    build: Callable[[], dict[str, torch.nn.Module]],
+    make_batch: Callable[[Draw], Batch],
+    losses: Losses,
+    validate: Callable[[torch.nn.Module], dict[str, float]] | None = None,
+    picture: Callable[[torch.nn.Module], np.ndarray] | None = None,
+    batch_means: tuple[str, ...] = (),
+    look_first: bool = False,
+) -> torch.nn.Module:
+    """Train several networks and return the first one's average; goes on from the newest checkpoint of `output_dir`.
+
+    make_batch: part of a batch -> tensors, everything random drawn from the part's generators. validate: figures to
+    log; picture: a grid [H, W, 3] uint8 at fixed photos, masks and noise; both get the averaged model, before the first
+    step too where `look_first` is set. batch_means: names of batch tensors whose mean over the whole batch the loss
+    needs, given as `mean_NAME`.
+    Raises InputError when a loss or a gradient is no longer finite; the last checkpoint stays.
     """
-    trainer = Trainer(config, build_model)
+    trainer = Trainer(config, build)
 
     def look(step: int) -> None:
         if validate is None and picture is None:
@@ -65,7 +84,9 @@ def train(
         trainer.accelerator.wait_for_everyone()
 
     try:
-        trainer.run(make_batch, loss_function, look, batch_means)
+        if look_first and trainer.start == 0:
+            look(0)
+        trainer.run(make_batch, losses, look, batch_means)
         return trainer.average()
     finally:
         if trainer.log is not None:

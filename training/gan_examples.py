@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -69,7 +69,6 @@ class GanConfig(LoopConfig):
     # loop
     lr_decay: str = "cosine"  # or linear, as published
     beta1: float = 0.5
-    discriminator_lr_factor: float = 1.0
     discriminator_width: int = 32
     window: int = 128  # px, of the discriminator and of the perceptual terms; 256 = the whole picture
     pool_size: int = 192
@@ -109,6 +108,18 @@ class GanConfig(LoopConfig):
         """Whether anything here is told where the landmarks are."""
         guided = needs_landmarks(self.system) or self.teacher_weight
         return bool(guided or self.heatmap_weight or self.identity_weight)
+
+    def rate(self, step: int) -> float:
+        """As everywhere, or a straight line down to 0, as published."""
+        if self.lr_decay == "cosine" or step < self.lr_warmup_steps:
+            return super().rate(step)
+        share = (step - self.lr_warmup_steps) / max(1, self.max_train_steps - self.lr_warmup_steps)
+        return self.learning_rate * max(0.0, 1 - share)
+
+    def adam(self, network: str) -> dict[str, Any]:
+        """Only the generator's weights decay."""
+        decay = self.weight_decay if network == "generator" else 0.0
+        return {"lr": self.learning_rate, "betas": (self.beta1, 0.99), "weight_decay": decay}
 
     def prepare(self) -> None:
         """As in every recipe, and what the GAN's loop cannot do."""
