@@ -16,12 +16,10 @@ import torch
 import torch.nn.functional as F
 from engine import Draw, LoopConfig
 from identity_terms import load_frozen, load_prior
+from photo_source import PhotoSource
 from places import BUNDLE
 from sampling import MEASURE, POOL, stream
-from train_prior import jitter
 
-from idinpaint.data.photos import load_photos, load_training_masks, training_photos, validation_photos
-from idinpaint.imaging.masks import random_mask
 from idinpaint.loading.bundle import load_pipeline
 from idinpaint.models.face_maps import FaceMaps, expected_points
 from idinpaint.models.gan import SYSTEMS, needs_landmarks, needs_prior
@@ -135,8 +133,7 @@ class ExamplePool:
 
     def __init__(self, config: GanConfig, device: torch.device) -> None:
         self.config, self.device = config, device
-        self.photos = load_photos(training_photos(config.train_data_dir, config.splits_dir))
-        self.masks = load_training_masks(config.train_data_dir, config.splits_dir)
+        self.source = PhotoSource(config, max_ratio=config.max_hole)
         self.prior = load_prior(config.prior, device) if needs_prior(config.system) else None
         self.teacher = load_pipeline(Path(config.teacher), str(device)) if config.teacher_weight else None
         guided = needs_landmarks(config.system) or self.teacher is not None
@@ -187,11 +184,8 @@ class ExamplePool:
         config = self.config
         number = draw.step // max(1, config.pool_size * config.pool_passes // draw.total)
         if number != self.number:
-            rng = stream(config.seed, POOL, number)
-            index = rng.integers(0, len(self.photos), config.pool_size)
-            photos = np.stack([jitter(rng, self.photos[i]) for i in index])
-            holes = np.stack([random_mask(rng, 256, self.masks, config.max_hole) for _ in index])
-            self.examples, self.number = self.build(photos, holes), number
+            drawn = self.source.draw([stream(config.seed, POOL, number)] * config.pool_size)
+            self.examples, self.number = self.build(*drawn[1:]), number
         generators = draw.generators()
         index = [int(rng.integers(config.pool_size)) for rng in generators]
         return self.tensors({name: values[index] for name, values in self.examples.items()}, generators)
@@ -218,11 +212,9 @@ class ExamplePool:
 
     def held_out(self, count: int = 32) -> dict[str, torch.Tensor]:
         """Photos of the validation people under fixed holes up to 35 %: the same as the prior's validation."""
-        entries = validation_photos(self.config.train_data_dir, self.config.splits_dir)[::3][:count]
-        rng = np.random.default_rng(1)
-        holes = np.stack([random_mask(rng, 256, self.masks, max_ratio=0.35) for _ in entries])
-        generators = [stream(0, MEASURE, place) for place in range(len(entries))]
-        return self.tensors(self.build(load_photos(entries), holes), generators)
+        photos = self.source.held(count=count)
+        generators = [stream(0, MEASURE, place) for place in range(len(photos))]
+        return self.tensors(self.build(photos, self.source.held_holes(len(photos))), generators)
 
 
 def windows(images: torch.Tensor, corners: torch.Tensor, size: int) -> torch.Tensor:
