@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from hidden_masks import component_centres, draw_holes, hidden_places, hidden_shares
-from identity_terms import load_frozen
+from identity_terms import crop_points, load_frozen
 from picture_changes import (
     affine,
     aged,
@@ -29,7 +29,7 @@ from picture_changes import (
 
 from idinpaint.data.packed import PackedFaces
 from idinpaint.imaging.masks import random_mask
-from idinpaint.models.face_maps import FaceMaps, expected_points
+from idinpaint.models.face_maps import FaceMaps
 from idinpaint.models.id_encoder import IdentityNet
 from idinpaint.models.references import (
     affine_between,
@@ -131,8 +131,7 @@ class DeviceExamples:
     def predict(self, masked_image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Landmarks [B, 68, 2] px from what is visible."""
         with torch.autocast(self.device.type, torch.bfloat16):
-            logits = self.landmarker(masked_image, mask)
-        return expected_points(logits.float())[0] * 4 + 1.5  # cells of 4 px -> crop px
+            return crop_points(self.landmarker, masked_image, mask)
 
     def _target(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Photos moved, turned, zoomed and mirrored, [B, 3, 256, 256] in [-1, 1], and their landmarks."""

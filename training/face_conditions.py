@@ -6,31 +6,23 @@ part of the face, or from nowhere, at random; skin from the whole photo, since i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from identity_terms import align_faces, load_frozen
+from identity_terms import align_faces, crop_points, load_frozen
+from photo_source import PhotoSource
 from run_log import progress
 
 from idinpaint.data.photos import PhotoEntry
 from idinpaint.faces.parsing import PARSING_CLASSES, upsample
-from idinpaint.models.face_maps import FaceMaps, expected_points
+from idinpaint.models.face_maps import FaceMaps
 from idinpaint.models.id_encoder import IdentityNet
 from idinpaint.models.tensors import to_tensor
 
 # Parts of CelebAMask-HQ's `skin` region as the losses mean it: the face without brows, eyes and mouth.
 SKIN = tuple(PARSING_CLASSES.index(name) for name in ("skin", "nose"))
-
-
-@dataclass
-class FaceExample:
-    """landmarks: [B, 68, 2] px; id_embed: [B, D], zeros for none; skin_mask: [B, 1, 256, 256]."""
-
-    landmarks: torch.Tensor
-    id_embed: torch.Tensor
-    skin_mask: torch.Tensor
 
 
 def people_of(entries: list[PhotoEntry]) -> list[list[int]]:
@@ -61,51 +53,47 @@ def draw_identity(
     return visible if draw < 1 - drop_identity else torch.zeros_like(visible)
 
 
-def skin_of(parser: torch.nn.Module, image: torch.Tensor) -> torch.Tensor:
-    """Where the whole photo shows skin: image [B, 3, 256, 256] in [-1, 1] -> [B, 1, 256, 256] in {0, 1}."""
-    classes = upsample(parser(image, torch.zeros_like(image[:, :1]))).argmax(1)
-    return torch.isin(classes, torch.tensor(SKIN, device=classes.device)).float()[:, None]
-
-
 class FaceConditions:
-    """Frozen landmark, parsing and identity networks over a set of photos [N, 256, 256, 3] uint8."""
+    """Frozen landmark, identity and parsing networks, and the identities of all photos of a source.
+
+    The config names their files; skin: whether the parsing network is wanted; bf16: landmarks and identity under
+    autocast.
+    """
 
     def __init__(
-        self,
-        entries: list[PhotoEntry],
-        photos: np.ndarray,
-        networks: dict[str, str],  # landmarks, parsing, identity -> safetensors file
-        device: torch.device,
+        self, config: Any, source: PhotoSource, device: torch.device, skin: bool = True, bf16: bool = False
     ) -> None:
         self.device = device
-        self.landmarker = load_frozen(FaceMaps(68), networks["landmarks"], device)
-        self.parser = load_frozen(FaceMaps(len(PARSING_CLASSES)), networks["parsing"], device)
-        self.identity = load_frozen(IdentityNet(), networks["identity"], device)
-        self.others = people_of(entries)
-        whole = torch.zeros(32, 1, 256, 256)
-        parts = []
+        self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=bf16)
+        self.landmarker = load_frozen(FaceMaps(68), config.landmarks, device)
+        self.parser = load_frozen(FaceMaps(len(PARSING_CLASSES)), config.parsing, device) if skin else None
+        self.identity = load_frozen(IdentityNet(), config.identity, device)
+        self.others = people_of(source.entries)
+        whole, photos, parts = torch.zeros(32, 1, 256, 256), source.photos, []
         for start in progress(range(0, len(photos), 32), -(-len(photos) // 32), "reading the photos' identities"):
             images = to_tensor(photos[start : start + 32])
-            parts.append(self._read(images, whole[: len(images)])[1])
+            parts.append(self.read(images, whole[: len(images)])[0])
         self.embeddings = torch.cat(parts)
 
     @torch.no_grad()
-    def _read(self, image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Landmarks and identity of what is visible; both on the CPU."""
+    def read(self, image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The identity of the visible part [B, D] and predicted landmarks [B, 68, 2] in crop px, both on the CPU."""
         mask = mask.to(self.device)
         image = image.to(self.device) * (1 - mask)
-        points = expected_points(self.landmarker(image, mask))[0].float() * 4 + 1.5  # cells of 4 px -> crop px
-        return points.cpu(), self.identity(align_faces(image, points)).float().cpu()
+        with self.autocast:
+            points = crop_points(self.landmarker, image, mask)
+            return self.identity(align_faces(image, points)).float().cpu(), points.cpu()
+
+    def identities(
+        self, generators: list[np.random.Generator], index: list[int], visible: torch.Tensor, *shares: float
+    ) -> torch.Tensor:
+        """What is known of the persons of photos `index`, [B, D]; see `draw_identity`, whose shares are given."""
+        rows = zip(generators, index, visible, strict=True)
+        return torch.stack([draw_identity(rng, self.embeddings, self.others[i], v, *shares) for rng, i, v in rows])
 
     @torch.no_grad()
-    def __call__(
-        self, generators: list[np.random.Generator], index: list[int], image: torch.Tensor, mask: torch.Tensor
-    ) -> FaceExample:
-        """Conditions of photos `index` as augmented: image [B, 3, 256, 256] in [-1, 1], mask [B, 1, 256, 256].
-
-        generators: one a sample, so that a sample does not depend on its batch.
-        """
-        points, visible = self._read(image, mask)
-        rows = zip(generators, index, visible, strict=True)
-        embeds = [draw_identity(rng, self.embeddings, self.others[i], v) for rng, i, v in rows]
-        return FaceExample(points, torch.stack(embeds), skin_of(self.parser, image.to(self.device)).cpu())
+    def skin(self, image: torch.Tensor) -> torch.Tensor:
+        """Where the whole photo shows skin: [B, 3, 256, 256] in [-1, 1] -> [B, 1, 256, 256] in {0, 1}."""
+        image = image.to(self.device)
+        classes = upsample(self.parser(image, torch.zeros_like(image[:, :1]))).argmax(1)
+        return torch.isin(classes, torch.tensor(SKIN, device=classes.device)).float()[:, None]

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from engine import Draw, LoopConfig
-from identity_terms import load_frozen, load_prior
+from identity_terms import crop_points, load_frozen, load_prior
 from photo_source import PhotoSource
 from places import BUNDLE
 from sampling import MEASURE, POOL, stream
 
 from idinpaint.loading.bundle import load_pipeline
-from idinpaint.models.face_maps import FaceMaps, expected_points
+from idinpaint.models.face_maps import FaceMaps
 from idinpaint.models.gan import SYSTEMS, needs_landmarks, needs_prior
 from idinpaint.models.lafin import landmark_map
 from idinpaint.models.tensors import draw_heatmaps, to_tensor, to_uint8
@@ -161,8 +161,7 @@ class ExamplePool:
                     for level, maps in enumerate(features if self.config.prior_features else []):
                         add(f"features{level}", maps.half().cpu().numpy())
                 if self.landmarker is not None:
-                    points, _ = expected_points(self.landmarker(image * (1 - mask), mask))
-                    add("points", points.cpu().numpy() * 4 + 1.5)  # cells of 4 px -> crop px
+                    add("points", crop_points(self.landmarker, image * (1 - mask), mask).cpu().numpy())
                 if self.teacher is not None:
                     add("teacher", self.taught(image, mask, parts["points"][-1]))
                 if self.parser is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from idinpaint.faces.alignment import arcface_matrix
-from idinpaint.losses.pictures import identity_loss
+from idinpaint.losses.pictures import identity_loss, relative_heatmap_loss
 from idinpaint.models.face_maps import FaceMaps, expected_points
 from idinpaint.models.id_encoder import IdentityNet
 from idinpaint.models.pconv import PConvPrior
@@ -47,6 +48,29 @@ def load_prior(path: str | Path, device: torch.device) -> PConvPrior:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: not the folder of a stage-one prior ({reason}); check the recipe's paths") from error
     return prior.eval().requires_grad_(False).float().to(device)
+
+
+def crop_points(landmarker: nn.Module, masked_image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Landmarks [B, 68, 2] in crop px of what is visible: masked_image [B, 3, 256, 256], mask [B, 1, 256, 256]."""
+    return expected_points(landmarker(masked_image, mask))[0] * 4 + 1.5  # cells of 4 px -> crop px
+
+
+def heatmap_term(landmarker: nn.Module, painted: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    """How far the landmarks' maps of the painted picture are from the true one's; gradients flow to `painted`."""
+    nothing = image.new_zeros(len(image), 1, *image.shape[2:])
+    with torch.no_grad():
+        goal = landmarker(image, nothing)
+    return relative_heatmap_loss(landmarker(painted, nothing), goal)
+
+
+def identity_gap(encoders: Sequence[nn.Module], painted: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    """1 - cosine of two batches of aligned faces, by their brightness, a mean over the encoders."""
+    face, goal, terms = luma(painted), luma(image), []
+    for encoder in encoders:
+        with torch.no_grad():
+            target = encoder(goal).float()
+        terms.append(identity_loss(encoder(face).float(), target))
+    return torch.stack(terms).mean()
 
 
 def align_faces(image: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
@@ -84,12 +108,5 @@ class IdentityTerm:
         """inpainted, image: [B, 3, H, W] in [-1, 1], H = W at most 256 -> scalar; gradients flow to `inpainted`."""
         inpainted, image = (F.interpolate(x, size=(256, 256), mode="bilinear") for x in (inpainted, image))
         with torch.no_grad():
-            logits = self.landmarker(image, torch.zeros_like(image[:, :1]))
-            points = expected_points(logits)[0] * 4 + 1.5  # cells of 4 px -> crop px
-        face, goal = (luma(align_faces(x, points)) for x in (inpainted, image))
-        terms = []
-        for encoder in self.encoders:
-            with torch.no_grad():
-                target = encoder(goal).float()
-            terms.append(identity_loss(encoder(face).float(), target))
-        return torch.stack(terms).mean()
+            points = crop_points(self.landmarker, image, torch.zeros_like(image[:, :1]))
+        return identity_gap(self.encoders, align_faces(inpainted, points), align_faces(image, points))

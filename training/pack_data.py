@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from identity_terms import crop_points
 from PIL import Image
 
 from idinpaint.data.packed import SUFFIX
@@ -31,7 +32,7 @@ from idinpaint.data.photos import (
     read_split,
     training_photos,
 )
-from idinpaint.models.face_maps import FaceMaps, expected_points
+from idinpaint.models.face_maps import FaceMaps
 from idinpaint.models.tensors import to_tensor
 from idinpaint.models.weights import WeightStore
 from idinpaint.types import InputError
@@ -52,7 +53,7 @@ def predicted_landmarks(photos: np.ndarray) -> np.ndarray:
     points = []
     for start in range(0, len(photos), 32):
         images = to_tensor(photos[start : start + 32])
-        points.append(expected_points(net(images, torch.zeros_like(images[:, :1])))[0] * 4 + 1.5)
+        points.append(crop_points(net, images, torch.zeros_like(images[:, :1])))
     return torch.cat(points).numpy() if points else np.empty((0, 68, 2), np.float32)
 
 

@@ -30,9 +30,8 @@ from torch import nn
 from train_prior import hole_psnr
 from trainer import LossFunction
 
-from idinpaint.data.photos import load_photos, training_photos, validation_photos
 from idinpaint.losses.diffusion import weighted_mse
-from idinpaint.losses.pictures import AlexFeatures, min_snr_weight, perceptual_loss
+from idinpaint.losses.pictures import AlexFeatures, perceptual_loss
 from idinpaint.models.autoencoder import FaceAutoencoder
 from idinpaint.models.diffusion_pipeline import IdentityInpaintPipeline
 from idinpaint.models.id_tokens import IdentityTokens
@@ -58,7 +57,6 @@ class DiffusionConfig(LoopConfig):
     widths: tuple[int, ...] = (64, 128, 192)
     layers_per_block: int = 1
     token_dim: int = 192
-    snr_gamma: float | None = None
     known_weight: float = 0.1
     drop_heatmaps: float = 0.1
     pool_size: int = 2048
@@ -212,12 +210,9 @@ def diffusion_loss(
         predicted = predicted.float()
         weight = batch["touched"] + config.known_weight * (1 - batch["touched"])
         error = weighted_mse(predicted, velocity, weight)
-        scale = 1.0
-        if config.snr_gamma is not None:
-            scale = min_snr_weight(alphas, config.snr_gamma, "v_prediction").to(error.device)[batch["timesteps"]]
         high = (batch["timesteps"] >= 800).float()
         terms = {"diffusion": error.mean(), "diffusion_t800": (error * high).sum() / high.sum().clamp(min=1)}
-        loss = (error * scale).mean()
+        loss = error.mean()
         if window is not None:
             added, pixel_terms = pixel_loss(batch, window.mask, pixels.float())
             loss, terms = loss + added, {**terms, **pixel_terms}
@@ -230,9 +225,8 @@ class Validation:
     """Held-out people under fixed masks and noise, restored in one step as the default of inference does."""
 
     def __init__(self, config: DiffusionConfig, pool: ExamplePool, features: AlexFeatures, count: int = 8) -> None:
-        held = validation_photos(config.train_data_dir, config.splits_dir)[::6][:count]
         self.pool, self.features = pool, features.to(pool.device)
-        self.examples = pool.held_examples(to_tensor(load_photos(held)))
+        self.examples = pool.held_examples(to_tensor(pool.source.held(6, count)))
 
     @torch.no_grad()
     def restore(self, model: Denoiser) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -259,8 +253,7 @@ class Validation:
 
 def make_pool(config: DiffusionConfig) -> ExamplePool:
     """The training photos and the frozen networks that make examples of them."""
-    entries = training_photos(config.train_data_dir, config.splits_dir)
-    return ExamplePool(config, entries, load_photos(entries), training_device())
+    return ExamplePool(config, training_device())
 
 
 def main(config: DiffusionConfig, pool: ExamplePool | None = None) -> None:
@@ -277,7 +270,7 @@ def main(config: DiffusionConfig, pool: ExamplePool | None = None) -> None:
         return draw_batch(config, pool, draw)
 
     def build() -> Denoiser:
-        return Denoiser(config, pool.autoencoder, pool.embeddings.shape[1])
+        return Denoiser(config, pool.autoencoder, pool.faces.embeddings.shape[1])
 
     held = Validation(config, pool, features)
     means = ("window_mask", "window_skin") if config.skin_weight else ("window_mask",)
