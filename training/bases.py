@@ -7,8 +7,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import yaml
 from engine import run_script
+
+from idinpaint.config import parse_overrides, read_values
+from idinpaint.types import InputError
 
 BASES = ("small", "sd")
 
@@ -16,20 +18,15 @@ BASES = ("small", "sd")
 def asked_base(arguments: Sequence[str]) -> str:
     """The `base` of `--config FILE --set base=...`; small when nothing says otherwise or the file cannot be read."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config")
+    parser.add_argument("--config", default="")
     parser.add_argument("--base")
     parser.add_argument("--set", action="append", default=[], dest="overrides")
     known = parser.parse_known_args(arguments)[0]
-    base = "small"
     try:
-        with open(known.config or "", encoding="utf-8") as file:
-            base = (yaml.safe_load(file) or {}).get("base", base)
-    except (OSError, AttributeError, yaml.YAMLError):
-        pass  # load_config says what is wrong with it
-    for item in known.overrides:
-        key, _, value = item.partition("=")
-        base = value.strip() if key.strip() == "base" else base
-    return str(known.base or base)
+        said = {**read_values(known.config), **parse_overrides(known.overrides)}
+    except InputError:
+        said = {}  # run_script says what is wrong with it
+    return str(known.base or said.get("base", "small"))
 
 
 def run_chosen(small_main: Callable[[Any], None], small_config: type) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from checkpoints import cast
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
@@ -29,7 +30,7 @@ def load_frozen(net: nn.Module, path: str | Path, device: torch.device, leave_ou
     Raises InputError when the file is missing or holds another network.
     """
     try:
-        state = {key: value.float() if value.is_floating_point() else value for key, value in load_file(path).items()}
+        state = cast(load_file(path), torch.float32)
         net.load_state_dict({key: value for key, value in state.items() if not key.startswith(leave_out)})
     except (OSError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from checkpoints import cast
 from safetensors.torch import load_file
 from torch import nn
 
@@ -29,7 +30,7 @@ def load_state(folders: Folders, name: str, needed: bool = True) -> dict[str, to
     state: dict[str, torch.Tensor] = {}
     for path in paths:
         state |= load_file(path)
-    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+    return cast(state, torch.float32)
 
 
 def load_some(net: nn.Module, state: dict[str, torch.Tensor], new: tuple[str, ...]) -> None:

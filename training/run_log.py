@@ -19,21 +19,14 @@ import torch
 import yaml
 from accelerate import Accelerator
 from accelerate.utils import GradientAccumulationPlugin, ProjectConfiguration
+from checkpoints import written
 from PIL import Image
 
 from idinpaint.models.tensors import to_uint8
 from idinpaint.types import InputError
 
-PACKAGES = (
-    "torch",
-    "accelerate",
-    "diffusers",
-    "transformers",
-    "peft",
-    "safetensors",
-    "numpy",
-    "opencv-python-headless",
-)
+PACKAGES = ("torch", "accelerate", "diffusers", "transformers", "peft", "safetensors", "numpy")
+PACKAGES += ("opencv-python-headless",)
 
 
 def _git(*arguments: str) -> str | None:
@@ -100,10 +93,9 @@ def progress(items: Iterable[Any], total: int, what: str) -> Iterator[Any]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a small file through a temporary one."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    """Write a small file, whole or not at all."""
+    with written(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def picture_grid(columns: Sequence[torch.Tensor], gap: int = 4) -> np.ndarray:
@@ -191,10 +183,8 @@ class RunLog:
     def picture(self, step: int, pixels: np.ndarray) -> None:
         """Keep a validation grid [H, W, 3] uint8 as validation/step-N.png, and show it in TensorBoard."""
         path = self.folder / "validation" / f"step-{step:07d}.png"
-        path.parent.mkdir(exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        Image.fromarray(pixels).save(temporary, format="PNG")
-        os.replace(temporary, path)
+        with written(path) as temporary:
+            Image.fromarray(pixels).save(temporary, format="PNG")
         for tracker in self.accelerator.trackers:
             if tracker.name == "tensorboard":
                 tracker.log_images({"validation": pixels[None]}, step=step, dataformats="NHWC")

@@ -6,8 +6,6 @@ train_diffusion.py comes here when the config says `base: sd`. See configs/diffu
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F
+from checkpoints import written
 from engine import Batch, Draw, LoopConfig, Terms, main_process, save_weights, train, training_device
 from face_conditions import FaceConditions
 from identity_terms import IdentityTerm, heatmap_term
@@ -222,20 +221,17 @@ def save_result(config: SDConfig, pipeline: IdentitySDInpaintPipeline, unet: Ide
         save_lora(unet, output / "lora")
         unet.merge_lora()
     pipeline.register_modules(unet=unet)
-    folder, temporary = output / "pipeline", output / "pipeline.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
     for part in (unet, pipeline.vae, pipeline.text_encoder):
         nn.Module.half(part)  # the loss is done with them
-    pipeline.save_pretrained(temporary)
     described = output / "run.json"
     run = json.loads(described.read_text()) if described.is_file() else {"config": asdict(config), "commit": ""}
     run["command"] = "accelerate launch -q training/train_diffusion.py"
     where = config.hub_model_id or f"{output.name}/pipeline"
     losses = last_losses(output / "log.jsonl")
-    write_model_card(temporary, run, config.pretrained_model_name_or_path, where, losses)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(temporary, folder)
-    return folder
+    with written(output / "pipeline") as temporary:
+        pipeline.save_pretrained(temporary)
+        write_model_card(temporary, run, config.pretrained_model_name_or_path, where, losses)
+    return output / "pipeline"
 
 
 def save_lora(unet: IdentityUNet, folder: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from checkpoints import clear_leftovers, save_state
+from checkpoints import cast, clear_leftovers, save_state
 from launching import parse
 
 from idinpaint.config import build_config, parse_overrides, read_values
@@ -37,7 +37,7 @@ def rate(peak: float, step: int, warmup: int, used: float) -> float:
 
 def write_weights(folder: Path, name: str, state: dict[str, torch.Tensor]) -> None:
     """fp16 safetensors, split where one file would be larger than LARGEST; each file appears whole."""
-    state = {k: (v.half() if v.is_floating_point() else v).contiguous().cpu() for k, v in state.items()}
+    state = {k: v.contiguous().cpu() for k, v in cast(state, torch.float16).items()}
     parts: list[dict[str, torch.Tensor]] = [{}]
     size = 0
     for key, value in state.items():

@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from bad_fills import KINDS as FILLS
 from bad_fills import Faces, bad_fill
+from checkpoints import save_weights, written
 from hidden_masks import torn_holes
 from launching import run_guarded
 from painted_fills import PAINTERS, Painters, hit
@@ -169,21 +170,15 @@ def hair_limit(faces: Faces, believer: Believer, bundle: Any, config: BelieveCon
 
 def save(net: BelieveNet, model: dict[str, Any], config: BelieveConfig) -> None:
     """fp16 safetensors and its manifest entry, each written beside and renamed."""
-    from safetensors.torch import save_file
-
     folder = Path(config.bundle or config.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {k: v.half() if v.is_floating_point() else v for k, v in net.state_dict().items()}
-    save_file(state, str(folder / f"{FILE}.tmp"))
-    os.replace(folder / f"{FILE}.tmp", folder / FILE)
     path = folder / FILE
+    save_weights(net, path, torch.float16)
     entry = {"sha256": sha256_of(path), "bytes": path.stat().st_size, "config": {**net.config, **model}}
     listed = folder / ("weights.json" if config.bundle else "believability.json")
     manifest = json.loads(listed.read_text()) if config.bundle else {"files": {}}
     manifest["files"] = dict(sorted({**manifest["files"], FILE: entry}.items()))
-    temporary = listed.with_suffix(".tmp")
-    temporary.write_text(json.dumps(manifest, indent=1) + "\n")
-    os.replace(temporary, listed)
+    with written(listed) as temporary:
+        temporary.write_text(json.dumps(manifest, indent=1) + "\n")
 
 
 def main(config: BelieveConfig) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
+from checkpoints import written
 from device_examples import DeviceExamples, Examples
 from feature_critics import WindowCritics
 from launching import run_guarded
@@ -190,15 +190,14 @@ class StageRun:
         """Validate the average; write it and the critics when nothing before was clearly better."""
         figures, grid = validation(self.average, loss, self.accelerator)
         score = figures["feature_distance"] + figures["random_distance"]
-        written = score < self.config.tolerance * self.best
+        better = score < self.config.tolerance * self.best
         self.best = min(self.best, score)
-        if written:
+        if better:
             for name, state in {**self.average.files(), "critics": self.critics.state_dict()}.items():
                 write_weights(self.folder, name, state)
-        temporary = self.folder / f"{self.name}.png.part"
-        Image.fromarray(grid).save(temporary, format="PNG")
-        os.replace(temporary, self.folder / f"{self.name}.png")
-        return {**row, **figures, "written": written}
+        with written(self.folder / f"{self.name}.png") as temporary:
+            Image.fromarray(grid).save(temporary, format="PNG")
+        return {**row, **figures, "written": better}
 
 
 def run_stage(

@@ -119,9 +119,8 @@ class Trainer:
         return int(info["step"])
 
     def _averaged(self) -> dict[str, torch.Tensor]:
-        network = self.networks[self.main]
-        with self.ema.applied(network) if self.ema is not None else nullcontext():
-            return gather_model(self.accelerator, network)
+        with self.ema.applied() if self.ema is not None else nullcontext():
+            return gather_model(self.accelerator, self.networks[self.main])
 
     def average(self) -> torch.nn.Module:
         """The averaged network as a plain module on the device. Every process must call it."""
@@ -159,8 +158,7 @@ class Trainer:
         while found := self._backward(step, streams):
             figures |= self._update(step, *found)
         if self.ema is not None:
-            decay = min(self.config.ema_decay, (1 + step) / (10 + step))
-            self.ema.update(self.networks[self.main], decay)
+            self.ema.update(min(self.config.ema_decay, (1 + step) / (10 + step)))
         return figures
 
     def _backward(self, step: int, streams: list[Iterator]) -> tuple[str, dict[str, torch.Tensor]] | None:
