@@ -15,7 +15,6 @@ from identity_terms import align_faces, crop_points, load_frozen
 from photo_source import PhotoSource
 from run_log import progress
 
-from idinpaint.data.photos import PhotoEntry
 from idinpaint.faces.parsing import PARSING_CLASSES, upsample
 from idinpaint.models.face_maps import FaceMaps
 from idinpaint.models.id_encoder import IdentityNet
@@ -25,13 +24,13 @@ from idinpaint.models.tensors import to_tensor
 SKIN = tuple(PARSING_CLASSES.index(name) for name in ("skin", "nose"))
 
 
-def people_of(entries: list[PhotoEntry]) -> list[list[int]]:
-    """For each photo the places of the other photos of its person, none when the person is unknown."""
-    groups: dict[str, list[int]] = {}
-    for index, entry in enumerate(entries):
-        if entry.person:
-            groups.setdefault(entry.person, []).append(index)
-    return [[i for i in groups.get(entry.person, []) if i != index] for index, entry in enumerate(entries)]
+def others_of(people: list[str]) -> list[list[int]]:
+    """For the person of each photo, "" for unknown, the places of the other photos of that person."""
+    groups: dict[str, list[int]] = {"": []}
+    for index, person in enumerate(people):
+        if person:
+            groups.setdefault(person, []).append(index)
+    return [[i for i in groups[person] if i != index] for index, person in enumerate(people)]
 
 
 def draw_identity(
@@ -68,7 +67,7 @@ class FaceConditions:
         self.landmarker = load_frozen(FaceMaps(68), config.landmarks, device)
         self.parser = load_frozen(FaceMaps(len(PARSING_CLASSES)), config.parsing, device) if skin else None
         self.identity = load_frozen(IdentityNet(), config.identity, device)
-        self.others = people_of(source.entries)
+        self.others = others_of([entry.person for entry in source.entries])
         whole, photos, parts = torch.zeros(32, 1, 256, 256), source.photos, []
         for start in progress(range(0, len(photos), 32), -(-len(photos) // 32), "reading the photos' identities"):
             images = to_tensor(photos[start : start + 32])

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from checkpoints import cast, written
-from identity_terms import crop_points
+from identity_terms import crop_points, load_frozen
 from launching import run_guarded
 from PIL import Image
 
@@ -35,7 +35,7 @@ from idinpaint.data.photos import (
 )
 from idinpaint.models.face_maps import FaceMaps
 from idinpaint.models.tensors import to_tensor
-from idinpaint.models.weights import WeightStore
+from idinpaint.models.weights import BUNDLED
 from idinpaint.types import InputError
 
 
@@ -48,9 +48,7 @@ def soft_photos(data: Path, least: float) -> set[str]:
 @torch.no_grad()
 def predicted_landmarks(photos: np.ndarray) -> np.ndarray:
     """[N, 256, 256, 3] uint8 -> [N, 68, 2] px, by the bundled network."""
-    config, state = WeightStore().load("landmarks.safetensors")
-    net = FaceMaps(**config).eval()
-    net.load_state_dict(state)
+    net = load_frozen(FaceMaps(68), BUNDLED / "landmarks.safetensors", torch.device("cpu"))
     points = []
     for start in range(0, len(photos), 32):
         images = to_tensor(photos[start : start + 32])

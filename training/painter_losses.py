@@ -11,7 +11,7 @@ from feature_critics import KINDS
 from hidden_masks import windows
 from identity_terms import heatmap_term, identity_gap, load_frozen
 from pack_data import ALEX, MOBILEFACENET, VGG16, VGG_LAYERS
-from painter_stages import Painted
+from painter_stages import Painted, repeated
 from picture_changes import arcface_faces
 from torch import nn
 from window_losses import (
@@ -170,7 +170,7 @@ class PainterLoss:
         config, copies = self.config, painted.copies
 
         def again(x: torch.Tensor) -> torch.Tensor:
-            return x.repeat(copies, *[1] * (x.ndim - 1))
+            return repeated(x, copies)
 
         image, mask, weights = again(examples.image), again(examples.mask), look.weights
         known = ((painted.pictures - image).abs() * (1 - mask)).mean()
