@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from face_conditions import others_of
 from hidden_masks import component_centres, draw_holes, hidden_places, hidden_shares
-from identity_terms import crop_points, load_frozen
+from identity_terms import crop_points
+from network_files import load_frozen
+from photo_source import others_of
 from picture_changes import (
     affine,
     aged,
@@ -32,12 +33,7 @@ from idinpaint.data.packed import PackedFaces
 from idinpaint.imaging.masks import random_mask
 from idinpaint.models.face_maps import FaceMaps
 from idinpaint.models.id_encoder import IdentityNet
-from idinpaint.models.references import (
-    affine_between,
-    mirrored_points,
-    own_mirror,
-    reference_input,
-)
+from idinpaint.models.references import affine_between, mirrored_points, own_mirror, reference_input
 from idinpaint.models.tensors import constant
 
 ENOUGH = 0.15  # of the middle of a component's window is hidden: the losses look at it

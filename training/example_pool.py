@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from accelerate.utils import gather
-from face_conditions import FaceConditions
-from identity_terms import load_frozen, load_prior
 from loop_config import process_state
-from photo_source import PhotoSource
+from network_files import load_frozen, load_prior
+from photo_source import FaceConditions, PhotoSource
 from sampling import MEASURE, POOL, stream
 
 from idinpaint.models.autoencoder import FaceAutoencoder

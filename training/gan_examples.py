@@ -6,6 +6,7 @@ windows and latents. A pool is a pure function of (seed, number), and so is ever
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from engine import Draw, LoopConfig
-from identity_terms import crop_points, load_frozen, load_prior
+from identity_terms import crop_points
+from network_files import load_frozen, load_prior
 from photo_source import PhotoSource
 from places import BUNDLE
 from sampling import MEASURE, POOL, stream
@@ -145,11 +147,7 @@ class ExamplePool:
     def build(self, photos: np.ndarray, holes: np.ndarray) -> dict[str, np.ndarray]:
         """photos [N, 256, 256, 3] uint8 and holes [N, 256, 256] bool -> image, mask; what the recipe needs of prior,
         features0 (coarsest) to features4, skin, points."""
-        parts: dict[str, list[np.ndarray]] = {}
-
-        def add(name: str, values: np.ndarray) -> None:
-            parts.setdefault(name, []).append(values)
-
+        parts: dict[str, list[np.ndarray]] = defaultdict(list)
         autocast = torch.autocast(self.device.type, torch.bfloat16, self.config.mixed_precision == "bf16")
         for start in range(0, len(photos), 8):
             image = to_tensor(photos[start : start + 8]).to(self.device)
@@ -157,17 +155,18 @@ class ExamplePool:
             with torch.no_grad(), autocast:
                 if self.prior is not None:
                     filled, features = self.prior.fill(image * (1 - mask), mask)
-                    add("prior", to_uint8(filled))
+                    parts["prior"].append(to_uint8(filled))
                     for level, maps in enumerate(features if self.config.prior_features else []):
-                        add(f"features{level}", maps.half().cpu().numpy())
+                        parts[f"features{level}"].append(maps.half().cpu().numpy())
                 if self.landmarker is not None:
-                    add("points", crop_points(self.landmarker, image * (1 - mask), mask).cpu().numpy())
+                    points = crop_points(self.landmarker, image * (1 - mask), mask)
+                    parts["points"].append(points.cpu().numpy())
                 if self.teacher is not None:
-                    add("teacher", self.taught(image, mask, parts["points"][-1]))
+                    parts["teacher"].append(self.taught(image, mask, parts["points"][-1]))
                 if self.parser is not None:
                     labels = self.parser(image, torch.zeros_like(mask)).float().argmax(1, keepdim=True)
                     skin = F.interpolate((labels == SKIN).float(), scale_factor=4, mode="nearest")
-                    add("skin", skin[:, 0].bool().cpu().numpy())
+                    parts["skin"].append(skin[:, 0].bool().cpu().numpy())
         done = {name: np.concatenate(values) for name, values in parts.items()}
         return {"image": photos, "mask": holes, **done}
 

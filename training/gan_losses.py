@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import torch
 from engine import Batch, Terms
 from gan_examples import GanConfig, windows
-from identity_terms import IdentityTerm, load_frozen
+from identity_terms import IdentityTerm
+from network_files import load_frozen
 from torch import nn
 from trainer import Networks
 
@@ -53,9 +54,7 @@ class GanLosses:
         needs_vgg = config.vgg_weight or config.style_weight
         self.vgg = VGGFeatures(config.vgg, config.vgg_layers).to(device) if needs_vgg else None
         self.landmarker = load_frozen(FaceMaps(68), config.landmarks, device) if config.heatmap_weight else None
-        self.identity = None
-        if config.identity_weight:
-            self.identity = IdentityTerm(config.landmarks, config.identity, config.identity_teacher, device)
+        self.identity = IdentityTerm.of(config, device)
 
     def __call__(self, networks: Networks, batch: Batch, step: int) -> Iterator[tuple[str, torch.Tensor, Terms]]:
         """The discriminator's loss (where the recipe has one), then the generator's."""

@@ -3,52 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from checkpoints import cast
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from network_files import load_frozen
 from torch import nn
 
 from idinpaint.faces.alignment import arcface_matrix
 from idinpaint.losses.pictures import identity_loss, relative_heatmap_loss
 from idinpaint.models.face_maps import FaceMaps, expected_points
 from idinpaint.models.id_encoder import IdentityNet
-from idinpaint.models.pconv import PConvPrior
 from idinpaint.models.teachers import load_mobilefacenet
 from idinpaint.models.tensors import constant
-from idinpaint.types import LUMA, InputError
-
-
-def load_frozen(net: nn.Module, path: str | Path, device: torch.device, leave_out: str = "\0") -> nn.Module:
-    """The network with the weights of a safetensors file, in eval mode, without gradients of its own.
-
-    leave_out: start of the names of weights that are passed over, of a part that the network is built without.
-    Raises InputError when the file is missing or holds another network.
-    """
-    try:
-        state = cast(load_file(path), torch.float32)
-        net.load_state_dict({key: value for key, value in state.items() if not key.startswith(leave_out)})
-    except (OSError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: not weights of {type(net).__name__} ({reason}); check the recipe's paths") from error
-    return net.eval().requires_grad_(False).to(device)
-
-
-def load_prior(path: str | Path, device: torch.device) -> PConvPrior:
-    """The stage-one prior of a folder in diffusers' layout, in eval mode without gradients, float32.
-
-    Raises InputError when there is none.
-    """
-    try:
-        prior = PConvPrior.from_pretrained(path, local_files_only=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: not the folder of a stage-one prior ({reason}); check the recipe's paths") from error
-    return prior.eval().requires_grad_(False).float().to(device)
+from idinpaint.types import LUMA
 
 
 def crop_points(landmarker: nn.Module, masked_image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -104,6 +73,13 @@ class IdentityTerm:
         self.encoders = [load_frozen(IdentityNet(), identity, device)]
         if teacher is not None:
             self.encoders.append(load_mobilefacenet(teacher).to(device))
+
+    @classmethod
+    def of(cls, config: Any, device: torch.device) -> IdentityTerm | None:
+        """With the networks that a recipe names; None where the term has no weight."""
+        if not config.identity_weight:
+            return None
+        return cls(config.landmarks, config.identity, config.identity_teacher, device)
 
     def __call__(self, inpainted: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
         """inpainted, image: [B, 3, H, W] in [-1, 1], H = W at most 256 -> scalar; gradients flow to `inpainted`."""

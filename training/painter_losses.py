@@ -9,7 +9,8 @@ import torch
 from device_examples import ExampleConfig, Examples
 from feature_critics import KINDS
 from hidden_masks import windows
-from identity_terms import heatmap_term, identity_gap, load_frozen
+from identity_terms import heatmap_term, identity_gap
+from network_files import load_frozen
 from pack_data import ALEX, MOBILEFACENET, VGG16, VGG_LAYERS
 from painter_stages import Painted, repeated
 from picture_changes import arcface_faces

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from device_examples import Examples
 from diffusers import UNet2DConditionModel
-from part_states import Folders, load_some, load_state, part_of
+from network_files import Folders, load_some, load_state, part_of
 from sampling import make_scheduler
 from torch import nn
 from window_losses import weighted_mean

@@ -24,9 +24,7 @@ class PixelLoss:
     ) -> None:
         self.config, self.landmarker, self.features = config, pool.faces.landmarker, features.to(device)
         self.vgg = VGGFeatures(config.vgg, config.vgg_layers).to(device) if config.vgg_weight else None
-        self.identity_of = None
-        if config.identity_weight:
-            self.identity_of = IdentityTerm(config.landmarks, config.identity, config.identity_teacher, device)
+        self.identity_of = IdentityTerm.of(config, device)
 
     def __call__(
         self, batch: Batch, mask: torch.Tensor, pixels: torch.Tensor

@@ -17,10 +17,9 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from bases import run_chosen
 from checkpoints import save_folder
 from diffusers import UNet2DConditionModel
-from engine import Batch, Draw, LoopConfig, Terms, main_process, save_weights, train, training_device
+from engine import Batch, Draw, LoopConfig, Terms, main_process, run_chosen, save_weights, train, training_device
 from example_pool import ExamplePool
 from pixel_loss import PixelLoss
 from places import BUNDLE
@@ -266,16 +265,14 @@ def main(config: DiffusionConfig, pool: ExamplePool | None = None) -> None:
     if main_process():
         print(json.dumps({"residual_std": [round(float(s), 4) for s in pool.residual_std]}), flush=True)
 
-    def make_batch(draw: Draw) -> Batch:
-        return draw_batch(config, pool, draw)
-
-    def build() -> Denoiser:
-        return Denoiser(config, pool.autoencoder, pool.faces.embeddings.shape[1])
-
     held = Validation(config, pool, features)
     means = ("window_mask", "window_skin") if config.skin_weight else ("window_mask",)
-    loss_function = diffusion_loss(config, pool, features, device)
-    ema = train(config, build, make_batch, loss_function, held.figures, held.picture, means)
+    ema = train(
+        config,
+        lambda: Denoiser(config, pool.autoencoder, pool.faces.embeddings.shape[1]),
+        lambda draw: draw_batch(config, pool, draw),
+        diffusion_loss(config, pool, features, device), held.figures, held.picture, means,
+    )  # fmt: skip
     if main_process():
         save_weights(ema, Path(config.output_dir) / "denoiser.safetensors")
         pipeline = copy.deepcopy(make_pipeline(ema, pool)).to(torch.float16)  # the next run reads the pool's networks

@@ -9,6 +9,7 @@ any second. The discriminators are written too: a later run goes on with them.
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from dataclasses import dataclass, replace
@@ -17,22 +18,23 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from checkpoints import Ema, cast, written
+from checkpoints import Ema, cast, clear_leftovers, written
 from device_examples import DeviceExamples, Examples
 from feature_critics import WindowCritics
-from launching import run_guarded
+from launching import parse, run_guarded
 from loop_config import process_state
+from network_files import load_state, write_weights
 from painter_losses import LossConfig, PainterLoss
 from painter_stages import STAGES, DiffusionStage
-from part_states import load_state
 from PIL import Image
 from run_log import picture_grid
-from timed_runs import Clock, log, rate, run_alone, write_weights
 from torch import nn
 from torch.nn.utils import parametrize
 from window_losses import gradient_length, per_sample_l1, unit_distance
 
+from idinpaint.config import build_config, parse_overrides, read_values
 from idinpaint.data.packed import PackedFaces
+from idinpaint.imaging.folder_lock import locked
 from idinpaint.types import InputError
 
 
@@ -75,6 +77,30 @@ class PainterConfig(LossConfig):
         ):
             if not Path(path).exists():
                 raise InputError(f"{path}: no such file; {way}")
+
+
+class Clock:
+    """The share of a stage's seconds that is used."""
+
+    def __init__(self, seconds: float) -> None:
+        self.start, self.seconds = time.monotonic(), max(seconds, 1e-3)
+
+    def used(self) -> float:
+        """In [0, 1]."""
+        return min(1.0, (time.monotonic() - self.start) / self.seconds)
+
+
+def rate(peak: float, step: int, warmup: int, used: float) -> float:
+    """Linear warm-up by steps, then half a cosine by the time used, down to 2 % of the peak."""
+    return peak * min(1.0, (step + 1) / max(1, warmup)) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * used)))
+
+
+def log(folder: Path, row: dict) -> None:
+    """One line of figures, on the terminal and in log.jsonl."""
+    short = {k: round(float(v), 4) if isinstance(v, float | torch.Tensor) else v for k, v in row.items()}
+    print(json.dumps(short), flush=True)
+    with open(folder / "log.jsonl", "a", encoding="utf-8") as handle:
+        handle.write(json.dumps(short) + "\n")
 
 
 class Validation:
@@ -240,5 +266,15 @@ def main(config: PainterConfig) -> None:
             torch.cuda.empty_cache()
 
 
+def run() -> None:
+    """Main with the command line's config, checked, alone in its output folder."""
+    path, _, given = parse(PainterConfig)
+    config = build_config(PainterConfig, {**read_values(path), **parse_overrides(given)}, str(path))
+    config.prepare()
+    with locked(config.output_dir):
+        clear_leftovers(config.output_dir)
+        main(config)
+
+
 if __name__ == "__main__":
-    run_guarded(lambda: run_alone(PainterConfig, main))
+    run_guarded(run)

@@ -67,10 +67,7 @@ class PriorTask:
         self.held_mask = torch.from_numpy(self.source.held_holes(len(held))[:, None]).float()
         self.features = AlexFeatures(config.perceptual_features)
         self.vgg = VGGFeatures(config.vgg, config.vgg_layers) if config.vgg_weight else None
-        self.identity_of = None
-        if config.identity_weight:
-            device = training_device()
-            self.identity_of = IdentityTerm(config.landmarks, config.identity, config.identity_teacher, device)
+        self.identity_of = IdentityTerm.of(config, training_device())
 
     def build(self) -> PConvPrior:
         """The network to train."""

@@ -16,16 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from checkpoints import (
-    Checkpoints,
-    Ema,
-    gather_model,
-    gather_optimizer,
-    load_initial,
-    scatter_model,
-    scatter_optimizer,
-)
-from loop_config import LoopConfig, check_loop
+from checkpoints import Checkpoints, Ema, gather_model, gather_optimizer, load_initial, scatter_model, scatter_optimizer
+from loop_config import LoopConfig
 from run_log import RunLog, make_accelerator
 from sampling import Draw
 
@@ -61,15 +53,13 @@ class Trainer:
     """Networks, average, optimizers and log of one run; `run` goes through the steps."""
 
     def __init__(self, config: LoopConfig, build: Callable[[], dict[str, torch.nn.Module]]) -> None:
-        check_loop(config)
         if config.threads:
             torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
         self.config = config
         self.accelerator = make_accelerator(config)
         self.device = self.accelerator.device
-        self.parts = self.accelerator.num_processes * config.gradient_accumulation_steps
-        self.batch_size = self.parts * config.train_batch_size
+        self.batch_size = self.accelerator.num_processes * config.gradient_accumulation_steps * config.train_batch_size
         self.checkpoints = Checkpoints(config.output_dir, config.checkpoints_total_limit)
         path = self.checkpoints.find(config.resume_from_checkpoint)
         networks = build()
