@@ -201,9 +201,9 @@ def test_the_average_by_hand_and_its_exchange():
     ema = Ema(model)
     with torch.no_grad():
         model.weight.fill_(0.1)
-    ema.update(model, 0.75)
+    ema.update(0.75)
     before = model.weight.detach().clone()
-    with ema.applied(model):
+    with ema.applied():
         assert torch.allclose(model.weight, torch.full((1, 2), 0.75 * 1.0 + 0.25 * 0.1))
     assert torch.equal(model.weight, before)
 

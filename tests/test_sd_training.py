@@ -93,7 +93,7 @@ def launch(*overrides: str) -> subprocess.CompletedProcess:
 
 def test_the_base_chooses_the_recipe(monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(REPO / "training"))
-    from bases import asked_base, run_chosen
+    from engine import asked_base, run_chosen
 
     sd = ["--config", str(REPO / "configs" / "diffusion-sd15-inpaint.yaml")]
     assert asked_base(sd) == "sd" and asked_base([*sd, "--set", "base=small"]) == "small"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -15,19 +14,29 @@ import torch
 from accelerate import Accelerator, DistributedType
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch.distributed.checkpoint import state_dict as sharded
 
 from idinpaint.exits import signals_held
+from idinpaint.models.weights import sha256_of
 from idinpaint.types import InputError
 
 State = dict[str, torch.Tensor]
+WHOLE = sharded.StateDictOptions(full_state_dict=True, cpu_offload=True)
 SUMS = "SHA256SUMS"  # of a checkpoint, in the format of sha256sum
 
 
 @contextmanager
-def _writing(path: Path, temporary: Path) -> Iterator[None]:
-    """What `temporary` takes on becomes `path`. InputError when the system refuses (disk full); nothing is left."""
+def written(path: str | Path) -> Iterator[Path]:
+    """A temporary place beside `path`, for a file or a folder, that becomes `path` in the end: whole or not at all.
+
+    InputError when the system refuses (disk full); nothing is left.
+    """
+    path = Path(path)
+    temporary = path.with_name(path.name + ".tmp")
+    _remove(temporary)
     try:
-        yield
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
         with signals_held():
             if path.is_dir():
                 shutil.rmtree(path)
@@ -48,28 +57,21 @@ def _remove(path: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def cast(state: Mapping[str, torch.Tensor], dtype: torch.dtype) -> State:
+    """The state dict with its floating-point tensors as `dtype`."""
+    return {key: value.to(dtype) if value.is_floating_point() else value for key, value in state.items()}
+
+
 def save_state(state: Mapping[str, torch.Tensor], path: str | Path) -> None:
-    """Write tensors as safetensors through a temporary file. Raises InputError when it cannot be written."""
-    path = Path(path)
-    temporary = path.with_suffix(".tmp")
-    with _writing(path, temporary):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    """Write tensors as safetensors. Raises InputError when they cannot be written."""
+    with written(path) as temporary:
         save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, temporary)
 
 
 def save_folder(model: Any, path: str | Path) -> None:
-    """`save_pretrained` of a network or a pipeline, whole or not at all. InputError when it cannot be written."""
-    path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
-    _remove(temporary)
-    with _writing(path, temporary):
+    """`save_pretrained` of a network or a pipeline. InputError when it cannot be written."""
+    with written(path) as temporary:
         model.save_pretrained(temporary, safe_serialization=True)
-
-
-def sha256_of(path: Path) -> str:
-    """Of a file's bytes, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def clear_leftovers(folder: str | Path) -> None:
@@ -81,9 +83,7 @@ def clear_leftovers(folder: str | Path) -> None:
 def save_weights(model: torch.nn.Module, path: str | Path, dtype: torch.dtype | None = None) -> None:
     """Write a module's state dict as safetensors, its floating-point tensors as `dtype`."""
     state = model.state_dict()
-    if dtype is not None:
-        state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in state.items()}
-    save_state(state, path)
+    save_state(state if dtype is None else cast(state, dtype), path)
 
 
 def load_initial(model: torch.nn.Module, path: str) -> None:
@@ -92,10 +92,9 @@ def load_initial(model: torch.nn.Module, path: str) -> None:
     Raises InputError when the file is missing, or holds something that the model lacks, or of another shape.
     """
     try:
-        state = load_file(path)
+        state = cast(load_file(path), torch.float32)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: cannot read the initial weights ({error}); change init_from") from error
-    state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
     try:
         missing, unexpected = model.load_state_dict(state, strict=False)
     except RuntimeError as error:
@@ -113,38 +112,29 @@ class Ema:
     """
 
     def __init__(self, model: torch.nn.Module) -> None:
-        self.shadow = [p.detach().clone() for p in self._trained(model)]
-
-    @staticmethod
-    def _trained(model: torch.nn.Module) -> list[torch.nn.Parameter]:
-        return [p for p in model.parameters() if p.requires_grad]
+        self.trained = [p for p in model.parameters() if p.requires_grad]
+        self.shadow = [p.detach().clone() for p in self.trained]
 
     @torch.no_grad()
-    def update(self, model: torch.nn.Module, decay: float) -> None:
+    def update(self, decay: float) -> None:
         """shadow = decay * shadow + (1 - decay) * parameters."""
-        torch._foreach_lerp_(self.shadow, [p.detach() for p in self._trained(model)], 1 - decay)
+        torch._foreach_lerp_(self.shadow, [p.detach() for p in self.trained], 1 - decay)
 
     @torch.no_grad()
-    def _swap(self, model: torch.nn.Module) -> None:
-        for shadow, parameter in zip(self.shadow, self._trained(model), strict=True):
+    def _swap(self) -> None:
+        for shadow, parameter in zip(self.shadow, self.trained, strict=True):
             kept = parameter.detach().clone()
             parameter.copy_(shadow)
             shadow.copy_(kept)
 
     @contextmanager
-    def applied(self, model: torch.nn.Module) -> Iterator[None]:
+    def applied(self) -> Iterator[None]:
         """Within it, the module's parameters are the average."""
-        self._swap(model)
+        self._swap()
         try:
             yield
         finally:
-            self._swap(model)
-
-
-def _whole() -> Any:
-    from torch.distributed.checkpoint.state_dict import StateDictOptions
-
-    return StateDictOptions(full_state_dict=True, cpu_offload=True)
+            self._swap()
 
 
 def gather_model(accelerator: Accelerator, model: torch.nn.Module) -> State:
@@ -155,9 +145,7 @@ def gather_model(accelerator: Accelerator, model: torch.nn.Module) -> State:
 def scatter_model(accelerator: Accelerator, model: torch.nn.Module, state: State) -> None:
     """The reverse of gather_model; every process gives the whole state."""
     if accelerator.distributed_type == DistributedType.FSDP:
-        from torch.distributed.checkpoint.state_dict import set_model_state_dict
-
-        set_model_state_dict(model, state, options=_whole())
+        sharded.set_model_state_dict(model, state, options=WHOLE)
     else:
         accelerator.unwrap_model(model).load_state_dict(state)
 
@@ -165,18 +153,14 @@ def scatter_model(accelerator: Accelerator, model: torch.nn.Module, state: State
 def gather_optimizer(accelerator: Accelerator, model: torch.nn.Module, optimizer: Any) -> dict[str, Any]:
     """The whole state of a prepared optimizer; every process must call it."""
     if accelerator.distributed_type == DistributedType.FSDP:
-        from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
-
-        return get_optimizer_state_dict(model, optimizer.optimizer, options=_whole())
+        return sharded.get_optimizer_state_dict(model, optimizer.optimizer, options=WHOLE)
     return optimizer.state_dict()
 
 
 def scatter_optimizer(accelerator: Accelerator, model: torch.nn.Module, optimizer: Any, state: dict[str, Any]) -> None:
     """The reverse of gather_optimizer."""
     if accelerator.distributed_type == DistributedType.FSDP:
-        from torch.distributed.checkpoint.state_dict import set_optimizer_state_dict
-
-        set_optimizer_state_dict(model, optimizer.optimizer, state, options=_whole())
+        sharded.set_optimizer_state_dict(model, optimizer.optimizer, state, options=WHOLE)
     else:
         optimizer.load_state_dict(state)
 
@@ -229,10 +213,8 @@ class Checkpoints:
         Raises InputError when it cannot be written (disk full); the checkpoints before it are kept.
         """
         target = self.folder / f"checkpoint-{step}"
-        temporary = target.with_name(target.name + ".tmp")
-        _remove(temporary)
-        with _writing(target, temporary):
-            temporary.mkdir(parents=True)
+        with written(target) as temporary:
+            temporary.mkdir()
             for name, state in weights.items():
                 save_state(state, temporary / f"{name}.safetensors")
             for name, state in optimizers.items():
@@ -247,14 +229,14 @@ class Checkpoints:
                 shutil.rmtree(doomed)
 
     @staticmethod
-    def load(path: Path, device: str = "cpu") -> tuple[dict[str, State], dict[str, dict[str, Any]], dict[str, Any]]:
+    def load(path: Path) -> tuple[dict[str, State], dict[str, dict[str, Any]], dict[str, Any]]:
         """(states by name, optimizers by name, info) of a checkpoint. Raises InputError when it cannot be read."""
         try:
             _check_sums(path)
             info = json.loads((path / "state.json").read_text())
-            weights = {file.stem: load_file(file, device) for file in sorted(path.glob("*.safetensors"))}
+            weights = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
             optimizers = {
-                file.stem: torch.load(file, map_location=device, weights_only=True)
+                file.stem: torch.load(file, map_location="cpu", weights_only=True)
                 for file in sorted(path.glob("*.bin"))
             }
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:

@@ -13,7 +13,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from hidden_masks import component_centres, draw_holes, hidden_places, hidden_shares
-from identity_terms import load_frozen
+from identity_terms import crop_points
+from network_files import load_frozen
+from photo_source import others_of
 from picture_changes import (
     affine,
     aged,
@@ -29,14 +31,9 @@ from picture_changes import (
 
 from idinpaint.data.packed import PackedFaces
 from idinpaint.imaging.masks import random_mask
-from idinpaint.models.face_maps import FaceMaps, expected_points
+from idinpaint.models.face_maps import FaceMaps
 from idinpaint.models.id_encoder import IdentityNet
-from idinpaint.models.references import (
-    affine_between,
-    mirrored_points,
-    own_mirror,
-    reference_input,
-)
+from idinpaint.models.references import affine_between, mirrored_points, own_mirror, reference_input
 from idinpaint.models.tensors import constant
 
 ENOUGH = 0.15  # of the middle of a component's window is hidden: the losses look at it
@@ -56,9 +53,7 @@ class ExampleConfig:
     slots: int = 2  # reference pictures beside the face's own mirrored half
     no_reference: float = 0.4
     stranger: float = 0.15  # of the samples with references see a stranger's
-    same_person: float = (
-        0.65  # of the rest, where the person has other photos, see those; else the photo itself, altered
-    )
+    same_person: float = 0.65  # of the rest, where there are others of the person, see those; else itself, altered
     component_window: int = 80  # px
 
 
@@ -104,15 +99,10 @@ class DeviceExamples:
     def _people(self, people: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """For each photo the other photos of its person, in random order and repeated to 16 [N, 16], and their number
         [N]; where there is none the photo itself."""
-        groups: dict[str, list[int]] = {}
-        for index, person in enumerate(people):
-            groups.setdefault(person or f"unknown {index}", []).append(index)
-        rng, others, counts = np.random.default_rng(0), [], []
-        for index, person in enumerate(people):
-            them = [i for i in groups[person or f"unknown {index}"] if i != index]
-            counts.append(len(them))
-            others.append(np.resize(rng.permutation(them or [index]), 16))
-        return torch.from_numpy(np.stack(others)).to(self.device), torch.tensor(counts, device=self.device)
+        rng, others = np.random.default_rng(0), others_of(people)
+        counts = torch.tensor([len(them) for them in others], device=self.device)
+        shuffled = [np.resize(rng.permutation(them or [index]), 16) for index, them in enumerate(others)]
+        return torch.from_numpy(np.stack(shuffled)).to(self.device), counts
 
     def _bank(self, pack: PackedFaces) -> torch.Tensor:
         """Masks of the data set and generated ones, [M, 256, 256] uint8."""
@@ -131,8 +121,7 @@ class DeviceExamples:
     def predict(self, masked_image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Landmarks [B, 68, 2] px from what is visible."""
         with torch.autocast(self.device.type, torch.bfloat16):
-            logits = self.landmarker(masked_image, mask)
-        return expected_points(logits.float())[0] * 4 + 1.5  # cells of 4 px -> crop px
+            return crop_points(self.landmarker, masked_image, mask)
 
     def _target(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Photos moved, turned, zoomed and mirrored, [B, 3, 256, 256] in [-1, 1], and their landmarks."""

@@ -5,6 +5,8 @@ A batch is a pure function of (seed, step), however it is split over processes a
 
 from __future__ import annotations
 
+import argparse
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -16,12 +18,15 @@ from launching import parse, run_guarded, warn_of_missing_processes
 from loop_config import LoopConfig, process_state
 from recipes import check_start, load_phases, note_result
 from sampling import Draw
-from trainer import Batch, LossFunction, Terms, Trainer
+from trainer import Batch, Losses, LossFunction, Networks, Terms, Trainer
 
+from idinpaint.config import parse_overrides, read_values
 from idinpaint.imaging.folder_lock import locked
 from idinpaint.types import InputError
 
 __all__ = ["Batch", "Draw", "LoopConfig", "Terms", "save_weights"]  # with what is defined below
+
+BASES = ("small", "sd")  # of a diffusion config: which recipe runs
 
 
 def training_device() -> torch.device:
@@ -43,15 +48,34 @@ def train(
     picture: Callable[[torch.nn.Module], np.ndarray] | None = None,
     batch_means: tuple[str, ...] = (),
 ) -> torch.nn.Module:
-    """Train and return the averaged model; goes on from the newest checkpoint of `output_dir`.
+    """Train one network and return its average. loss_function: loss, a mean over the samples it gets, and terms to log;
+    for the rest see `train_networks`."""
 
-    make_batch: part of a batch -> tensors, everything random drawn from the part's generators. loss_function: loss, a
-    mean over the samples it gets, and terms to log. validate: figures to log; picture: a grid [H, W, 3] uint8 at fixed
-    photos, masks and noise; both get the averaged model. batch_means: names of batch tensors whose mean over the whole
-    batch the loss needs, given as `mean_NAME`.
-    Raises InputError when the loss or the gradient is no longer finite; the last checkpoint stays.
+    def losses(networks: Networks, batch: Batch, step: int) -> Iterator[tuple[str, torch.Tensor, Terms]]:
+        yield "model", *loss_function(networks["model"], batch, step)
+
+    return train_networks(config, lambda: {"model": build_model()}, make_batch, losses, validate, picture, batch_means)
+
+
+def train_networks(
+    config: LoopConfig,
+    build: Callable[[], dict[str, torch.nn.Module]],
+    make_batch: Callable[[Draw], Batch],
+    losses: Losses,
+    validate: Callable[[torch.nn.Module], dict[str, float]] | None = None,
+    picture: Callable[[torch.nn.Module], np.ndarray] | None = None,
+    batch_means: tuple[str, ...] = (),
+    look_first: bool = False,
+) -> torch.nn.Module:
+    """Train several networks and return the first one's average; goes on from the newest checkpoint of `output_dir`.
+
+    make_batch: part of a batch -> tensors, everything random drawn from the part's generators. validate: figures to
+    log; picture: a grid [H, W, 3] uint8 at fixed photos, masks and noise; both get the averaged model, before the first
+    step too where `look_first` is set. batch_means: names of batch tensors whose mean over the whole batch the loss
+    needs, given as `mean_NAME`.
+    Raises InputError when a loss or a gradient is no longer finite; the last checkpoint stays.
     """
-    trainer = Trainer(config, build_model)
+    trainer = Trainer(config, build)
 
     def look(step: int) -> None:
         if validate is None and picture is None:
@@ -65,7 +89,9 @@ def train(
         trainer.accelerator.wait_for_everyone()
 
     try:
-        trainer.run(make_batch, loss_function, look, batch_means)
+        if look_first and trainer.start == 0:
+            look(0)
+        trainer.run(make_batch, losses, look, batch_means)
         return trainer.average()
     finally:
         if trainer.log is not None:
@@ -113,3 +139,31 @@ def run_recipe(main: Callable[[Any], None], config_class: type, words: Sequence[
 def run_script(main: Callable[[Any], None], config_class: type) -> None:
     """Entry point of a training script; errors and signals as in `run_guarded`."""
     run_guarded(lambda: run_recipe(main, config_class))
+
+
+def asked_base(arguments: Sequence[str]) -> str:
+    """The `base` of `--config FILE --set base=...`; small when nothing says otherwise or the file cannot be read."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config", default="")
+    parser.add_argument("--base")
+    parser.add_argument("--set", action="append", default=[], dest="overrides")
+    known = parser.parse_known_args(arguments)[0]
+    try:
+        said = {**read_values(known.config), **parse_overrides(known.overrides)}
+    except InputError:
+        said = {}  # run_script says what is wrong with it
+    return str(known.base or said.get("base", "small"))
+
+
+def run_chosen(small_main: Callable[[Any], None], small_config: type) -> None:
+    """Entry point of train_diffusion.py."""
+    base = asked_base(sys.argv[1:])
+    if base not in BASES:  # before the config is read: its keys are another recipe's
+        print(f"error: base: {base} is unknown; use one of {', '.join(BASES)}", file=sys.stderr)
+        raise SystemExit(2)
+    if base == "sd":
+        from sd_recipe import SDConfig, main
+
+        run_script(main, SDConfig)
+    else:
+        run_script(small_main, small_config)

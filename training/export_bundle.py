@@ -10,20 +10,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from checkpoints import cast, save_state, written
+from safetensors.torch import load_file
 
 from idinpaint.models.damage_net import DamageNet
 from idinpaint.models.face_maps import FaceMaps
 from idinpaint.models.gan import SYSTEMS
 from idinpaint.models.id_encoder import IdentityNet
 from idinpaint.models.weights import BUNDLED, sha256_of
-
-OUTPUTS = {"landmarks": 68, "parsing": 10}
 
 
 def add_generators(named: list[str], folder: Path) -> None:
@@ -41,12 +39,17 @@ def add_finder(source: Path | None, threshold: float | None, folder: Path) -> di
         return {}
     if threshold is None or not 0 < threshold < 1:
         raise SystemExit("--damage wants --damage-threshold, between 0 and 1")
-    net = DamageNet()
+    return add_network("damage", DamageNet(), source, folder, {"threshold": threshold})
+
+
+def add_network(
+    name: str, net: torch.nn.Module, source: Path, folder: Path, more: dict[str, float | None]
+) -> dict[str, dict]:
+    """Copy the weights of a network, fp16, into FOLDER; returns its entry for write_manifest, with `more` in it."""
     state = load_file(source)
     net.load_state_dict(state)
-    state = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in state.items()}
-    save_file(state, folder / "damage.safetensors")
-    return {"damage.safetensors": {"config": {**net.config, "threshold": threshold}}}
+    save_state(cast(state, torch.float16), folder / f"{name}.safetensors")
+    return {f"{name}.safetensors": {"config": {**net.config, **more}}}
 
 
 def write_manifest(folder: Path, before: dict[str, dict]) -> None:
@@ -57,9 +60,8 @@ def write_manifest(folder: Path, before: dict[str, dict]) -> None:
         files[key] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
         if "config" in before.get(key, {}):
             files[key]["config"] = before[key]["config"]
-    temporary = folder / "weights.json.tmp"
-    temporary.write_text(json.dumps({"files": files}, indent=1) + "\n")
-    os.replace(temporary, folder / "weights.json")
+    with written(folder / "weights.json") as temporary:
+        temporary.write_text(json.dumps({"files": files}, indent=1) + "\n")
     print(f"{folder}: {sum(f['bytes'] for f in files.values()) / 1e6:.1f} MB in {len(files)} files")
 
 
@@ -83,24 +85,16 @@ def main() -> None:
         return
     if len(given) < len(wanted):
         parser.error(f"missing --{next(name for name in wanted if name not in given)}")
-    staging = arguments.output.with_name(arguments.output.name + ".tmp")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-    configs: dict[str, dict] = {}  # of the files without a config.json beside them
-    for name in ("landmarks", "parsing", "identity"):
-        state = load_file(getattr(arguments, name))
-        state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
-        save_file({k: v.contiguous() for k, v in state.items()}, staging / f"{name}.safetensors")
-        net = IdentityNet() if name == "identity" else FaceMaps(OUTPUTS[name])
-        net.load_state_dict({k: v.to(torch.float32) if v.is_floating_point() else v for k, v in state.items()})
-        configs[f"{name}.safetensors"] = dict(net.config)
-    configs["identity.safetensors"]["threshold"] = arguments.threshold
-    shutil.copytree(arguments.pipeline, staging / "pipeline")
-    add_generators(arguments.gan, staging)
-    entry = add_finder(arguments.damage, arguments.damage_threshold, staging)
-    write_manifest(staging, {name: {"config": config} for name, config in configs.items()} | entry)
-    shutil.rmtree(arguments.output, ignore_errors=True)
-    os.replace(staging, arguments.output)
+    with written(arguments.output) as staging:
+        staging.mkdir()
+        entries = {}  # configs of the files without a config.json beside them
+        for name, net in (("landmarks", FaceMaps(68)), ("parsing", FaceMaps(10)), ("identity", IdentityNet())):
+            more = {"threshold": arguments.threshold} if name == "identity" else {}
+            entries |= add_network(name, net, getattr(arguments, name), staging, more)
+        shutil.copytree(arguments.pipeline, staging / "pipeline")
+        add_generators(arguments.gan, staging)
+        entries |= add_finder(arguments.damage, arguments.damage_threshold, staging)
+        write_manifest(staging, entries)
 
 
 if __name__ == "__main__":

@@ -10,16 +10,16 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import torch
+from checkpoints import written
 from export_bundle import write_manifest
+from launching import run_guarded
 from painter_stages import PRIOR_SHARE, DiffusionStage, GanStage, PriorStage
 
 from idinpaint.models.diffusion_pipeline import IdentityInpaintPipeline
 from idinpaint.models.weights import BUNDLED
-from idinpaint.types import InputError
 
 
 def make_pipeline(folders: list[Path]) -> IdentityInpaintPipeline:
@@ -35,31 +35,23 @@ def make_pipeline(folders: list[Path]) -> IdentityInpaintPipeline:
 def export(folders: list[Path], output: Path) -> None:
     """Write beside the output, then swap it in."""
     before = json.loads((BUNDLED / "weights.json").read_text(encoding="utf-8"))["files"]
-    staging = output.with_name(output.name + ".tmp")
-    shutil.rmtree(staging, ignore_errors=True)
-    shutil.copytree(BUNDLED, staging, ignore=shutil.ignore_patterns("pipeline", "gan"))
-    make_pipeline(folders).to(torch.float16).save_pretrained(staging / "pipeline", safe_serialization=True)
-    GanStage(folders).generator.half().save_pretrained(staging / "gan" / "pdgan-face", safe_serialization=True)
-    write_manifest(staging, before)
-    shutil.rmtree(output, ignore_errors=True)
-    staging.rename(output)
+    with written(output) as staging:
+        shutil.copytree(BUNDLED, staging, ignore=shutil.ignore_patterns("pipeline", "gan"))
+        make_pipeline(folders).to(torch.float16).save_pretrained(staging / "pipeline", safe_serialization=True)
+        GanStage(folders).generator.half().save_pretrained(staging / "gan" / "pdgan-face", safe_serialization=True)
+        write_manifest(staging, before)
 
 
-def main() -> int:
-    """Parse the command line; exit status 2 with one line for bad input."""
+def main() -> None:
+    """Parse the command line and export."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "folders", type=Path, nargs="+", help="of train_painters.py; later ones fill in what is missing"
     )
     parser.add_argument("--output", type=Path, default=BUNDLED)
     args = parser.parse_args()
-    try:
-        export(args.folders, args.output)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    export(args.folders, args.output)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_guarded(main)

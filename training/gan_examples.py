@@ -6,24 +6,24 @@ windows and latents. A pool is a pure function of (seed, number), and so is ever
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from engine import Draw, LoopConfig
-from identity_terms import load_frozen, load_prior
+from identity_terms import crop_points
+from network_files import load_frozen, load_prior
+from photo_source import PhotoSource
 from places import BUNDLE
 from sampling import MEASURE, POOL, stream
-from train_prior import jitter
 
-from idinpaint.data.photos import load_photos, load_training_masks, training_photos, validation_photos
-from idinpaint.imaging.masks import random_mask
 from idinpaint.loading.bundle import load_pipeline
-from idinpaint.models.face_maps import FaceMaps, expected_points
+from idinpaint.models.face_maps import FaceMaps
 from idinpaint.models.gan import SYSTEMS, needs_landmarks, needs_prior
 from idinpaint.models.lafin import landmark_map
 from idinpaint.models.tensors import draw_heatmaps, to_tensor, to_uint8
@@ -69,7 +69,6 @@ class GanConfig(LoopConfig):
     # loop
     lr_decay: str = "cosine"  # or linear, as published
     beta1: float = 0.5
-    discriminator_lr_factor: float = 1.0
     discriminator_width: int = 32
     window: int = 128  # px, of the discriminator and of the perceptual terms; 256 = the whole picture
     pool_size: int = 192
@@ -110,6 +109,18 @@ class GanConfig(LoopConfig):
         guided = needs_landmarks(self.system) or self.teacher_weight
         return bool(guided or self.heatmap_weight or self.identity_weight)
 
+    def rate(self, step: int) -> float:
+        """As everywhere, or a straight line down to 0, as published."""
+        if self.lr_decay == "cosine" or step < self.lr_warmup_steps:
+            return super().rate(step)
+        share = (step - self.lr_warmup_steps) / max(1, self.max_train_steps - self.lr_warmup_steps)
+        return self.learning_rate * max(0.0, 1 - share)
+
+    def adam(self, network: str) -> dict[str, Any]:
+        """Only the generator's weights decay."""
+        decay = self.weight_decay if network == "generator" else 0.0
+        return {"lr": self.learning_rate, "betas": (self.beta1, 0.99), "weight_decay": decay}
+
     def prepare(self) -> None:
         """As in every recipe, and what the GAN's loop cannot do."""
         if self.system not in SYSTEMS:
@@ -124,8 +135,7 @@ class ExamplePool:
 
     def __init__(self, config: GanConfig, device: torch.device) -> None:
         self.config, self.device = config, device
-        self.photos = load_photos(training_photos(config.train_data_dir, config.splits_dir))
-        self.masks = load_training_masks(config.train_data_dir, config.splits_dir)
+        self.source = PhotoSource(config, max_ratio=config.max_hole)
         self.prior = load_prior(config.prior, device) if needs_prior(config.system) else None
         self.teacher = load_pipeline(Path(config.teacher), str(device)) if config.teacher_weight else None
         guided = needs_landmarks(config.system) or self.teacher is not None
@@ -137,11 +147,7 @@ class ExamplePool:
     def build(self, photos: np.ndarray, holes: np.ndarray) -> dict[str, np.ndarray]:
         """photos [N, 256, 256, 3] uint8 and holes [N, 256, 256] bool -> image, mask; what the recipe needs of prior,
         features0 (coarsest) to features4, skin, points."""
-        parts: dict[str, list[np.ndarray]] = {}
-
-        def add(name: str, values: np.ndarray) -> None:
-            parts.setdefault(name, []).append(values)
-
+        parts: dict[str, list[np.ndarray]] = defaultdict(list)
         autocast = torch.autocast(self.device.type, torch.bfloat16, self.config.mixed_precision == "bf16")
         for start in range(0, len(photos), 8):
             image = to_tensor(photos[start : start + 8]).to(self.device)
@@ -149,18 +155,18 @@ class ExamplePool:
             with torch.no_grad(), autocast:
                 if self.prior is not None:
                     filled, features = self.prior.fill(image * (1 - mask), mask)
-                    add("prior", to_uint8(filled))
+                    parts["prior"].append(to_uint8(filled))
                     for level, maps in enumerate(features if self.config.prior_features else []):
-                        add(f"features{level}", maps.half().cpu().numpy())
+                        parts[f"features{level}"].append(maps.half().cpu().numpy())
                 if self.landmarker is not None:
-                    points, _ = expected_points(self.landmarker(image * (1 - mask), mask))
-                    add("points", points.cpu().numpy() * 4 + 1.5)  # cells of 4 px -> crop px
+                    points = crop_points(self.landmarker, image * (1 - mask), mask)
+                    parts["points"].append(points.cpu().numpy())
                 if self.teacher is not None:
-                    add("teacher", self.taught(image, mask, parts["points"][-1]))
+                    parts["teacher"].append(self.taught(image, mask, parts["points"][-1]))
                 if self.parser is not None:
                     labels = self.parser(image, torch.zeros_like(mask)).float().argmax(1, keepdim=True)
                     skin = F.interpolate((labels == SKIN).float(), scale_factor=4, mode="nearest")
-                    add("skin", skin[:, 0].bool().cpu().numpy())
+                    parts["skin"].append(skin[:, 0].bool().cpu().numpy())
         done = {name: np.concatenate(values) for name, values in parts.items()}
         return {"image": photos, "mask": holes, **done}
 
@@ -176,11 +182,8 @@ class ExamplePool:
         config = self.config
         number = draw.step // max(1, config.pool_size * config.pool_passes // draw.total)
         if number != self.number:
-            rng = stream(config.seed, POOL, number)
-            index = rng.integers(0, len(self.photos), config.pool_size)
-            photos = np.stack([jitter(rng, self.photos[i]) for i in index])
-            holes = np.stack([random_mask(rng, 256, self.masks, config.max_hole) for _ in index])
-            self.examples, self.number = self.build(photos, holes), number
+            drawn = self.source.draw([stream(config.seed, POOL, number)] * config.pool_size)
+            self.examples, self.number = self.build(*drawn[1:]), number
         generators = draw.generators()
         index = [int(rng.integers(config.pool_size)) for rng in generators]
         return self.tensors({name: values[index] for name, values in self.examples.items()}, generators)
@@ -207,11 +210,9 @@ class ExamplePool:
 
     def held_out(self, count: int = 32) -> dict[str, torch.Tensor]:
         """Photos of the validation people under fixed holes up to 35 %: the same as the prior's validation."""
-        entries = validation_photos(self.config.train_data_dir, self.config.splits_dir)[::3][:count]
-        rng = np.random.default_rng(1)
-        holes = np.stack([random_mask(rng, 256, self.masks, max_ratio=0.35) for _ in entries])
-        generators = [stream(0, MEASURE, place) for place in range(len(entries))]
-        return self.tensors(self.build(load_photos(entries), holes), generators)
+        photos = self.source.held(count=count)
+        generators = [stream(0, MEASURE, place) for place in range(len(photos))]
+        return self.tensors(self.build(photos, self.source.held_holes(len(photos))), generators)
 
 
 def windows(images: torch.Tensor, corners: torch.Tensor, size: int) -> torch.Tensor:

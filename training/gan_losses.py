@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
-from engine import Batch
+from engine import Batch, Terms
 from gan_examples import GanConfig, windows
-from identity_terms import IdentityTerm, load_frozen
+from identity_terms import IdentityTerm
+from network_files import load_frozen
 from torch import nn
+from trainer import Networks
 
 from idinpaint.losses.gan import (
     Scores,
@@ -23,10 +27,26 @@ from idinpaint.losses.gan import (
 )
 from idinpaint.losses.pictures import AlexFeatures, heatmap_loss, hole_l1, perceptual_loss, skin_l1
 from idinpaint.models.face_maps import FaceMaps
+from idinpaint.models.gan import GanInputs, generate
+
+
+def paint(system: str, generator: nn.Module, batch: Batch, second: int) -> torch.Tensor:
+    """The generator's pictures of the batch [B, 3, 256, 256], then its first `second` again from their other latent."""
+    parts = {"masked_image": batch["image"] * (1 - batch["mask"]), "mask": batch["mask"]}
+    if "prior" in batch:
+        parts["prior_image"] = batch["prior"]
+    if "landmarks" in batch:
+        parts["landmarks"] = batch["landmarks"]
+    first, other = batch["z"]
+    inputs = {name: torch.cat([value, value[:second]]) for name, value in parts.items()}
+    levels = sorted(name for name in batch if name.startswith("features"))
+    if levels:
+        inputs["features"] = [torch.cat([batch[name], batch[name][:second]]) for name in levels]
+    return generate(system, generator, GanInputs(**inputs, z=torch.cat([first, other[:second]])))
 
 
 class GanLosses:
-    """Holds the frozen networks that the recipe's weights ask for."""
+    """Holds the frozen networks that the recipe's weights ask for; what `train_networks` calls for the losses."""
 
     def __init__(self, config: GanConfig, device: torch.device) -> None:
         self.config = config
@@ -34,9 +54,21 @@ class GanLosses:
         needs_vgg = config.vgg_weight or config.style_weight
         self.vgg = VGGFeatures(config.vgg, config.vgg_layers).to(device) if needs_vgg else None
         self.landmarker = load_frozen(FaceMaps(68), config.landmarks, device) if config.heatmap_weight else None
-        self.identity = None
-        if config.identity_weight:
-            self.identity = IdentityTerm(config.landmarks, config.identity, config.identity_teacher, device)
+        self.identity = IdentityTerm.of(config, device)
+
+    def __call__(self, networks: Networks, batch: Batch, step: int) -> Iterator[tuple[str, torch.Tensor, Terms]]:
+        """The discriminator's loss (where the recipe has one), then the generator's."""
+        config, discriminator = self.config, networks["discriminator"]
+        painted = paint(config.system, networks["generator"], batch, self.second_samples())
+        image, mask = batch["image"], batch["mask"]
+        inpainted = image * (1 - mask) + painted[: len(image)] * mask
+        condition = torch.cat([mask * 2 - 1, *([batch["landmarks"]] if "landmarks" in batch else [])], 1)
+        looked_at = [windows(x, batch["corner"], config.window) for x in (inpainted, image, condition)]
+        if config.adversarial_weight:
+            yield "discriminator", self.of_discriminator(discriminator, looked_at), {}
+        discriminator.requires_grad_(False)
+        yield "generator", *self.of_generator(discriminator, batch, painted, inpainted, looked_at)
+        discriminator.requires_grad_(True)
 
     def of_discriminator(self, discriminator: nn.Module, looked_at: list[torch.Tensor]) -> torch.Tensor:
         """looked_at: windows of the inpainted and the true picture, and of the condition (mask in -1, 1; landmarks)."""
@@ -52,7 +84,7 @@ class GanLosses:
         painted: torch.Tensor,
         inpainted: torch.Tensor,
         looked_at: list[torch.Tensor],
-    ) -> tuple[torch.Tensor, dict[str, float]]:
+    ) -> tuple[torch.Tensor, Terms]:
         """painted: the batch's pictures and then the second ones of its first examples; inpainted: composited."""
         config = self.config
         image, mask = batch["image"], batch["mask"]
@@ -86,7 +118,7 @@ class GanLosses:
         if self.identity is not None:
             n = config.identity_samples
             terms["identity"] = (config.identity_weight, self.identity(inpainted[:n], image[:n]))
-        return sum(w * t for w, t in terms.values()), {name: float(t.detach()) for name, (_, t) in terms.items()}
+        return sum(w * t for w, t in terms.values()), {name: t for name, (_, t) in terms.items()}
 
     def _diversity(self, batch: Batch, painted: torch.Tensor) -> torch.Tensor:
         count = len(batch["image"])

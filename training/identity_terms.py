@@ -2,51 +2,45 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from network_files import load_frozen
 from torch import nn
 
 from idinpaint.faces.alignment import arcface_matrix
-from idinpaint.losses.pictures import identity_loss
+from idinpaint.losses.pictures import identity_loss, relative_heatmap_loss
 from idinpaint.models.face_maps import FaceMaps, expected_points
 from idinpaint.models.id_encoder import IdentityNet
-from idinpaint.models.pconv import PConvPrior
 from idinpaint.models.teachers import load_mobilefacenet
 from idinpaint.models.tensors import constant
-from idinpaint.types import LUMA, InputError
+from idinpaint.types import LUMA
 
 
-def load_frozen(net: nn.Module, path: str | Path, device: torch.device, leave_out: str = "\0") -> nn.Module:
-    """The network with the weights of a safetensors file, in eval mode, without gradients of its own.
-
-    leave_out: start of the names of weights that are passed over, of a part that the network is built without.
-    Raises InputError when the file is missing or holds another network.
-    """
-    try:
-        state = {key: value.float() if value.is_floating_point() else value for key, value in load_file(path).items()}
-        net.load_state_dict({key: value for key, value in state.items() if not key.startswith(leave_out)})
-    except (OSError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: not weights of {type(net).__name__} ({reason}); check the recipe's paths") from error
-    return net.eval().requires_grad_(False).to(device)
+def crop_points(landmarker: nn.Module, masked_image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Landmarks [B, 68, 2] in crop px of what is visible: masked_image [B, 3, 256, 256], mask [B, 1, 256, 256]."""
+    return expected_points(landmarker(masked_image, mask))[0] * 4 + 1.5  # cells of 4 px -> crop px
 
 
-def load_prior(path: str | Path, device: torch.device) -> PConvPrior:
-    """The stage-one prior of a folder in diffusers' layout, in eval mode without gradients, float32.
+def heatmap_term(landmarker: nn.Module, painted: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    """How far the landmarks' maps of the painted picture are from the true one's; gradients flow to `painted`."""
+    nothing = image.new_zeros(len(image), 1, *image.shape[2:])
+    with torch.no_grad():
+        goal = landmarker(image, nothing)
+    return relative_heatmap_loss(landmarker(painted, nothing), goal)
 
-    Raises InputError when there is none.
-    """
-    try:
-        prior = PConvPrior.from_pretrained(path, local_files_only=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: not the folder of a stage-one prior ({reason}); check the recipe's paths") from error
-    return prior.eval().requires_grad_(False).float().to(device)
+
+def identity_gap(encoders: Sequence[nn.Module], painted: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    """1 - cosine of two batches of aligned faces, by their brightness, a mean over the encoders."""
+    face, goal, terms = luma(painted), luma(image), []
+    for encoder in encoders:
+        with torch.no_grad():
+            target = encoder(goal).float()
+        terms.append(identity_loss(encoder(face).float(), target))
+    return torch.stack(terms).mean()
 
 
 def align_faces(image: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
@@ -80,16 +74,16 @@ class IdentityTerm:
         if teacher is not None:
             self.encoders.append(load_mobilefacenet(teacher).to(device))
 
+    @classmethod
+    def of(cls, config: Any, device: torch.device) -> IdentityTerm | None:
+        """With the networks that a recipe names; None where the term has no weight."""
+        if not config.identity_weight:
+            return None
+        return cls(config.landmarks, config.identity, config.identity_teacher, device)
+
     def __call__(self, inpainted: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
         """inpainted, image: [B, 3, H, W] in [-1, 1], H = W at most 256 -> scalar; gradients flow to `inpainted`."""
         inpainted, image = (F.interpolate(x, size=(256, 256), mode="bilinear") for x in (inpainted, image))
         with torch.no_grad():
-            logits = self.landmarker(image, torch.zeros_like(image[:, :1]))
-            points = expected_points(logits)[0] * 4 + 1.5  # cells of 4 px -> crop px
-        face, goal = (luma(align_faces(x, points)) for x in (inpainted, image))
-        terms = []
-        for encoder in self.encoders:
-            with torch.no_grad():
-                target = encoder(goal).float()
-            terms.append(identity_loss(encoder(face).float(), target))
-        return torch.stack(terms).mean()
+            points = crop_points(self.landmarker, image, torch.zeros_like(image[:, :1]))
+        return identity_gap(self.encoders, align_faces(inpainted, points), align_faces(image, points))

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from checkpoints import save_state, written
+from safetensors.torch import load_file
 
 from idinpaint.models.weights import BUNDLED
 
@@ -29,32 +29,28 @@ def prefixed(parts: dict[str, dict[str, torch.Tensor]]) -> dict[str, torch.Tenso
 
 
 def main() -> None:
-    """Write every file through a temporary one."""
+    """Write every file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=BUNDLED)
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    temporary = arguments.output / "part.tmp"
     sources = {name: arguments.model / f"{name}.safetensors" for name in ("landmarks", "parsing", "identity")}
     sources |= {name: arguments.model / "pipeline" / name / WEIGHTS for name in ("prior", "autoencoder")}
     sources |= {path.parent.name: path for path in arguments.model.glob(f"gan/*/{WEIGHTS}")}
     sources |= {path.parent.name: path for path in arguments.model.glob(f"pipeline/refiner/{WEIGHTS}")}
     for name, source in sources.items():
-        shutil.copyfile(source, temporary)
-        os.replace(temporary, arguments.output / f"{name}.safetensors")
+        with written(arguments.output / f"{name}.safetensors") as temporary:
+            shutil.copyfile(source, temporary)
     pipeline = arguments.model / "pipeline"
     denoiser = prefixed({name: load_file(pipeline / name / WEIGHTS) for name in DENOISER})
     if (pipeline / "reference_encoder" / WEIGHTS).is_file():  # of train_painters.py, whose layout this is
         encoder = load_file(pipeline / "reference_encoder" / WEIGHTS)
         both = {"prior": load_file(pipeline / "prior" / WEIGHTS), "reference_encoder": encoder}
-        save_file(prefixed(both), temporary)
-        os.replace(temporary, arguments.output / "prior.safetensors")
+        save_state(prefixed(both), arguments.output / "prior.safetensors")
         heads = {key: value for key, value in encoder.items() if key.startswith(("to_input", "to_blocks"))}
         index = json.loads((pipeline / "model_index.json").read_text(encoding="utf-8"))
         denoiser |= {**prefixed({"reference_heads": heads}), "residual_std": torch.tensor(index["residual_std"])}
-    save_file(denoiser, temporary)
-    os.replace(temporary, arguments.output / "denoiser.safetensors")
+    save_state(denoiser, arguments.output / "denoiser.safetensors")
     print(f"{arguments.output}: {', '.join(sorted([*sources, 'denoiser']))}")
 
 

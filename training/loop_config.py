@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from accelerate import PartialState
@@ -61,6 +61,17 @@ class LoopConfig:
         """Name of the file in output_dir that a next phase starts from."""
         return self.RESULT
 
+    def rate(self, step: int) -> float:
+        """Learning rate: linear warm-up, then half a cosine down to 2 % of the peak."""
+        if step < self.lr_warmup_steps:
+            return self.learning_rate * (step + 1) / self.lr_warmup_steps
+        share = (step - self.lr_warmup_steps) / max(1, self.max_train_steps - self.lr_warmup_steps)
+        return self.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(share, 1.0))))
+
+    def adam(self, network: str) -> dict[str, Any]:
+        """Settings of a network's optimizer."""
+        return {"lr": self.learning_rate, "weight_decay": self.weight_decay}
+
     def prepare(self) -> None:
         """Check all that can be told before anything is loaded, and find the files: their settings become paths that
         can be opened. Raises InputError. Recipes add their own checks; doing it twice does no harm."""
@@ -75,14 +86,6 @@ def process_state() -> PartialState:
     A bare PartialState() forgets ACCELERATE_USE_CPU, and without an accelerator it makes of N processes N times one.
     """
     return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available())
-
-
-def learning_rate(config: LoopConfig, step: int) -> float:
-    """Linear warm-up, then half a cosine down to 2 % of the peak."""
-    if step < config.lr_warmup_steps:
-        return config.learning_rate * (step + 1) / config.lr_warmup_steps
-    share = (step - config.lr_warmup_steps) / max(1, config.max_train_steps - config.lr_warmup_steps)
-    return config.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(share, 1.0))))
 
 
 def check_loop(config: LoopConfig) -> None:

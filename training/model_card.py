@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
+from checkpoints import written
 from huggingface_hub import HfApi, ModelCard, ModelCardData
 
 from idinpaint.types import InputError
@@ -69,9 +69,8 @@ def write_model_card(folder: str | Path, run: dict[str, Any], base: str, where: 
         rows="\n".join(f"| `{key}` | {value} |" for key, value in sorted(shown.items())),
     )  # fmt: skip
     path = Path(folder) / "README.md"
-    temporary = path.with_suffix(".tmp")
-    ModelCard(f"---\n{data.to_yaml()}\n---\n{text}").save(temporary)
-    os.replace(temporary, path)
+    with written(path) as temporary:
+        ModelCard(f"---\n{data.to_yaml()}\n---\n{text}").save(temporary)
     return path
 
 

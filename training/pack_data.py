@@ -13,12 +13,15 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import sys
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import torch
+from checkpoints import cast, written
+from identity_terms import crop_points
+from launching import run_guarded
+from network_files import load_frozen
 from PIL import Image
 
 from idinpaint.data.packed import SUFFIX
@@ -31,9 +34,9 @@ from idinpaint.data.photos import (
     read_split,
     training_photos,
 )
-from idinpaint.models.face_maps import FaceMaps, expected_points
+from idinpaint.models.face_maps import FaceMaps
 from idinpaint.models.tensors import to_tensor
-from idinpaint.models.weights import WeightStore
+from idinpaint.models.weights import BUNDLED
 from idinpaint.types import InputError
 
 
@@ -46,13 +49,11 @@ def soft_photos(data: Path, least: float) -> set[str]:
 @torch.no_grad()
 def predicted_landmarks(photos: np.ndarray) -> np.ndarray:
     """[N, 256, 256, 3] uint8 -> [N, 68, 2] px, by the bundled network."""
-    config, state = WeightStore().load("landmarks.safetensors")
-    net = FaceMaps(**config).eval()
-    net.load_state_dict(state)
+    net = load_frozen(FaceMaps(68), BUNDLED / "landmarks.safetensors", torch.device("cpu"))
     points = []
     for start in range(0, len(photos), 32):
         images = to_tensor(photos[start : start + 32])
-        points.append(expected_points(net(images, torch.zeros_like(images[:, :1])))[0] * 4 + 1.5)
+        points.append(crop_points(net, images, torch.zeros_like(images[:, :1])))
     return torch.cat(points).numpy() if points else np.empty((0, 68, 2), np.float32)
 
 
@@ -86,14 +87,11 @@ def pack(data: Path, splits: Path, output: Path, quality: int, least: float) -> 
         "people": [entry.person for entry in entries],
         "splits": ["train"] * len(train) + ["val"] * len(held),
     }
-    output.parent.mkdir(parents=True, exist_ok=True)
-    part = output.with_suffix(".part")
-    with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
+    with written(output) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr("table.json", json.dumps(table))
         archive.writestr("arrays.npz", arrays.getvalue())
         for index, pixels in enumerate(photos):
             archive.writestr(f"photos/{index:05d}.webp", webp(pixels, quality))
-    part.replace(output)
     return {"train": len(train), "val": len(held), "masks": len(masks), "bytes": output.stat().st_size}
 
 
@@ -111,12 +109,12 @@ def pack_teachers(source: Path, output: Path) -> int:
         state = torch.load(source / name, weights_only=True, map_location="cpu")
         if name == VGG16:
             state = {k: v for k, v in state.items() if int(k.removeprefix("features.").split(".")[0]) <= VGG_LAYERS[-1]}
-        torch.save({k: v.half() if v.is_floating_point() else v for k, v in state.items()}, output / name)
+        torch.save(cast(state, torch.float16), output / name)
     return sum((output / name).stat().st_size for name in (ALEX, VGG16, MOBILEFACENET))
 
 
-def main() -> int:
-    """Parse the command line; exit status 2 with one line for bad input."""
+def main() -> None:
+    """Parse the command line and pack."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of the raw data sets")
     parser.add_argument("--splits", type=Path, default=Path("configs/splits"))
@@ -125,17 +123,12 @@ def main() -> int:
     parser.add_argument("--min-source", type=float, default=200, help="px of the face's crop before alignment")
     parser.add_argument("--metric-weights", type=Path, help="folder of the teachers' published weights")
     args = parser.parse_args()
-    try:
-        if args.metric_weights:
-            print(json.dumps({"teachers": pack_teachers(args.metric_weights, args.output.parent / "teachers")}))
-        if args.metric_weights and args.output.is_file():
-            return 0  # the pack is there already
-        print(json.dumps(pack(args.data, args.splits, args.output, args.quality, args.min_source)))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    if args.metric_weights:
+        print(json.dumps({"teachers": pack_teachers(args.metric_weights, args.output.parent / "teachers")}))
+        if args.output.is_file():
+            return  # the pack is there already
+    print(json.dumps(pack(args.data, args.splits, args.output, args.quality, args.min_source)))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_guarded(main)

@@ -9,9 +9,10 @@ import torch
 from device_examples import ExampleConfig, Examples
 from feature_critics import KINDS
 from hidden_masks import windows
-from identity_terms import load_frozen, luma
+from identity_terms import heatmap_term, identity_gap
+from network_files import load_frozen
 from pack_data import ALEX, MOBILEFACENET, VGG16, VGG_LAYERS
-from painter_stages import Painted
+from painter_stages import Painted, repeated
 from picture_changes import arcface_faces
 from torch import nn
 from window_losses import (
@@ -29,7 +30,7 @@ from window_losses import (
 )
 
 from idinpaint.losses.gan import VGGFeatures
-from idinpaint.losses.pictures import AlexFeatures, identity_loss, relative_heatmap_loss
+from idinpaint.losses.pictures import AlexFeatures
 from idinpaint.models.face_maps import FaceMaps
 from idinpaint.models.id_encoder import IdentityNet
 from idinpaint.models.teachers import load_mobilefacenet
@@ -170,7 +171,7 @@ class PainterLoss:
         config, copies = self.config, painted.copies
 
         def again(x: torch.Tensor) -> torch.Tensor:
-            return x.repeat(copies, *[1] * (x.ndim - 1))
+            return repeated(x, copies)
 
         image, mask, weights = again(examples.image), again(examples.mask), look.weights
         known = ((painted.pictures - image).abs() * (1 - mask)).mean()
@@ -232,14 +233,8 @@ class PainterLoss:
     def _face(self, inpainted: torch.Tensor, examples: Examples) -> dict[str, torch.Tensor]:
         """Landmark maps and identity of the first pictures against the photo's."""
         image, points = examples.image[: len(inpainted)], examples.points[: len(inpainted)]
-        nothing = torch.zeros_like(image[:, :1])
-        with torch.no_grad():
-            goal = self.landmarker(image, nothing)
-        terms = {"heatmap": relative_heatmap_loss(self.landmarker(inpainted, nothing), goal)}
-        identity = []
-        for encoder in self.encoders:
-            with torch.no_grad():
-                target = encoder(luma(arcface_faces(image, points))).float()
-            identity.append(identity_loss(encoder(luma(arcface_faces(inpainted, points))).float(), target))
-        terms["identity"] = torch.stack(identity).mean() if identity else nothing.sum()
+        terms = {"heatmap": heatmap_term(self.landmarker, inpainted, image), "identity": image.new_zeros(())}
+        if self.encoders:
+            faces = arcface_faces(inpainted, points), arcface_faces(image, points)
+            terms["identity"] = identity_gap(self.encoders, *faces)
         return terms

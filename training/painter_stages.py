@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from device_examples import Examples
 from diffusers import UNet2DConditionModel
-from part_states import Folders, load_some, load_state, part_of
+from network_files import Folders, load_some, load_state, part_of
 from sampling import make_scheduler
 from torch import nn
 from window_losses import weighted_mean
@@ -48,7 +48,7 @@ class Painted:
 class PriorStage(nn.Module):
     """The stage-one prior and the encoder of reference pictures, trained together."""
 
-    name, latent = "prior", False
+    name = "prior"
 
     def __init__(self, folders: Folders) -> None:
         super().__init__()
@@ -108,15 +108,32 @@ def make_unet(latent_channels: int, reference_channels: int, token_dim: int) -> 
     )
 
 
-class DiffusionStage(nn.Module):
-    """UNet, identity tokens, decoder, the UNet's share of the references and the refiner, over the frozen prior."""
-
-    name, latent = "diffusion", True
+class OverPrior(nn.Module):
+    """A stage over the frozen prior, which is neither trained nor saved with it."""
 
     def __init__(self, folders: Folders) -> None:
         super().__init__()
+        self.base = [PriorStage(folders).eval().requires_grad_(False)]  # in a list: no sub-module
+
+    def to(self, *args, **kwargs) -> OverPrior:
+        """Moves the frozen prior too."""
+        self.base[0].to(*args, **kwargs)
+        return super().to(*args, **kwargs)
+
+
+def repeated(x: torch.Tensor, copies: int) -> torch.Tensor:
+    """[B, ...] -> [copies * B, ...], copy by copy."""
+    return x.repeat(copies, *[1] * (x.ndim - 1))
+
+
+class DiffusionStage(OverPrior):
+    """UNet, identity tokens, decoder, the UNet's share of the references and the refiner, over the frozen prior."""
+
+    name = "diffusion"
+
+    def __init__(self, folders: Folders) -> None:
+        super().__init__(folders)
         state = load_state(folders, "denoiser")
-        self.base = [PriorStage(folders).eval().requires_grad_(False)]  # in a list: not trained, not saved
         encoder = self.base[0].reference_encoder
         self.reference_heads = nn.ModuleDict({"to_input": encoder.to_input, "to_blocks": encoder.to_blocks})
         self.reference_heads.requires_grad_(True)
@@ -171,11 +188,6 @@ class DiffusionStage(nn.Module):
         denoiser = {k: v for k, v in state.items() if not k.startswith("refiner.")}
         return {"denoiser": denoiser, "refiner": part_of(state, "refiner")}
 
-    def to(self, *args, **kwargs) -> DiffusionStage:
-        """Moves the frozen prior too."""
-        self.base[0].to(*args, **kwargs)
-        return super().to(*args, **kwargs)
-
     def conditions(self, examples: Examples) -> tuple[Conditions, torch.Tensor]:
         """The UNet's maps with heatmaps, and the latents of the true picture."""
         base = self.base[0]
@@ -222,7 +234,7 @@ class DiffusionStage(nn.Module):
         noisy = kept.sqrt() * clean + (1 - kept).sqrt() * noise
 
         def again(x: torch.Tensor) -> torch.Tensor:
-            return x.repeat(copies, *[1] * (x.ndim - 1))
+            return repeated(x, copies)
 
         id_embed = again(examples.id_embed)
         velocity = self.unet(
@@ -245,14 +257,13 @@ class DiffusionStage(nn.Module):
         return Painted(pictures, copies, 0.25 * weighted_mean(error, self.velocity_weights[timesteps]))
 
 
-class GanStage(nn.Module):
+class GanStage(OverPrior):
     """The face variant of PD-GAN over the frozen prior."""
 
-    name, latent = "gan", True
+    name = "gan"
 
     def __init__(self, folders: Folders) -> None:
-        super().__init__()
-        self.base = [PriorStage(folders).eval().requires_grad_(False)]
+        super().__init__(folders)
         self.generator = PDGANGenerator(
             widths=(160, 160, 128, 48, 16), modulation_width=16, prior_features=(256, 192, 96, 48, 24), skips=True,
             rank_share=0.3,
@@ -267,24 +278,16 @@ class GanStage(nn.Module):
         """As PriorStage's."""
         return {"pdgan-face": self.generator.state_dict()}
 
-    def to(self, *args, **kwargs) -> GanStage:
-        """Moves the frozen prior too."""
-        self.base[0].to(*args, **kwargs)
-        return super().to(*args, **kwargs)
-
     def forward(self, examples: Examples, training: bool = True) -> Painted:
         """Two candidates a sample from two latents; one in validation."""
         copies = 2 if training else 1
         with torch.no_grad():
             fill, features = self.base[0].fill(examples)
 
-        def again(x: torch.Tensor) -> torch.Tensor:
-            return x.repeat(copies, 1, 1, 1)
-
         z = torch.randn(copies * len(fill), self.generator.config.z_dim, device=fill.device)
         inputs = GanInputs(
-            again(examples.masked_image), again(examples.mask), again(fill.float().clamp(-1, 1)), z,
-            features=[again(f.float()) for f in features],
+            repeated(examples.masked_image, copies), repeated(examples.mask, copies),
+            repeated(fill.float().clamp(-1, 1), copies), z, features=[repeated(f.float(), copies) for f in features],
         )  # fmt: skip
         return Painted(generate("pdgan-face", self.generator, inputs).float(), copies)
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import torch
 from engine import Batch
 from example_pool import ExamplePool
-from identity_terms import IdentityTerm
+from identity_terms import IdentityTerm, heatmap_term
 
 from idinpaint.losses.gan import VGGFeatures, vgg_l1
-from idinpaint.losses.pictures import AlexFeatures, hole_l1, perceptual_loss, relative_heatmap_loss, skin_l1
+from idinpaint.losses.pictures import AlexFeatures, hole_l1, perceptual_loss, skin_l1
 
 if TYPE_CHECKING:
     from train_diffusion import DiffusionConfig
@@ -22,11 +22,9 @@ class PixelLoss:
     def __init__(
         self, config: DiffusionConfig, pool: ExamplePool, features: AlexFeatures, device: torch.device
     ) -> None:
-        self.config, self.landmarker, self.features = config, pool.landmarker, features.to(device)
+        self.config, self.landmarker, self.features = config, pool.faces.landmarker, features.to(device)
         self.vgg = VGGFeatures(config.vgg, config.vgg_layers).to(device) if config.vgg_weight else None
-        self.identity_of = None
-        if config.identity_weight:
-            self.identity_of = IdentityTerm(config.landmarks, config.identity, config.identity_teacher, device)
+        self.identity_of = IdentityTerm.of(config, device)
 
     def __call__(
         self, batch: Batch, mask: torch.Tensor, pixels: torch.Tensor
@@ -46,10 +44,7 @@ class PixelLoss:
             terms["skin"] = skin_l1(inpainted, image, batch["window_skin"], batch["mean_window_skin"])
             loss = loss + config.skin_weight * terms["skin"]
         if config.heatmap_weight:
-            nothing = torch.zeros_like(mask)
-            with torch.no_grad():
-                goal = self.landmarker(image, nothing)
-            terms["heatmap"] = relative_heatmap_loss(self.landmarker(inpainted, nothing), goal)
+            terms["heatmap"] = heatmap_term(self.landmarker, inpainted, image)
             loss = loss + config.heatmap_weight * terms["heatmap"]
         if self.identity_of is not None:
             terms["identity"] = self.identity_of(inpainted, image)

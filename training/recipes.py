@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from checkpoints import written
 from loop_config import LoopConfig
 from places import find_file
 
@@ -100,6 +101,5 @@ def note_result(config: LoopConfig) -> None:
     if not config.result_file() or not (folder / config.result_file()).is_file():
         return
     digests = {path.name: sha256_of(path) for path in sorted(folder.glob("*.safetensors"))}
-    temporary = folder / f"{RESULT}.tmp"
-    temporary.write_text(json.dumps({"steps": config.max_train_steps, "sha256": digests}, indent=1))
-    temporary.replace(folder / RESULT)
+    with written(folder / RESULT) as temporary:
+        temporary.write_text(json.dumps({"steps": config.max_train_steps, "sha256": digests}, indent=1))

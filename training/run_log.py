@@ -8,7 +8,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,21 +19,15 @@ import torch
 import yaml
 from accelerate import Accelerator
 from accelerate.utils import GradientAccumulationPlugin, ProjectConfiguration
+from checkpoints import written
 from PIL import Image
+from tqdm import tqdm
 
 from idinpaint.models.tensors import to_uint8
 from idinpaint.types import InputError
 
-PACKAGES = (
-    "torch",
-    "accelerate",
-    "diffusers",
-    "transformers",
-    "peft",
-    "safetensors",
-    "numpy",
-    "opencv-python-headless",
-)
+PACKAGES = ("torch", "accelerate", "diffusers", "transformers", "peft", "safetensors", "numpy")
+PACKAGES += ("opencv-python-headless",)
 
 
 def _git(*arguments: str) -> str | None:
@@ -85,25 +79,19 @@ def make_accelerator(config: Any) -> Accelerator:
     )
 
 
-def progress(items: Iterable[Any], total: int, what: str) -> Iterator[Any]:
+def progress(items: Iterable[Any], total: int, what: str) -> Iterable[Any]:
     """The items again, under a bar on a terminal; elsewhere one line says what takes its time. First process only."""
     if int(os.environ.get("RANK", "0")):
-        yield from items
-        return
-    if sys.stderr.isatty():
-        from tqdm import tqdm
-
-        yield from tqdm(items, total=total, desc=what, dynamic_ncols=True)
-        return
-    print(f"{what}: {total} batches", file=sys.stderr, flush=True)
-    yield from items
+        return items
+    if not sys.stderr.isatty():
+        print(f"{what}: {total} batches", file=sys.stderr, flush=True)
+    return tqdm(items, total=total, desc=what, dynamic_ncols=True, disable=None)  # None: off where it is no terminal
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a small file through a temporary one."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    """Write a small file, whole or not at all."""
+    with written(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def picture_grid(columns: Sequence[torch.Tensor], gap: int = 4) -> np.ndarray:
@@ -126,11 +114,8 @@ class RunLog:
         self._drop_later_rows()
         self.accelerator = accelerator
         self._start_trackers(config)
-        self.bar = None
-        if sys.stderr.isatty():
-            from tqdm import tqdm
-
-            self.bar = tqdm(total=self.limit * batch, initial=start * batch, unit=" images", dynamic_ncols=True)
+        size = {"total": self.limit * batch, "initial": start * batch, "unit": " images"}
+        self.bar = tqdm(**size, dynamic_ncols=True, disable=None)
 
     def _describe(self, config: dict[str, Any], accelerator: Accelerator) -> None:
         """run.json: the newest start's config and commit, and every start's step, command and environment."""
@@ -167,9 +152,8 @@ class RunLog:
 
     def advance(self, step: int, loss: float) -> None:
         """One step is done."""
-        if self.bar is not None:
-            self.bar.update(step * self.batch - self.bar.n)
-            self.bar.set_postfix(step=step, loss=f"{loss:.4f}", refresh=False)
+        self.bar.update(step * self.batch - self.bar.n)
+        self.bar.set_postfix(step=step, loss=f"{loss:.4f}", refresh=False)
 
     def row(self, step: int, values: dict[str, float], images_per_s: float | None = None) -> None:
         """One line of figures; with a speed also what time is left."""
@@ -180,7 +164,7 @@ class RunLog:
             if left >= 86400:
                 row["eta"] = f"{left / 86400:.1f} days"
         row |= {key: float(f"{value:.6g}") for key, value in values.items()}
-        if self.bar is None:
+        if self.bar.disable:
             print(json.dumps(row), flush=True)
         elif images_per_s is None:  # the bar shows the rest
             self.bar.write(json.dumps(row))
@@ -191,10 +175,8 @@ class RunLog:
     def picture(self, step: int, pixels: np.ndarray) -> None:
         """Keep a validation grid [H, W, 3] uint8 as validation/step-N.png, and show it in TensorBoard."""
         path = self.folder / "validation" / f"step-{step:07d}.png"
-        path.parent.mkdir(exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        Image.fromarray(pixels).save(temporary, format="PNG")
-        os.replace(temporary, path)
+        with written(path) as temporary:
+            Image.fromarray(pixels).save(temporary, format="PNG")
         for tracker in self.accelerator.trackers:
             if tracker.name == "tensorboard":
                 tracker.log_images({"validation": pixels[None]}, step=step, dataformats="NHWC")
@@ -205,5 +187,4 @@ class RunLog:
         """Close the trackers and end the progress bar."""
         for tracker in self.accelerator.trackers:  # end_training() would wait for the other processes
             tracker.finish()
-        if self.bar is not None:
-            self.bar.close()
+        self.bar.close()

@@ -6,8 +6,6 @@ train_diffusion.py comes here when the config says `base: sd`. See configs/diffu
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,25 +14,18 @@ from typing import ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F
+from checkpoints import written
 from engine import Batch, Draw, LoopConfig, Terms, main_process, save_weights, train, training_device
-from face_conditions import FaceConditions
-from identity_terms import IdentityTerm
+from identity_terms import IdentityTerm, heatmap_term
 from model_card import push, write_model_card
+from photo_source import FaceConditions, PhotoSource
 from places import BUNDLE
+from sampling import standard_normal
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-from train_prior import jitter
 
-from idinpaint.data.photos import load_photos, load_training_masks, training_photos
-from idinpaint.imaging.masks import random_mask
-from idinpaint.losses.diffusion import (
-    latent_weight,
-    low_noise,
-    pred_original_sample,
-    prediction_target,
-    weighted_mse,
-)
-from idinpaint.losses.pictures import min_snr_weight, relative_heatmap_loss, skin_l1
+from idinpaint.losses.diffusion import latent_weight, low_noise, pred_original_sample, prediction_target, weighted_mse
+from idinpaint.losses.pictures import min_snr_weight, skin_l1
 from idinpaint.models.sd_base import IdentityUNet, condition_maps, working_size
 from idinpaint.models.sd_pipeline import NEUTRAL_PROMPT, IdentitySDInpaintPipeline
 from idinpaint.models.tensors import draw_heatmaps, to_tensor
@@ -178,10 +169,7 @@ class SDLoss:
         if "skin_l1" in wanted:
             terms["skin_l1"] = skin_l1(painted, image, skin_mask * mask)
         if "heatmap" in wanted:
-            nothing = torch.zeros_like(mask)
-            with torch.no_grad():
-                goal = self.faces.landmarker(image, nothing)
-            terms["heatmap"] = relative_heatmap_loss(self.faces.landmarker(painted, nothing), goal)
+            terms["heatmap"] = heatmap_term(self.faces.landmarker, painted, image)
         if "identity" in wanted:
             terms["identity"] = self.faces(painted, image)
         return terms
@@ -192,37 +180,30 @@ class SDBatches:
 
     def __init__(self, config: SDConfig, device: torch.device) -> None:
         self.config = config
-        entries = training_photos(config.train_data_dir, config.splits_dir)
-        self.photos = load_photos(entries)
-        self.masks = load_training_masks(config.train_data_dir, config.splits_dir)
-        networks = {name: getattr(config, name) for name in ("landmarks", "parsing", "identity")}
-        self.faces = FaceConditions(entries, self.photos, networks, device)
+        self.source = PhotoSource(config, max_ratio=config.max_ratio)
+        self.faces = FaceConditions(config, self.source, device)
         self.id_dim = self.faces.embeddings.shape[1]
 
     def __call__(self, draw: Draw) -> Batch:
-        """One process's part of a step's batch; every sample from its own generator."""
-        return self.examples(draw.generators())
-
-    def examples(self, generators: list[np.random.Generator]) -> Batch:
-        """Photos, masks, conditions, timesteps and noise, one sample a generator."""
+        """Photos, masks, conditions, timesteps and noise, every sample from its own generator."""
+        generators = draw.generators()
         config, cells = self.config, self.config.resolution // 8
-        index = [int(rng.integers(len(self.photos))) for rng in generators]
-        photos = np.stack([jitter(rng, self.photos[i]) for rng, i in zip(generators, index, strict=True)])
-        holes = np.stack([random_mask(rng, 256, self.masks, config.max_ratio) for rng in generators])
+        index, photos, holes = self.source.draw(generators)
         image, mask = to_tensor(photos), torch.from_numpy(holes[:, None]).float()
-        made = self.faces(generators, index, image, mask)
+        visible, points = self.faces.read(image, mask)
+        id_embed = self.faces.identities(generators, index, visible)
         draws = torch.from_numpy(np.stack([rng.random(2) for rng in generators]))
         keep = (draws[:, 0] >= config.drop_heatmaps).float().view(-1, 1, 1, 1)
-        noise = np.stack([rng.standard_normal((4, cells, cells), np.float32) for rng in generators])
+        noise = standard_normal(generators, (4, cells, cells))
         return {
             "image": image,
             "mask": mask,
-            "skin_mask": made.skin_mask,
-            "heatmaps": torch.from_numpy(draw_heatmaps(made.landmarks.numpy(), cells)) * keep,
-            "id_embed": made.id_embed,
+            "skin_mask": self.faces.skin(image).cpu(),
+            "heatmaps": torch.from_numpy(draw_heatmaps(points.numpy(), cells)) * keep,
+            "id_embed": id_embed,
             "no_prompt": (draws[:, 1] < config.drop_prompt).long(),
             "timesteps": torch.tensor([int(rng.integers(1000)) for rng in generators]),
-            "noise": torch.from_numpy(noise),
+            "noise": noise,
         }
 
 
@@ -233,20 +214,17 @@ def save_result(config: SDConfig, pipeline: IdentitySDInpaintPipeline, unet: Ide
         save_lora(unet, output / "lora")
         unet.merge_lora()
     pipeline.register_modules(unet=unet)
-    folder, temporary = output / "pipeline", output / "pipeline.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
     for part in (unet, pipeline.vae, pipeline.text_encoder):
         nn.Module.half(part)  # the loss is done with them
-    pipeline.save_pretrained(temporary)
     described = output / "run.json"
     run = json.loads(described.read_text()) if described.is_file() else {"config": asdict(config), "commit": ""}
     run["command"] = "accelerate launch -q training/train_diffusion.py"
     where = config.hub_model_id or f"{output.name}/pipeline"
     losses = last_losses(output / "log.jsonl")
-    write_model_card(temporary, run, config.pretrained_model_name_or_path, where, losses)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(temporary, folder)
-    return folder
+    with written(output / "pipeline") as temporary:
+        pipeline.save_pretrained(temporary)
+        write_model_card(temporary, run, config.pretrained_model_name_or_path, where, losses)
+    return output / "pipeline"
 
 
 def save_lora(unet: IdentityUNet, folder: Path) -> None:

@@ -10,12 +10,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from engine import Batch, Draw, LoopConfig, Terms, main_process, run_script, save_weights, train
+from photo_source import PhotoSource, jitter
 from run_log import picture_grid
 from sampling import standard_normal
-from train_prior import hole_psnr, jitter
+from train_prior import hole_psnr
 
-from idinpaint.data.photos import load_photos, load_training_masks, training_photos, validation_photos
-from idinpaint.imaging.masks import random_mask
 from idinpaint.losses.pictures import AlexFeatures, perceptual_loss
 from idinpaint.models.autoencoder import PATCH, FaceAutoencoder
 from idinpaint.models.tensors import to_tensor
@@ -41,10 +40,8 @@ class AutoencoderTask:
 
     def __init__(self, config: AutoencoderConfig) -> None:
         self.config = config
-        self.photos = load_photos(training_photos(config.train_data_dir, config.splits_dir))
-        self.masks = load_training_masks(config.train_data_dir, config.splits_dir)
-        held = validation_photos(config.train_data_dir, config.splits_dir)[::3][:32]
-        self.held_images = to_tensor(load_photos(held))
+        self.source = PhotoSource(config)
+        self.photos, self.held_images = self.source.photos, to_tensor(self.source.held())
         self.features = AlexFeatures(config.perceptual_features)
 
     def build(self) -> FaceAutoencoder:
@@ -61,12 +58,8 @@ class AutoencoderTask:
             y, x = rng.integers(0, 256 - self.config.crop + 1, 2)
             window = (slice(y, y + self.config.crop), slice(x, x + self.config.crop))
             images.append(jitter(rng, self.photos[i])[window])
-            whole = (
-                np.ones((256, 256), bool)
-                if rng.random() < self.config.unmasked_share
-                else random_mask(rng, 256, self.masks)
-            )
-            holes.append(whole[window])
+            unmasked = rng.random() < self.config.unmasked_share
+            holes.append((np.ones((256, 256), bool) if unmasked else self.source.hole(rng))[window])
         level = torch.tensor([rng.random() * self.config.max_latent_noise for rng in generators]).float()
         side = self.config.crop // PATCH
         noise = standard_normal(generators, (self.config.latent_channels, side, side))

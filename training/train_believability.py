@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from bad_fills import KINDS as FILLS
 from bad_fills import Faces, bad_fill
+from checkpoints import save_weights, written
 from hidden_masks import torn_holes
 from launching import run_guarded
 from painted_fills import PAINTERS, Painters, hit
@@ -52,10 +53,10 @@ from idinpaint.types import FaceAnalysis, InputError
 @dataclass
 class BelieveConfig:
     """Settings of configs/believability.yaml. bundle: a model folder that gets the result, "" for none.
-    data: the raw data sets, "" for IDINPAINT_DATA. leave_out: a kind of fill that is not trained on. painted: photos
-    that the bundled painters fill too; hits: shares of their fills that count as bad and as good;
-    repeats: how often each counts; real_accepted: share of true features above their limit; hair_accepted: of true hair
-    under torn corners (`corners` photos): hair is easily smeared, and a smear there is easily taken for hair."""
+    data: the raw data sets, "" for IDINPAINT_DATA. painted: photos that the bundled painters fill too; hits: shares of
+    their fills that count as bad and as good; repeats: how often each counts; real_accepted: share of true features
+    above their limit; hair_accepted: of true hair under torn corners (`corners` photos): hair is easily smeared, and a
+    smear there is easily taken for hair."""
 
     data: str = ""
     splits: str = "configs/splits"
@@ -72,7 +73,6 @@ class BelieveConfig:
     held_painted: int = 130
     hits: tuple[float, float] = (0.45, 0.3)
     repeats: int = 3
-    leave_out: str = ""
     real_accepted: float = 0.985
     hair_accepted: float = 0.95
     corners: int = 120
@@ -94,9 +94,8 @@ def painted_windows(faces: Faces, config: BelieveConfig, painters: Any, rng: np.
         moved = points + rng.normal(0, 1.5, 2)
         true = windows_in(photo, hole, points, moved)
         for name in PAINTERS:
-            if name != config.leave_out:
-                made = windows_in(painters(name, photo, hole, moved, index), hole, points, moved)
-                rows += [(kind, p, hit(p, t, kind != "hair")) for (kind, p), (_, t) in zip(made, true, strict=True)]
+            made = windows_in(painters(name, photo, hole, moved, index), hole, points, moved)
+            rows += [(kind, p, hit(p, t, kind != "hair")) for (kind, p), (_, t) in zip(made, true, strict=True)]
     return rows
 
 
@@ -116,7 +115,7 @@ def windows_of(faces: Faces, config: BelieveConfig, rng: np.random.Generator) ->
     rows = []
     for index in range(len(faces.points)):
         for genuine in (True, False):
-            crop, hole, points, _ = faces.draw(index, genuine, rng, config.leave_out)
+            crop, hole, points, _ = faces.draw(index, genuine, rng)
             moved = points + rng.normal(0, 2.0, 2) + rng.normal(0, 1.2, points.shape)
             rows += [(kind, patch, genuine) for kind, patch in windows_in(crop, hole, points, moved)]
     return rows
@@ -169,21 +168,15 @@ def hair_limit(faces: Faces, believer: Believer, bundle: Any, config: BelieveCon
 
 def save(net: BelieveNet, model: dict[str, Any], config: BelieveConfig) -> None:
     """fp16 safetensors and its manifest entry, each written beside and renamed."""
-    from safetensors.torch import save_file
-
     folder = Path(config.bundle or config.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {k: v.half() if v.is_floating_point() else v for k, v in net.state_dict().items()}
-    save_file(state, str(folder / f"{FILE}.tmp"))
-    os.replace(folder / f"{FILE}.tmp", folder / FILE)
     path = folder / FILE
+    save_weights(net, path, torch.float16)
     entry = {"sha256": sha256_of(path), "bytes": path.stat().st_size, "config": {**net.config, **model}}
     listed = folder / ("weights.json" if config.bundle else "believability.json")
     manifest = json.loads(listed.read_text()) if config.bundle else {"files": {}}
     manifest["files"] = dict(sorted({**manifest["files"], FILE: entry}.items()))
-    temporary = listed.with_suffix(".tmp")
-    temporary.write_text(json.dumps(manifest, indent=1) + "\n")
-    os.replace(temporary, listed)
+    with written(listed) as temporary:
+        temporary.write_text(json.dumps(manifest, indent=1) + "\n")
 
 
 def main(config: BelieveConfig) -> None:

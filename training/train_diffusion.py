@@ -17,10 +17,9 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from bases import run_chosen
 from checkpoints import save_folder
 from diffusers import UNet2DConditionModel
-from engine import Batch, Draw, LoopConfig, Terms, main_process, save_weights, train, training_device
+from engine import Batch, Draw, LoopConfig, Terms, main_process, run_chosen, save_weights, train, training_device
 from example_pool import ExamplePool
 from pixel_loss import PixelLoss
 from places import BUNDLE
@@ -30,9 +29,8 @@ from torch import nn
 from train_prior import hole_psnr
 from trainer import LossFunction
 
-from idinpaint.data.photos import load_photos, training_photos, validation_photos
 from idinpaint.losses.diffusion import weighted_mse
-from idinpaint.losses.pictures import AlexFeatures, min_snr_weight, perceptual_loss
+from idinpaint.losses.pictures import AlexFeatures, perceptual_loss
 from idinpaint.models.autoencoder import FaceAutoencoder
 from idinpaint.models.diffusion_pipeline import IdentityInpaintPipeline
 from idinpaint.models.id_tokens import IdentityTokens
@@ -58,7 +56,6 @@ class DiffusionConfig(LoopConfig):
     widths: tuple[int, ...] = (64, 128, 192)
     layers_per_block: int = 1
     token_dim: int = 192
-    snr_gamma: float | None = None
     known_weight: float = 0.1
     drop_heatmaps: float = 0.1
     pool_size: int = 2048
@@ -212,12 +209,9 @@ def diffusion_loss(
         predicted = predicted.float()
         weight = batch["touched"] + config.known_weight * (1 - batch["touched"])
         error = weighted_mse(predicted, velocity, weight)
-        scale = 1.0
-        if config.snr_gamma is not None:
-            scale = min_snr_weight(alphas, config.snr_gamma, "v_prediction").to(error.device)[batch["timesteps"]]
         high = (batch["timesteps"] >= 800).float()
         terms = {"diffusion": error.mean(), "diffusion_t800": (error * high).sum() / high.sum().clamp(min=1)}
-        loss = (error * scale).mean()
+        loss = error.mean()
         if window is not None:
             added, pixel_terms = pixel_loss(batch, window.mask, pixels.float())
             loss, terms = loss + added, {**terms, **pixel_terms}
@@ -230,9 +224,8 @@ class Validation:
     """Held-out people under fixed masks and noise, restored in one step as the default of inference does."""
 
     def __init__(self, config: DiffusionConfig, pool: ExamplePool, features: AlexFeatures, count: int = 8) -> None:
-        held = validation_photos(config.train_data_dir, config.splits_dir)[::6][:count]
         self.pool, self.features = pool, features.to(pool.device)
-        self.examples = pool.held_examples(to_tensor(load_photos(held)))
+        self.examples = pool.held_examples(to_tensor(pool.source.held(6, count)))
 
     @torch.no_grad()
     def restore(self, model: Denoiser) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -259,8 +252,7 @@ class Validation:
 
 def make_pool(config: DiffusionConfig) -> ExamplePool:
     """The training photos and the frozen networks that make examples of them."""
-    entries = training_photos(config.train_data_dir, config.splits_dir)
-    return ExamplePool(config, entries, load_photos(entries), training_device())
+    return ExamplePool(config, training_device())
 
 
 def main(config: DiffusionConfig, pool: ExamplePool | None = None) -> None:
@@ -273,16 +265,14 @@ def main(config: DiffusionConfig, pool: ExamplePool | None = None) -> None:
     if main_process():
         print(json.dumps({"residual_std": [round(float(s), 4) for s in pool.residual_std]}), flush=True)
 
-    def make_batch(draw: Draw) -> Batch:
-        return draw_batch(config, pool, draw)
-
-    def build() -> Denoiser:
-        return Denoiser(config, pool.autoencoder, pool.embeddings.shape[1])
-
     held = Validation(config, pool, features)
     means = ("window_mask", "window_skin") if config.skin_weight else ("window_mask",)
-    loss_function = diffusion_loss(config, pool, features, device)
-    ema = train(config, build, make_batch, loss_function, held.figures, held.picture, means)
+    ema = train(
+        config,
+        lambda: Denoiser(config, pool.autoencoder, pool.faces.embeddings.shape[1]),
+        lambda draw: draw_batch(config, pool, draw),
+        diffusion_loss(config, pool, features, device), held.figures, held.picture, means,
+    )  # fmt: skip
     if main_process():
         save_weights(ema, Path(config.output_dir) / "denoiser.safetensors")
         pipeline = copy.deepcopy(make_pipeline(ema, pool)).to(torch.float16)  # the next run reads the pool's networks

@@ -7,24 +7,21 @@ from typing import Any
 import numpy as np
 import torch
 from checkpoints import save_folder
-from engine import run_script, save_weights
+from engine import main_process, run_script, save_weights, train_networks, training_device
 from gan_examples import ExamplePool, GanConfig
-from gan_losses import GanLosses
-from gan_trainer import GanTrainer, paint
+from gan_losses import GanLosses, paint
 from places import find_file
 from run_log import picture_grid
 from torch import nn
 from train_prior import hole_psnr
 
-from idinpaint.models.gan import SYSTEMS, needs_prior
+from idinpaint.models.discriminator import Discriminator
+from idinpaint.models.gan import SYSTEMS, needs_landmarks, needs_prior
 from idinpaint.models.pconv import PConvPrior
-from idinpaint.types import InputError
 
 
 def build_generator(config: GanConfig) -> nn.Module:
-    """The untrained generator of `config.system`. Raises InputError for an unknown name."""
-    if config.system not in SYSTEMS:
-        raise InputError(f"system {config.system}: use one of {', '.join(SYSTEMS)}")
+    """The untrained generator of `config.system`."""
     options: dict[str, Any] = {} if config.widths is None else {"widths": config.widths}
     if needs_prior(config.system):
         options["variant"] = "face" if config.system == "pdgan-face" else "plain"
@@ -46,8 +43,8 @@ class Validation:
         self.held = {name: value.to(device) for name, value in pool.held_out(config.validation_photos).items()}
 
     @torch.no_grad()
-    def __call__(self, generator: nn.Module) -> tuple[dict[str, float], np.ndarray]:
-        """Figures, the prior's beside the generator's; and a grid: masked, (prior), painted, true."""
+    def figures(self, generator: nn.Module) -> dict[str, float]:
+        """Of the generator, the prior's beside them."""
         image, mask, count = self.held["image"], self.held["mask"], len(self.held["image"])
         parts = []
         for index in torch.arange(count, device=image.device).split(8):
@@ -61,18 +58,33 @@ class Validation:
             figures[f"{name}_hole_psnr"] = hole_psnr(pictures, image, mask)
             figures[f"{name}_perceptual"] = self.losses.distance(inpainted, image)
             columns.append(inpainted)
-        return figures, picture_grid([c[:6] for c in (*columns, image)])
+        self.columns = [*columns, image]
+        return figures
+
+    def picture(self, generator: nn.Module) -> np.ndarray:
+        """Columns of what `figures` looked at: masked, (prior), painted, true."""
+        return picture_grid([column[:6] for column in self.columns])
+
+
+def build_networks(config: GanConfig) -> dict[str, nn.Module]:
+    """Generator and discriminator; laid out by channels, which is 1.2 x as fast with the norm over channels."""
+    generator = build_generator(config)
+    build_generator(config)  # for its random numbers: the discriminator starts as it did in the shipped runs
+    discriminator = Discriminator(5 if needs_landmarks(config.system) else 4, config.discriminator_width)
+    nets = {"generator": generator, "discriminator": discriminator}
+    return {name: net.to(memory_format=torch.channels_last) for name, net in nets.items()}
 
 
 def main(config: GanConfig) -> None:
     """Train, write the generator's average as a diffusers folder (`generator/`) and as generator.safetensors."""
     config.prepare()
-    trainer = GanTrainer(config, lambda: build_generator(config))
-    losses = GanLosses(config, trainer.device)
-    pool = ExamplePool(config, trainer.device)
-    validation = Validation(config, pool, losses, trainer.device)
-    generator = trainer.run(pool.batch, losses, validation)
-    if trainer.accelerator.is_main_process:
+    device = training_device()
+    losses, pool = GanLosses(config, device), ExamplePool(config, device)
+    held = Validation(config, pool, losses, device)
+    generator = train_networks(
+        config, lambda: build_networks(config), pool.batch, losses, held.figures, held.picture, look_first=True
+    )
+    if main_process():
         save_weights(generator, f"{config.output_dir}/generator.safetensors")
         save_folder(generator.to("cpu"), f"{config.output_dir}/generator")
 

@@ -9,9 +9,8 @@ any second. The discriminators are written too: a later run goes on with them.
 
 from __future__ import annotations
 
-import copy
+import json
 import math
-import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,21 +18,23 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
+from checkpoints import Ema, cast, clear_leftovers, written
 from device_examples import DeviceExamples, Examples
 from feature_critics import WindowCritics
-from launching import run_guarded
+from launching import parse, run_guarded
 from loop_config import process_state
+from network_files import load_state, write_weights
 from painter_losses import LossConfig, PainterLoss
 from painter_stages import STAGES, DiffusionStage
-from part_states import load_state
 from PIL import Image
 from run_log import picture_grid
-from timed_runs import Clock, log, rate, run_alone, write_weights
 from torch import nn
 from torch.nn.utils import parametrize
 from window_losses import gradient_length, per_sample_l1, unit_distance
 
+from idinpaint.config import build_config, parse_overrides, read_values
 from idinpaint.data.packed import PackedFaces
+from idinpaint.imaging.folder_lock import locked
 from idinpaint.types import InputError
 
 
@@ -56,7 +57,6 @@ class PainterConfig(LossConfig):
     critic_steps: int = 60  # in which the critics learn alone, where there are none to go on with; a tenth of the time
     ema_decay: float = 0.998
     max_grad_norm: float = 1.0
-    channels_last: bool = True
     tune_convolutions: bool = True  # cuDNN tries its ways for each shape first: 13 to 40 s a stage
     validation_seconds: float = 45.0
     validation_photos: int = 48
@@ -79,6 +79,30 @@ class PainterConfig(LossConfig):
                 raise InputError(f"{path}: no such file; {way}")
 
 
+class Clock:
+    """The share of a stage's seconds that is used."""
+
+    def __init__(self, seconds: float) -> None:
+        self.start, self.seconds = time.monotonic(), max(seconds, 1e-3)
+
+    def used(self) -> float:
+        """In [0, 1]."""
+        return min(1.0, (time.monotonic() - self.start) / self.seconds)
+
+
+def rate(peak: float, step: int, warmup: int, used: float) -> float:
+    """Linear warm-up by steps, then half a cosine by the time used, down to 2 % of the peak."""
+    return peak * min(1.0, (step + 1) / max(1, warmup)) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * used)))
+
+
+def log(folder: Path, row: dict) -> None:
+    """One line of figures, on the terminal and in log.jsonl."""
+    short = {k: round(float(v), 4) if isinstance(v, float | torch.Tensor) else v for k, v in row.items()}
+    print(json.dumps(short), flush=True)
+    with open(folder / "log.jsonl", "a", encoding="utf-8") as handle:
+        handle.write(json.dumps(short) + "\n")
+
+
 class Validation:
     """Held-out people under fixed holes: half hide a whole feature, half are random."""
 
@@ -88,14 +112,11 @@ class Validation:
         state = torch.get_rng_state()
         torch.manual_seed(1)
         index = torch.linspace(0, len(examples.photos) - 1, config.validation_photos).round().long()
-        config_all = copy.copy(config)
-        parts = []
+        self.parts = []
         for share, chosen in zip((1.0, 0.0), index.to(device).chunk(2), strict=True):
-            config_all.feature_share, config_all.both_share, config_all.grey_share = share, 0.0, 0.0
-            examples.config = config_all
-            parts.append(examples.batch(len(chosen), chosen))
+            examples.config = replace(config, feature_share=share, both_share=0.0, grey_share=0.0)
+            self.parts.append(examples.batch(len(chosen), chosen))
         torch.set_rng_state(state)
-        self.parts = parts
 
     @torch.no_grad()
     def __call__(self, stage: nn.Module, loss: PainterLoss, accelerator: Accelerator) -> tuple[dict, np.ndarray]:
@@ -106,9 +127,8 @@ class Validation:
                 pictures = stage(part, training=False).pictures.float().clamp(-1, 1)
                 inpainted = part.masked_image + pictures * part.mask
                 distance = unit_distance(loss.alex(inpainted), loss.alex(part.image)).mean()
-            error = ((pictures - part.image).square() * part.mask).mean((1, 2, 3)) / part.mask.mean((1, 2, 3)).clamp(
-                1e-4
-            )
+            area = part.mask.mean((1, 2, 3)).clamp(1e-4)
+            error = ((pictures - part.image).square() * part.mask).mean((1, 2, 3)) / area
             gradients = [(gradient_length(x) * part.mask[..., 1:-1, 1:-1]).sum() for x in (pictures, part.image)]
             figures[f"{name}_gradient"] = float(gradients[0] / gradients[1])  # 1: as much detail as there was
             figures[f"{name}_psnr"] = float((10 * torch.log10(4 / error.clamp(min=1e-6))).mean())
@@ -126,11 +146,9 @@ class StageRun:
         self.folder, device = Path(config.output_dir), accelerator.device
         folders = [self.folder, Path(config.init)]
         self.stage = STAGES[name](folders).to(device)
-        if config.channels_last:
-            self.stage.to(memory_format=torch.channels_last)
-        self.average = STAGES[name](folders).to(device).eval().requires_grad_(False)
-        self.average.load_state_dict(self.stage.state_dict())
+        self.stage.to(memory_format=torch.channels_last)
         self.stage.train()
+        self.ema = Ema(self.stage)
         self.critics, self.alone = WindowCritics().to(device), config.critic_steps
         if state := load_state(folders, "critics", needed=False):
             self.critics.load_state_dict(state)
@@ -139,17 +157,9 @@ class StageRun:
         trained = [p for p in self.stage.parameters() if p.requires_grad]
         groups = [[p for p in trained if id(p) not in fast], [p for p in trained if id(p) in fast]]
         self.peaks = [config.learning_rate, config.learning_rate * config.fast_rate]
-        fused = device.type == "cuda"
-        self.optimizer = torch.optim.AdamW(
-            [{"params": g} for g in groups], lr=1e-9, betas=(0.5, 0.99), weight_decay=0.0, fused=fused
-        )
-        self.critic_optimizer = torch.optim.AdamW(
-            self.critics.parameters(), lr=1e-9, betas=(0.5, 0.99), weight_decay=0.0, fused=fused
-        )
-        self.trained = trained
-        self.pairs = [
-            (a, b) for a, b in zip(self.average.parameters(), self.stage.parameters(), strict=True) if b.requires_grad
-        ]
+        adam = {"lr": 1e-9, "betas": (0.5, 0.99), "weight_decay": 0.0, "fused": device.type == "cuda"}
+        self.optimizer = torch.optim.AdamW([{"params": g} for g in groups], **adam)
+        self.critic_optimizer = torch.optim.AdamW(self.critics.parameters(), **adam)
         self.best = math.inf
 
     def step(self, examples: Examples, loss: PainterLoss, step: int, used: float) -> dict[str, torch.Tensor]:
@@ -178,27 +188,27 @@ class StageRun:
         with self.accelerator.autocast(), parametrize.cached():
             total, terms = loss.painter(examples, painted, inpainted, look, warm)
         total.backward()
-        norm = nn.utils.clip_grad_norm_(self.trained, config.max_grad_norm)
+        norm = nn.utils.clip_grad_norm_(self.ema.trained, config.max_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        decay = min(config.ema_decay, (1 + step) / (10 + step))
-        with torch.no_grad():
-            torch._foreach_lerp_([a for a, _ in self.pairs], [b for _, b in self.pairs], 1 - decay)
+        self.ema.update(min(config.ema_decay, (1 + step) / (10 + step)))
         return {**terms, "critic": critic.detach(), "norm": norm, "loss": total.detach()}
 
     def finish(self, validation: Validation, loss: PainterLoss, row: dict) -> dict:
         """Validate the average; write it and the critics when nothing before was clearly better."""
-        figures, grid = validation(self.average, loss, self.accelerator)
+        with self.ema.applied():
+            figures, grid = validation(self.stage.eval(), loss, self.accelerator)
+            files = {name: cast(state, torch.float16) for name, state in self.stage.files().items()}
+        self.stage.train()
         score = figures["feature_distance"] + figures["random_distance"]
-        written = score < self.config.tolerance * self.best
+        better = score < self.config.tolerance * self.best
         self.best = min(self.best, score)
-        if written:
-            for name, state in {**self.average.files(), "critics": self.critics.state_dict()}.items():
+        if better:
+            for name, state in {**files, "critics": self.critics.state_dict()}.items():
                 write_weights(self.folder, name, state)
-        temporary = self.folder / f"{self.name}.png.part"
-        Image.fromarray(grid).save(temporary, format="PNG")
-        os.replace(temporary, self.folder / f"{self.name}.png")
-        return {**row, **figures, "written": written}
+        with written(self.folder / f"{self.name}.png") as temporary:
+            Image.fromarray(grid).save(temporary, format="PNG")
+        return {**row, **figures, "written": better}
 
 
 def run_stage(
@@ -240,10 +250,8 @@ def main(config: PainterConfig) -> None:
     pack = PackedFaces(config.train_data_dir)
     examples = DeviceExamples(pack, config, accelerator.device)
     validation = Validation(pack, config, accelerator.device)
-    log(
-        folder,
-        {"photos": len(examples.photos), "device": str(accelerator.device), "loaded_s": time.monotonic() - began},
-    )
+    device, loaded = str(accelerator.device), time.monotonic() - began
+    log(folder, {"photos": len(examples.photos), "device": device, "loaded_s": loaded})
     minutes = config.max_train_minutes * 60 - (time.monotonic() - began)
     for index, (name, share) in enumerate(zip(config.stages, config.shares, strict=True)):
         left = config.max_train_minutes * 60 - (time.monotonic() - began)
@@ -251,7 +259,6 @@ def main(config: PainterConfig) -> None:
         run = StageRun(name, config, accelerator)
         if isinstance(run.stage, DiffusionStage) and not run.stage.measured:
             run.stage.measure([examples.batch(config.train_batch_size) for _ in range(4)])
-            run.average.residual_std.copy_(run.stage.residual_std)
         loss = PainterLoss(config, run.critics, accelerator.device)
         run_stage(run, examples, validation, loss, seconds)
         del run, loss
@@ -259,5 +266,15 @@ def main(config: PainterConfig) -> None:
             torch.cuda.empty_cache()
 
 
+def run() -> None:
+    """Main with the command line's config, checked, alone in its output folder."""
+    path, _, given = parse(PainterConfig)
+    config = build_config(PainterConfig, {**read_values(path), **parse_overrides(given)}, str(path))
+    config.prepare()
+    with locked(config.output_dir):
+        clear_leftovers(config.output_dir)
+        main(config)
+
+
 if __name__ == "__main__":
-    run_guarded(lambda: run_alone(PainterConfig, main))
+    run_guarded(run)

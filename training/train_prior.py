@@ -11,11 +11,10 @@ import torch
 from checkpoints import save_folder
 from engine import Batch, Draw, LoopConfig, Terms, main_process, run_script, save_weights, train, training_device
 from identity_terms import IdentityTerm
+from photo_source import PhotoSource
 from places import BUNDLE
 from run_log import picture_grid
 
-from idinpaint.data.photos import load_photos, load_training_masks, training_photos, validation_photos
-from idinpaint.imaging.masks import feature_block, random_mask
 from idinpaint.losses.gan import VGGFeatures, vgg_l1
 from idinpaint.losses.pictures import AlexFeatures, hole_l1, perceptual_loss
 from idinpaint.models.pconv import PConvPrior
@@ -51,20 +50,6 @@ class PriorConfig(LoopConfig):
     perceptual_features: str = "alexnet_features_torchvision.pth"
 
 
-def jitter(rng: np.random.Generator, photo: np.ndarray, max_crop: float = 0.12) -> np.ndarray:
-    """Flip and crop slightly (resized back), as detection at inference will be off by as much."""
-    import cv2
-
-    if rng.random() < 0.5:
-        photo = photo[:, ::-1]
-    side = photo.shape[0]
-    crop = int(side * (1 - rng.uniform(0, max_crop)))
-    y, x = rng.integers(0, side - crop + 1, 2)
-    return cv2.resize(
-        np.ascontiguousarray(photo[y : y + crop, x : x + crop]), (side, side), interpolation=cv2.INTER_AREA
-    )
-
-
 def hole_psnr(predicted: torch.Tensor, target: torch.Tensor, mask: torch.Tensor) -> float:
     """Mean over the batch of the PSNR inside the hole, dB, for images in [-1, 1]."""
     error = ((predicted.clamp(-1, 1) - target).square() * mask).sum((1, 2, 3)) / (3 * mask.sum((1, 2, 3)))
@@ -76,19 +61,13 @@ class PriorTask:
 
     def __init__(self, config: PriorConfig) -> None:
         self.config = config
-        self.photos = load_photos(training_photos(config.train_data_dir, config.splits_dir), config.resolution)
-        self.masks = load_training_masks(config.train_data_dir, config.splits_dir, size=256)
-        held = validation_photos(config.train_data_dir, config.splits_dir)[::3][:32]
-        self.held_images = to_tensor(load_photos(held, config.resolution))
-        rng = np.random.default_rng(1)
-        held_masks = [random_mask(rng, config.resolution, self.masks, max_ratio=0.35) for _ in held]
-        self.held_mask = torch.from_numpy(np.stack(held_masks)[:, None]).float()
+        self.source = PhotoSource(config, config.resolution, feature_share=config.feature_masks)
+        held = self.source.held()
+        self.held_images = to_tensor(held)
+        self.held_mask = torch.from_numpy(self.source.held_holes(len(held))[:, None]).float()
         self.features = AlexFeatures(config.perceptual_features)
         self.vgg = VGGFeatures(config.vgg, config.vgg_layers) if config.vgg_weight else None
-        self.identity_of = None
-        if config.identity_weight:
-            device = training_device()
-            self.identity_of = IdentityTerm(config.landmarks, config.identity, config.identity_teacher, device)
+        self.identity_of = IdentityTerm.of(config, training_device())
 
     def build(self) -> PConvPrior:
         """The network to train."""
@@ -96,17 +75,9 @@ class PriorTask:
             memory_format=torch.channels_last
         )
 
-    def hole(self, rng: np.random.Generator) -> np.ndarray:
-        """bool [H, W], True = hole."""
-        if self.config.feature_masks and rng.random() < self.config.feature_masks:
-            return feature_block(rng, self.config.resolution)
-        return random_mask(rng, self.config.resolution, self.masks)
-
     def make_batch(self, draw: Draw) -> Batch:
         """Photos, holes and which of them the identity looks at."""
-        generators = draw.generators()
-        images = np.stack([jitter(rng, self.photos[rng.integers(len(self.photos))]) for rng in generators])
-        holes = np.stack([self.hole(rng) for rng in generators])
+        _, images, holes = self.source.draw(draw.generators())
         corner = draw.common().integers(0, self.config.resolution - self.config.perceptual_crop + 1, 2)
         return {
             "image": to_tensor(images),
