@@ -13,7 +13,6 @@ of the ring, over the same ratio of the undamaged photo. CelebAMask-HQ test pict
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from data_folder import add_data
+from command import parser_of
 from PIL import Image
 
 from idinpaint import Restorer
@@ -119,9 +118,8 @@ def sharp_row(restorer: Restorer, photo: np.ndarray, side: int, strategy: str) -
 
 def main() -> None:
     """Prints a line for each photo, then the means."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, "--data")
     parser.add_argument("what", choices=("grain", "tint", "sharp"))
-    add_data(parser)
     parser.add_argument("--count", type=int, help="photos (50, 12, 5)")
     parser.add_argument("--strategy", help="telea for grain, else prior")
     parser.add_argument("--side", type=int, default=3000, help="px, of sharp")

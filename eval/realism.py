@@ -157,7 +157,8 @@ def measure(args: argparse.Namespace) -> str:
     trial = Trial(idinpaint.Restorer.from_pretrained(args.model[0]), suite, args.samples, args.steps)
     done, began = {(row["arm"], row["case"]) for row in store.rows.values()}, time.monotonic()
     try:
-        for number, case in enumerate(plan_cases(args.data, load_landmarks(args.data), args.count, args.seed), 1):
+        planned = plan_cases(args.data, load_landmarks(args.data), args.count, args.seed, args.only_corners)
+        for number, case in enumerate(planned, 1):
             if args.no_corners and case.bin == CORNER:
                 continue
             for arm in args.methods:
@@ -213,7 +214,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--methods", nargs="+", default=["prior", "gan", "diffusion"], metavar="NAME[+refN]")
     parser.add_argument("--count", type=int, default=280, help="photos; 280: 120 noses, mouths and more eyes; 700: 300")
     parser.add_argument("--before", type=Path, help="another run's folder to compare with")
-    parser.add_argument("--no-corners", action="store_true")
+    corners = parser.add_mutually_exclusive_group()
+    corners.add_argument("--no-corners", action="store_true")
+    corners.add_argument("--only-corners", action="store_true", help="every photo with a torn corner, no features")
     parser.add_argument("--sheet", action="store_true", help="contact sheets of 24 faces and 8 torn corners instead")
     return run_main(run, parser.parse_args(argv))
 

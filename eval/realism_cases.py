@@ -107,16 +107,20 @@ def damage(kind: str, points: np.ndarray, rng: np.random.Generator) -> tuple[np.
     return mask, tuple(windows)
 
 
-def plan_cases(data: Path, points: Mapping[str, np.ndarray], count: int, seed: int) -> Iterator[Case]:
+def plan_cases(
+    data: Path, points: Mapping[str, np.ndarray], count: int, seed: int, only_corners: bool = False
+) -> Iterator[Case]:
     """Cases of `count` photos of test people, one of each person before a second of any, each with whole features
-    hidden, and every seventh with a torn corner too. Raises InputError when there are not so many photos."""
+    hidden, and every seventh with a torn corner too; only_corners: every photo with a torn corner, no features.
+    Raises InputError when there are not so many photos."""
     photos = [(entry, rest) for entry, rest in plan_photos(data, seed) if entry.key in points]
     if not 1 <= count <= len(photos):
         raise InputError(f"count {count}: the test split has 1 to {len(photos)} photos")
     for index in range(count):
         entry, rest = photos[index]
         photo, kind = read_rgb(entry.path), KINDS[index % len(KINDS)]
-        for number, name in enumerate([kind, CORNER] if kind == KINDS[-1] else [kind]):
+        names = enumerate([kind, CORNER] if kind == KINDS[-1] or only_corners else [kind])
+        for number, name in list(names)[int(only_corners) :]:
             mask, windows = damage(name, points[entry.key], np.random.default_rng([seed, index, number]))
             others, seen = rest[:OTHERS], rest[OTHERS : OTHERS + MAX_REFERENCES]
             yield Case(name, index, entry, name, photo, mask, others, seen, seed * 1_000_003 + index, windows)

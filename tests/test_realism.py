@@ -112,6 +112,9 @@ def test_the_longer_plan_starts_with_the_shorter(data):
     assert [c.bin for c in long][:8] == [*realism_cases.KINDS, "corner"] and len(long) == 9
     for a, b in zip(short, long):
         assert a.id == b.id and a.seed == b.seed and (a.mask == b.mask).all()
+    torn = list(realism_cases.plan_cases(data, points, 8, 5, only_corners=True))
+    assert [c.bin for c in torn] == ["corner"] * 8
+    assert (torn[6].mask == next(c for c in long if c.bin == "corner").mask).all()  # the seventh photo's, as there
     assert (long[0].masked[long[0].mask] == 0).all()
     with pytest.raises(cases.InputError, match="1 to 9 photos"):
         list(realism_cases.plan_cases(data, points, 10, 0))
