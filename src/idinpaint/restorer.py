@@ -174,7 +174,7 @@ class Restorer:
             work.add(decision, made, checked)
             work.notices += wrong_person(checked) + near_threshold(face, self.controller, bool(refs))
             work.picture = self._deliver(work.picture, scene.hole, face, decision, made)
-            work.picture = work.picture if decision.paints_no_face else backdrop.round(work.picture, face)
+            work.picture = work.picture if decision.paints_no_face else backdrop.round(work.picture, scene.hole, face)
             if not decision.paints_no_face:
                 work.invented = add_disagreement(work.invented, scene.hole, face, made)
         return work
@@ -186,8 +186,8 @@ class Restorer:
         if options.strategy != "telea":
             with clock("filling the background"):
                 work.picture = refine_background(work.picture, background & ~work.continued, unpainted)
-        with clock("matching tint and grain"):  # what goes on from the photo has both already
-            work.picture = work.look.finish(work.picture, hole & ~unpainted & ~work.continued)
+        with clock("matching tint and grain"):
+            work.picture = work.look.finish(work.picture, hole & ~unpainted)
         overall = self._overall(work.decisions, scene, options.strategy, options.force)
         if scene.swallowed is not None and overall.strategy == "abstain":
             work.picture = mark_hole(work.picture, scene.swallowed)

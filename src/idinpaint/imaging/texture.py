@@ -146,7 +146,7 @@ def _detailed(picture: np.ndarray, filled: np.ndarray, moved: np.ndarray) -> np.
     ratio = np.array([height / filled.shape[0], width / filled.shape[1]])
     wide = cv2.resize((moved * ratio).astype(np.float32), (width, height), interpolation=cv2.INTER_NEAREST)
     y, x = np.mgrid[:height, :width].astype(np.float32)
-    copied = cv2.remap(picture, x + wide[..., 1], y + wide[..., 0], cv2.INTER_LINEAR).astype(np.float32)
-    coarse = cv2.resize(copied, filled.shape[1::-1], interpolation=cv2.INTER_AREA)
-    coarse = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
-    return cv2.resize(filled, (width, height), interpolation=cv2.INTER_CUBIC) + copied - coarse
+    coarse = cv2.resize(picture.astype(np.float32), filled.shape[1::-1], interpolation=cv2.INTER_AREA)
+    detail = picture - cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    copied = cv2.remap(detail, x + wide[..., 1], y + wide[..., 0], cv2.INTER_LINEAR)
+    return cv2.resize(filled, (width, height), interpolation=cv2.INTER_CUBIC) + copied

@@ -19,7 +19,8 @@ from idinpaint.types import FaceAnalysis
 WIDE_PX, WIDE_SHARE = 20, 0.04  # px, and of the photo's shorter side: a narrower part is a stroke, filled by waves
 APART = 2  # px from a person in which background is not copied: it holds their outline
 OUTLINE = 1.0  # crop px of a blur: the parser's outline is ragged
-FEATHER = 2.0  # crop px, over which a face's fill leads over to the background
+EDGE = 0.8  # crop px of a blur, by which a face's fill leads over to the background
+BEHIND = 3  # crop px by which the background goes on behind a person for that
 
 
 @dataclass(frozen=True)
@@ -31,22 +32,18 @@ class Backdrop:
 
     def behind(self, crop: np.ndarray, face: FaceAnalysis) -> np.ndarray:
         """A painted crop uint8 [256, 256, 3] with this background in place of the network's."""
-        share = warp_share(self.part, face.crop_to_photo) * face.crop_mask
+        share = warp_share(self.part, face.crop_to_photo)
         if not share.any():
             return crop
-        return _mixed(crop, warp_to_crop(self.picture, None, face.crop_to_photo)[0], _inner(share >= 0.5, FEATHER))
+        share = cv2.GaussianBlur(share, (0, 0), EDGE) * face.crop_mask
+        return _mixed(crop, warp_to_crop(self.picture, None, face.crop_to_photo)[0], share)
 
-    def round(self, photo: np.ndarray, face: FaceAnalysis) -> np.ndarray:
-        """The photo uint8 [H, W, 3] into which the face was pasted, with this background round it again."""
+    def round(self, photo: np.ndarray, hole: np.ndarray, face: FaceAnalysis) -> np.ndarray:
+        """The photo uint8 [H, W, 3] into whose hole the face was pasted, with this background round it again."""
         if not self.part.any():
             return photo
-        return _mixed(photo, self.picture, _inner(self.part, FEATHER * scale_of(face.crop_to_photo)))
-
-
-def _inner(part: np.ndarray, feather: float) -> np.ndarray:
-    """float32 [H, W], 1 within the part, falling to 0 at its edge over `feather` px; 0 outside of it."""
-    depth = cv2.distanceTransform(np.pad(part.astype(np.uint8), 1, mode="edge"), cv2.DIST_L2, 5)[1:-1, 1:-1]
-    return np.clip((depth - 0.5) / max(feather, 1.0), 0, 1)
+        share = cv2.GaussianBlur(self.part.astype(np.float32), (0, 0), EDGE * max(1.0, scale_of(face.crop_to_photo)))
+        return _mixed(photo, self.picture, np.where(self.part, np.maximum(share, 0.5), share) * hole)
 
 
 def _mixed(below: np.ndarray, above: np.ndarray, share: np.ndarray) -> np.ndarray:
@@ -91,4 +88,6 @@ def continue_background(
     for face in analyzer.everyone(known, hole, list(faces)):
         people |= head(face.landmarks, face.crop_to_photo, hole.shape)
     near = cv2.dilate(people.astype(np.uint8), np.ones((2 * APART + 1, 2 * APART + 1), np.uint8)).astype(bool)
-    return Backdrop(continued(picture, part, ~hole & ~near, seed), part)
+    reach = round(BEHIND * max([1.0, *(scale_of(face.crop_to_photo) for face in faces)]))
+    behind = cv2.dilate(part.astype(np.uint8), np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)).astype(bool) & hole
+    return Backdrop(continued(picture, behind, ~hole & ~near, seed), part)
