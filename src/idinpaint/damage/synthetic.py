@@ -66,7 +66,7 @@ def _gaps(rng: np.random.Generator, alpha: np.ndarray) -> np.ndarray:
 def strokes(rng: np.random.Generator, size: Size) -> np.ndarray:
     """One to five curved scratches."""
     canvas = np.zeros(size, np.uint8)
-    width, even = log_uniform(rng, 0.7, 18), rng.random() < 0.35  # even: straight, as by one pull of a blade or a brush
+    width, even = log_uniform(rng, 0.7, 18), rng.random() < 0.5  # even: straight, as by one pull of a blade or a brush
     for _ in range(int(rng.integers(1, 6))):
         length = log_uniform(rng, 0.1, 1.6) * max(size)
         turn, ragged = (0.01, 0.03) if even else (rng.uniform(0, 0.25), rng.uniform(0, 0.5))

@@ -20,6 +20,7 @@ SOURCES = 4_000  # patches that are compared, drawn at random
 ROUNDS = ((1, 2, 3), (2, 4, 1), (4, 6, 1), (8, 6, 1))  # (reduction, rounds, steps between patches in px)
 FADE = 1.3  # a pixel counts so much less for each px that it lies further inside (Wexler et al., equation 5)
 AT_ONCE = 1024  # patches
+STRIP = 256  # rows that get their detail at once
 
 
 def continued(picture: np.ndarray, target: np.ndarray, sources: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -31,23 +32,26 @@ def continued(picture: np.ndarray, target: np.ndarray, sources: np.ndarray, seed
     """
     ratio = max(1.0, float(np.sqrt(target.sum() / LARGEST)))
     size = tuple(max(1, round(side / ratio)) for side in target.shape[::-1])
-    small, known = _reduced(picture.astype(np.float32), sources, size)
-    hole = cv2.resize(target.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
-    filled, moved = _completed(small, hole, known & ~hole, np.random.default_rng(seed))
+    small, hole = _reduced(picture, size).astype(np.float32), _reduced(target, size) > 0
+    known = (_reduced(sources, size) == 255) & ~hole
+    filled, moved = _completed(small, hole, known, np.random.default_rng(seed))
+    result = picture.copy()
     if filled is None:
-        return picture.copy()
-    if ratio > 1.0:
-        filled = _detailed(picture, filled, moved)
-    return np.where(target[..., None], filled.clip(0, 255).round(), picture).astype(np.uint8)
+        return result
+    for rows in (slice(top, top + STRIP) for top in range(0, len(picture), STRIP)):
+        inside = target[rows]
+        if inside.any():
+            strip = filled[rows] if ratio == 1.0 else _detailed(picture, small, filled, moved, rows)
+            result[rows][inside] = strip[inside].clip(0, 255).round()
+    return result
 
 
-def _reduced(image: np.ndarray, known: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """The image at (width, height), of the known pixels only, and where all of a pixel is known."""
-    if size == known.shape[::-1]:
-        return image * known[..., None], known
-    share = cv2.resize(known.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    mean = cv2.resize(image * known[..., None], size, interpolation=cv2.INTER_AREA)
-    return mean / np.maximum(share, 1e-6)[..., None], share > 0.999
+def _reduced(area: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """uint8 at (width, height), the mean over each pixel; of a bool area 255 where all of it is, 0 where none."""
+    if area.dtype == bool:
+        share = area.astype(np.uint8) * 255
+        return share if share.shape[::-1] == size else cv2.resize(share, size, interpolation=cv2.INTER_AREA)
+    return area if area.shape[1::-1] == size else cv2.resize(area, size, interpolation=cv2.INTER_AREA)
 
 
 def _completed(
@@ -57,9 +61,9 @@ def _completed(
     filled, moved = None, None
     for reduction, rounds, step in ROUNDS[::-1]:
         size = tuple(-(-side // reduction) for side in hole.shape[::-1])
-        small, seen = _reduced(image, known, size)
-        gap = cv2.resize(hole.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
-        seen &= ~gap
+        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        gap = _reduced(hole, size) > 0
+        seen = (_reduced(known, size) == 255) & ~gap
         places = _places(seen)
         if len(places) < FEWEST_SOURCES:
             continue
@@ -140,13 +144,19 @@ def _patches(padded: np.ndarray, centres: np.ndarray) -> np.ndarray:
     return padded[centres[:, :1] + y, centres[:, 1:] + x]
 
 
-def _detailed(picture: np.ndarray, filled: np.ndarray, moved: np.ndarray) -> np.ndarray:
-    """The reduced fill at the picture's size, with the detail of the places that its patches came from."""
+def _detailed(picture: np.ndarray, small: np.ndarray, filled: np.ndarray, moved: np.ndarray, rows: slice) -> np.ndarray:
+    """These rows of the reduced fill at the picture's size, float32, with the detail of the places that its patches
+    came from: of the picture, less what its reduced copy `small` has too."""
     height, width = picture.shape[:2]
-    ratio = np.array([height / filled.shape[0], width / filled.shape[1]])
-    wide = cv2.resize((moved * ratio).astype(np.float32), (width, height), interpolation=cv2.INTER_NEAREST)
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    coarse = cv2.resize(picture.astype(np.float32), filled.shape[1::-1], interpolation=cv2.INTER_AREA)
-    detail = picture - cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
-    copied = cv2.remap(detail, x + wide[..., 1], y + wide[..., 0], cv2.INTER_LINEAR)
-    return cv2.resize(filled, (width, height), interpolation=cv2.INTER_CUBIC) + copied
+    tall, wide = height / filled.shape[0], width / filled.shape[1]
+    y, x = np.mgrid[rows.start : min(rows.stop, height), :width].astype(np.float32)
+    low_y, low_x = (y + 0.5) / tall - 0.5, (x + 0.5) / wide - 0.5
+    ahead = moved[(y / tall).astype(int).clip(0, len(moved) - 1), (x / wide).astype(int).clip(0, moved.shape[1] - 1)]
+    ahead = ahead.astype(np.float32)
+
+    def at(image: np.ndarray, to_x: np.ndarray, to_y: np.ndarray, how: int) -> np.ndarray:
+        return cv2.remap(image, to_x, to_y, how, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+
+    copied = at(picture, x + ahead[..., 1] * wide, y + ahead[..., 0] * tall, cv2.INTER_LINEAR)
+    without = at(small, low_x + ahead[..., 1], low_y + ahead[..., 0], cv2.INTER_CUBIC)
+    return at(filled.astype(np.float32), low_x, low_y, cv2.INTER_CUBIC) + copied - without

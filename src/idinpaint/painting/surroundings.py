@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from idinpaint.faces.alignment import scale_of, warp_share, warp_to_crop
+from idinpaint.faces.alignment import scale_of, transform_points, warp_share, warp_to_crop
 from idinpaint.faces.heads import head
 from idinpaint.imaging.compositing import coarse_fill
 from idinpaint.imaging.texture import continued
@@ -18,6 +18,7 @@ from idinpaint.types import FaceAnalysis
 
 WIDE_PX, WIDE_SHARE = 20, 0.04  # px, and of the photo's shorter side: a narrower part is a stroke, filled by waves
 APART = 2  # px from a person in which background is not copied: it holds their outline
+LOOKED_AT = 1024  # px, longer side of the copy on which the width of the hole is measured
 OUTLINE = 1.0  # crop px of a blur: the parser's outline is ragged
 EDGE = 0.8  # crop px of a blur, by which a face's fill leads over to the background
 BEHIND = 3  # crop px by which the background goes on behind a person for that
@@ -40,15 +41,28 @@ class Backdrop:
 
     def round(self, photo: np.ndarray, hole: np.ndarray, face: FaceAnalysis) -> np.ndarray:
         """The photo uint8 [H, W, 3] into whose hole the face was pasted, with this background round it again."""
-        if not self.part.any():
+        corners = transform_points(face.crop_to_photo, np.array([[0, 0], [256, 0], [0, 256], [256, 256]], float))
+        low, high = (
+            np.maximum(np.floor(corners.min(0)), 0).astype(int),
+            np.maximum(np.ceil(corners.max(0)), 0).astype(int),
+        )
+        box = slice(low[1], high[1] + 1), slice(low[0], high[0] + 1)
+        part = self.part[box]
+        if not part.any():
             return photo
-        share = cv2.GaussianBlur(self.part.astype(np.float32), (0, 0), EDGE * max(1.0, scale_of(face.crop_to_photo)))
-        return _mixed(photo, self.picture, np.where(self.part, np.maximum(share, 0.5), share) * hole)
+        share = cv2.GaussianBlur(part.astype(np.float32), (0, 0), EDGE * max(1.0, scale_of(face.crop_to_photo)))
+        share = np.where(part, np.maximum(share, 0.5), share) * hole[box]
+        photo = photo.copy()
+        photo[box] = _mixed(photo[box], self.picture[box], share)
+        return photo
 
 
 def _mixed(below: np.ndarray, above: np.ndarray, share: np.ndarray) -> np.ndarray:
-    mixed = below + share[..., None] * (above.astype(np.float32) - below)
-    return np.where(share[..., None] > 0, np.clip(np.rint(mixed), 0, 255), below).astype(np.uint8)
+    """uint8 [H, W, 3], so much of what is above."""
+    mixed, where = below.copy(), share > 0
+    one = below[where].astype(np.float32)
+    mixed[where] = np.rint(one + share[where][:, None] * (above[where] - one)).clip(0, 255)
+    return mixed
 
 
 def wide_background(hole: np.ndarray, faces: Sequence[FaceAnalysis]) -> tuple[np.ndarray, np.ndarray]:
@@ -56,19 +70,20 @@ def wide_background(hole: np.ndarray, faces: Sequence[FaceAnalysis]) -> tuple[np
     people = np.zeros(hole.shape, bool)
     for face in faces:
         if face.labels is not None:
-            shown = cv2.GaussianBlur((labels_of(face) > 0).astype(np.float32), (0, 0), OUTLINE)
-            people |= cv2.warpAffine(shown, face.crop_to_photo, hole.shape[::-1]) > 0.5
-    width = int(max(WIDE_PX, WIDE_SHARE * min(hole.shape))) | 1
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
+            shown = cv2.GaussianBlur(255 * (labels_of(face) > 0).astype(np.uint8), (0, 0), OUTLINE)
+            people |= cv2.warpAffine(shown, face.crop_to_photo, hole.shape[::-1]) > 127
     free = (hole & ~people).astype(np.uint8)
-    padded = np.pad(free, width, mode="edge")  # a torn corner goes on beyond the photo
-    core = cv2.morphologyEx(padded, cv2.MORPH_OPEN, disc)[width:-width, width:-width]
-    return free.astype(bool) & _touched(free, core), people
-
-
-def _touched(area: np.ndarray, core: np.ndarray) -> np.ndarray:
-    """The core [H, W] with what of the area lies within its rounded corners; strokes that lead to it stay out."""
-    return cv2.dilate(core, np.ones((2 * WIDE_PX + 1, 2 * WIDE_PX + 1), np.uint8)).astype(bool) & area.astype(bool)
+    scale = min(1.0, LOOKED_AT / max(hole.shape))
+    size = tuple(max(1, round(side * scale)) for side in hole.shape[::-1])
+    small = cv2.resize(free, size, interpolation=cv2.INTER_NEAREST)
+    wide = max(WIDE_PX, WIDE_SHARE * min(hole.shape)) * scale / 2
+    reach = int(np.ceil(wide)) + 1
+    padded = np.pad(small, reach, mode="edge")  # a torn corner goes on beyond the photo
+    core = cv2.distanceTransform(padded, cv2.DIST_L2, 5) >= wide
+    # with the rounded corners of what is open to a disc, and a little of the strokes that lead there
+    near = cv2.distanceTransform((~core).astype(np.uint8), cv2.DIST_L2, 5) <= 2 * wide if core.any() else core
+    near = near[reach:-reach, reach:-reach].astype(np.uint8)
+    return free.astype(bool) & (cv2.resize(near, hole.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0), people
 
 
 def continue_background(
