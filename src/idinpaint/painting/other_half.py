@@ -13,7 +13,8 @@ from idinpaint.types import CROP_SIZE, FaceAnalysis
 SKIN = PARSING_CLASSES.index("skin")
 HAIR = PARSING_CLASSES.index("hair")
 ROUND_FACE = (0, HAIR, PARSING_CLASSES.index("neck_cloth_other"))  # what mirrors well enough: not skin and features
-AHEAD = 0.3  # of half the distance between the outer eye corners: a nose tip further off its middle is a turned head
+AHEAD = 0.15  # of half the distance between the outer eye corners: a nose tip further off its middle is a turned head
+AGREE = 0.65  # of what the mirror image or the parser takes for hidden hair, both do: else the halves differ
 EDGE = 1.2  # px, over which it fades into the network's fill
 LEAST_SHARE = 0.01  # of the crop's pixels that are hidden hair; less is a stroke, which the network fills well
 
@@ -46,21 +47,34 @@ def mirrored(face: FaceAnalysis) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     )
 
 
+def other_half(face: FaceAnalysis) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """`mirrored` of a face that looks ahead and whose halves are alike, by what the parser expects under the mask;
+    None for another one, or without a parser."""
+    if face.labels is None or not looks_ahead(face.landmarks):
+        return None
+    picture, labels, known = mirrored(face)
+    hidden = face.crop_mask & known
+    either = hidden & ((labels == HAIR) | (face.labels == HAIR))
+    both = hidden & (labels == HAIR) & (face.labels == HAIR)
+    return (picture, labels, known) if both.sum() >= AGREE * max(1, either.sum()) else None
+
+
 def labels_of(face: FaceAnalysis) -> np.ndarray:
-    """Parsing labels uint8 [256, 256]: hidden hair ends where the visible half's does, as far as that is known."""
-    if not looks_ahead(face.landmarks):
+    """Parsing labels uint8 [256, 256]: hidden hair ends where the visible half's does, if the two are alike."""
+    half = other_half(face)
+    if half is None:
         return face.labels
-    _, labels, known = mirrored(face)
-    head = np.isin(face.labels, ROUND_FACE) & np.isin(labels, (*ROUND_FACE, SKIN))
-    return np.where(face.crop_mask & known & head, labels, face.labels)
+    head = np.isin(face.labels, ROUND_FACE) & np.isin(half[1], (*ROUND_FACE, SKIN))
+    return np.where(face.crop_mask & half[2] & head, half[1], face.labels)
 
 
 def with_other_hair(crop: np.ndarray, face: FaceAnalysis) -> np.ndarray:
     """A painted crop uint8 [256, 256, 3] with hidden hair from the face's mirrored half, its tone led over to the
-    known hair beside it; as it is where the head is turned, nothing is parsed, or little hair is hidden."""
-    if face.labels is None or not looks_ahead(face.landmarks):
+    known hair beside it; as it is where the halves are not alike, or little hair is hidden."""
+    half = other_half(face)
+    if half is None:
         return crop
-    picture, labels, known = mirrored(face)
+    picture, labels, known = half
     hair = face.crop_mask & known & (labels == HAIR) & np.isin(face.labels, ROUND_FACE)
     if hair.mean() < LEAST_SHARE:
         return crop
