@@ -13,7 +13,7 @@ from idinpaint.types import CROP_SIZE, FaceAnalysis
 SKIN = PARSING_CLASSES.index("skin")
 HAIR = PARSING_CLASSES.index("hair")
 ROUND_FACE = (0, HAIR, PARSING_CLASSES.index("neck_cloth_other"))  # what mirrors well enough: not skin and features
-AHEAD = 0.15  # of half the distance between the outer eye corners: a nose tip further off its middle is a turned head
+AHEAD = 0.05  # of half the distance between the outer eye corners: a nose tip further off its middle is a turned head
 AGREE = 0.65  # of what the mirror image or the parser takes for hidden hair, both do: else the halves differ
 EDGE = 1.2  # px, over which it fades into the network's fill
 LEAST_SHARE = 0.01  # of the crop's pixels that are hidden hair; less is a stroke, which the network fills well
