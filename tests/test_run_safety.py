@@ -120,6 +120,7 @@ import torch
 sys.path.insert(0, {str(REPO / "training")!r})
 from checkpoints import Checkpoints
 from idinpaint.exits import Terminated, unwinding
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which the background job of a shell ignores
 keeper = Checkpoints({str(tmp_path)!r}, total_limit=1)
 keeper.save(5, {{"model": {{"w": torch.ones(9)}}}}, {{}}, {{}})
 sys.addaudithook(lambda event, _: signal.raise_signal(signal.{number}) if event == "shutil.rmtree" else None)

@@ -89,6 +89,15 @@ def test_the_background_behind_a_torn_corner_goes_on(restorer):
     assert np.array_equal(result.image[inside], backdrop.picture[inside]), "no network paints over it"
 
 
+def test_a_face_is_no_background_whatever_the_parser_sees(restorer):
+    photo, hole = skimage.data.astronaut(), np.zeros((512, 512), bool)
+    hole[110:165, 195:255] = True
+    face = restorer.analyzer.analyze(np.where(hole[..., None], 0, photo).astype(np.uint8), hole)[0]
+    unseen = replace(face, labels=np.zeros((256, 256), np.uint8))
+    part, people = wide_background(hole, [unseen])
+    assert people[115:155, 205:245].all() and not part.any()
+
+
 def test_strokes_and_strategy_telea_stay_as_they_are(restorer):
     photo, hole = skimage.data.astronaut(), np.zeros((512, 512), bool)
     hole[300:306, 20:400] = True

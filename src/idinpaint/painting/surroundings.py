@@ -72,6 +72,9 @@ def wide_background(hole: np.ndarray, faces: Sequence[FaceAnalysis]) -> tuple[np
         if face.labels is not None:
             shown = cv2.GaussianBlur(255 * (labels_of(face) > 0).astype(np.uint8), (0, 0), OUTLINE)
             people |= cv2.warpAffine(shown, face.crop_to_photo, hole.shape[::-1]) > 127
+        inside = np.rint(np.clip(transform_points(face.crop_to_photo, face.landmarks), -1e5, 1e5)).astype(np.int32)
+        hull = cv2.fillConvexPoly(np.zeros(hole.shape, np.uint8), cv2.convexHull(inside), 1)
+        people |= hull.astype(bool)  # whatever the parser sees there, say of a drawing
     free = (hole & ~people).astype(np.uint8)
     scale = min(1.0, LOOKED_AT / max(hole.shape))
     size = tuple(max(1, round(side * scale)) for side in hole.shape[::-1])
