@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,6 +17,7 @@ import skimage.data
 from idinpaint.imaging.compositing import coarse_fill
 from idinpaint.judging.believability import NO_TWIN, hidden_features, twin_colour, twin_likeness, window
 
+REPO = Path(__file__).parents[1]
 PARTS = {"mouth": range(48, 60), "nose": range(27, 36), "left_eye": range(36, 42)}
 
 
@@ -76,3 +82,16 @@ def test_a_red_corner_is_told_from_the_twins_colour(face):
     assert twin_colour(shaded, one, "left_eye") < 1.5 * true, "shadow is no other colour"
     assert twin_colour(face.crop, one, "mouth") is None
     assert twin_colour(face.crop, replace(one, coverage={**one.coverage, "right_eye": 1.0}), "left_eye") is None
+
+
+def test_its_training_runs_on_a_few_photos_with_the_bundled_painters(shared, tmp_path):
+    settings = ["photos=24", "held_photos=12", "epochs=1", "painted=3", "held_painted=3", "corners=6", 'bundle=""']
+    settings += [f"output_dir={tmp_path / 'run'}", f"data={shared / 'data'}", "leave_out=telea"]
+    command = [sys.executable, "training/train_believability.py", "--config", "configs/believability.yaml"]
+    flags = [word for setting in settings for word in ("--set", setting)]
+    done = subprocess.run([*command, *flags], cwd=REPO, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-800:]
+    written = json.loads((tmp_path / "run" / "believability.json").read_text())["files"]["believability.safetensors"]
+    assert (
+        written["sha256"] == hashlib.sha256((tmp_path / "run" / "believability.safetensors").read_bytes()).hexdigest()
+    )

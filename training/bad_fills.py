@@ -129,14 +129,15 @@ class Faces:
             pass
         return photo, hole, points
 
-    def draw(self, index: int, real: bool, rng: np.random.Generator) -> tuple:
+    def draw(self, index: int, real: bool, rng: np.random.Generator, leave_out: str = "") -> tuple:
         """(painted crop, its hole, landmarks, kind of fill)."""
         photo, hole, points = self.hidden(index, rng)
         if real:
             if rng.random() < 0.15:  # another person's features, well fitted: believable, though not a likeness
                 return self.transplant(photo, points, hole, rng), hole, points, "transplant"
             return photo, hole, points, "real"
-        kind = KINDS[rng.integers(len(KINDS))]
+        kinds = [kind for kind in KINDS if kind != leave_out]
+        kind = kinds[rng.integers(len(kinds))]
         return bad_fill(kind, photo, hole, rng), hole, points, kind
 
     def transplant(

@@ -53,7 +53,8 @@ from idinpaint.types import FaceAnalysis, InputError
 @dataclass
 class BelieveConfig:
     """Settings of configs/believability.yaml. bundle: a model folder that gets the result, "" for none.
-    data: the raw data sets, "" for IDINPAINT_DATA. painted: photos that the bundled painters fill too; hits: shares of
+    data: the raw data sets, "" for IDINPAINT_DATA. leave_out: a kind of fill that is not trained on, to measure how
+    the network takes what it never saw the like of. painted: photos that the bundled painters fill too; hits: shares of
     their fills that count as bad and as good; repeats: how often each counts; real_accepted: share of true features
     above their limit; hair_accepted: of true hair under torn corners (`corners` photos): hair is easily smeared, and a
     smear there is easily taken for hair."""
@@ -73,6 +74,7 @@ class BelieveConfig:
     held_painted: int = 130
     hits: tuple[float, float] = (0.45, 0.3)
     repeats: int = 3
+    leave_out: str = ""
     real_accepted: float = 0.985
     hair_accepted: float = 0.95
     corners: int = 120
@@ -94,8 +96,9 @@ def painted_windows(faces: Faces, config: BelieveConfig, painters: Any, rng: np.
         moved = points + rng.normal(0, 1.5, 2)
         true = windows_in(photo, hole, points, moved)
         for name in PAINTERS:
-            made = windows_in(painters(name, photo, hole, moved, index), hole, points, moved)
-            rows += [(kind, p, hit(p, t, kind != "hair")) for (kind, p), (_, t) in zip(made, true, strict=True)]
+            if name != config.leave_out:
+                made = windows_in(painters(name, photo, hole, moved, index), hole, points, moved)
+                rows += [(kind, p, hit(p, t, kind != "hair")) for (kind, p), (_, t) in zip(made, true, strict=True)]
     return rows
 
 
@@ -115,7 +118,7 @@ def windows_of(faces: Faces, config: BelieveConfig, rng: np.random.Generator) ->
     rows = []
     for index in range(len(faces.points)):
         for genuine in (True, False):
-            crop, hole, points, _ = faces.draw(index, genuine, rng)
+            crop, hole, points, _ = faces.draw(index, genuine, rng, config.leave_out)
             moved = points + rng.normal(0, 2.0, 2) + rng.normal(0, 1.2, points.shape)
             rows += [(kind, patch, genuine) for kind, patch in windows_in(crop, hole, points, moved)]
     return rows
