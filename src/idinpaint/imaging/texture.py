@@ -20,6 +20,7 @@ SOURCES = 4_000  # patches that are compared, drawn at random
 ROUNDS = ((1, 2, 3), (2, 4, 1), (4, 6, 1), (8, 6, 1))  # (reduction, rounds, steps between patches in px)
 FADE = 1.3  # a pixel counts so much less for each px that it lies further inside (Wexler et al., equation 5)
 AT_ONCE = 1024  # patches
+GRAIN = 1.5  # px of a blur: what is finer comes from one patch, not from the mean of all
 STRIP = 256  # rows that get their detail at once
 
 
@@ -38,10 +39,12 @@ def continued(picture: np.ndarray, target: np.ndarray, sources: np.ndarray, seed
     result = picture.copy()
     if filled is None:
         return result
+    if ratio == 1.0:  # the mean of many patches has lost their grain
+        small, filled = (cv2.GaussianBlur(image, (0, 0), GRAIN) for image in (small, filled.astype(np.float32)))
     for rows in (slice(top, top + STRIP) for top in range(0, len(picture), STRIP)):
         inside = target[rows]
         if inside.any():
-            strip = filled[rows] if ratio == 1.0 else _detailed(picture, small, filled, moved, rows)
+            strip = _detailed(picture, small, filled, moved, rows)
             result[rows][inside] = strip[inside].clip(0, 255).round()
     return result
 
@@ -145,8 +148,8 @@ def _patches(padded: np.ndarray, centres: np.ndarray) -> np.ndarray:
 
 
 def _detailed(picture: np.ndarray, small: np.ndarray, filled: np.ndarray, moved: np.ndarray, rows: slice) -> np.ndarray:
-    """These rows of the reduced fill at the picture's size, float32, with the detail of the places that its patches
-    came from: of the picture, less what its reduced copy `small` has too."""
+    """These rows of the fill at the picture's size, float32, with the detail of the places that its patches came from:
+    of the picture, less what its reduced or blurred copy `small` has too."""
     height, width = picture.shape[:2]
     tall, wide = height / filled.shape[0], width / filled.shape[1]
     y, x = np.mgrid[rows.start : min(rows.stop, height), :width].astype(np.float32)
