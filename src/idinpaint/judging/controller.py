@@ -246,9 +246,7 @@ def twin_share(coverage: dict[str, float], config: ControllerConfig) -> float:
 def _reason(fired: _Fired, strategy: str, otherwise: str, has_references: bool) -> str:
     """The rule's words, and what follows from them."""
     if otherwise:
-        return (
-            f"{fired.words}; painted with the help of the reference photos, delivered only when verified against them"
-        )
+        return f"{fired.words}; painted with the help of the reference photos, delivered only when it agrees with them"
     if strategy in PAINTS or strategy == "telea":
         return fired.words
     lack = "" if has_references else " and there is no reference photo of the person"
@@ -260,7 +258,7 @@ def _reason(fired: _Fired, strategy: str, otherwise: str, has_references: bool) 
 def _outcome(decision: Decision) -> str:
     """What would become of the face."""
     if decision.strategy in PAINTS:
-        condition = " and delivered only when verified" if decision.unless_verified else ""
+        condition = " and delivered only when it agrees with the references" if decision.unless_verified else ""
         return f"it would be painted by {decision.strategy}{condition}"
     return {
         "telea": "it would be filled from its surroundings",
