@@ -153,10 +153,10 @@ def tiny_pack(folder: Path, photos: int = 6) -> Path:
     """A packed set of noise pictures with face-like landmarks."""
     import io
 
-    from pack_data import webp
+    from pack_data import avif
 
     rng, path = np.random.default_rng(0), folder / "faces.facepack"
-    names = [f"{i}.webp" for i in range(photos)]
+    names = [f"{i}.jpg" for i in range(photos)]
     table = {"names": names, "people": ["a", "a"] + [""] * (photos - 2)}
     table["splits"] = ["train"] * (photos - 2) + ["val"] * 2
     points = np.repeat(face_points().numpy(), photos, 0).astype(np.float16)
@@ -169,7 +169,7 @@ def tiny_pack(folder: Path, photos: int = 6) -> Path:
         archive.writestr("table.json", json.dumps(table))
         archive.writestr("arrays.npz", arrays.getvalue())
         for index in range(photos):
-            archive.writestr(f"photos/{index:05d}.webp", webp(rng.integers(0, 255, (256, 256, 3), np.uint8), 80))
+            archive.writestr(f"photos/{index:05d}.avif", avif(rng.integers(0, 255, (256, 256, 3), np.uint8), 80))
     return path
 
 

@@ -25,6 +25,7 @@ from picture_changes import (
     inverse,
     mapped,
     relit,
+    shaded,
     swapped,
     warp_reflecting,
 )
@@ -50,6 +51,9 @@ class ExampleConfig:
     both_share: float = 0.2  # of those over features also carry a mask of the bank
     bank_size: int = 1000  # generated masks beside those of the data set
     grey_share: float = 0.12  # of the photos are monochrome or sepia
+    shade_share: float = 0.15  # stand in a hard light from one side
+    whole_identity: float = 0.45  # without other photos of the person: the whole photo's vector with noise, or
+    visible_identity: float = 0.35  # that of the visible part, as in a restoration without references; else none
     slots: int = 2  # reference pictures beside the face's own mirrored half
     no_reference: float = 0.4
     stranger: float = 0.15  # of the samples with references see a stranger's
@@ -190,8 +194,10 @@ class DeviceExamples:
         noise = torch.randn_like(whole)
         noise = F.normalize(noise - (noise * whole).sum(1, keepdim=True) * whole, dim=-1)
         noised = cosine * whole + (1 - cosine.square()).sqrt() * noise
-        draw = torch.rand(b, 1, device=self.device)
-        plain = torch.where(draw < 0.45, noised, torch.where(draw < 0.8, visible, torch.zeros_like(visible)))
+        draw, config = torch.rand(b, 1, device=self.device), self.config
+        some = config.whole_identity + config.visible_identity
+        seen = torch.where(draw < some, visible, torch.zeros_like(visible))
+        plain = torch.where(draw < config.whole_identity, noised, seen)
         return torch.where((given[:, None] > 0) & (draw < 0.85), means, plain)
 
     @torch.no_grad()
@@ -201,7 +207,7 @@ class DeviceExamples:
             index = torch.randint(len(self.photos), (size,), device=self.device)
         image, points = self._target(index)
         config = self.config
-        image = aged(relit(image, 0.05), config.grey_share)
+        image = aged(shaded(relit(image, 0.05), config.shade_share), config.grey_share)
         mask = draw_holes(points, self.bank, (config.feature_share, config.torn_share, config.both_share))
         return self.complete(index, image, points, mask)
 

@@ -14,7 +14,7 @@ from diffusers import UNet2DConditionModel
 from network_files import Folders, load_some, load_state, part_of
 from sampling import make_scheduler
 from torch import nn
-from window_losses import weighted_mean
+from window_losses import per_sample_l1, weighted_mean
 
 from idinpaint.losses.pictures import min_snr_weight
 from idinpaint.models.autoencoder import FaceAutoencoder
@@ -33,6 +33,7 @@ LAST = 999  # the timestep that one-step sampling starts from: pure noise
 # Of the prior's fill in the painted picture, see IdentityInpaintPipeline: .5 to .75 had the lowest KID and LPIPS on 40
 # validation photos. The losses look at the mean, as the user does: what the mean loses, the residual makes up for.
 PRIOR_SHARE = 0.5
+PRIOR_WEIGHT = 0.2  # of the L1 of the prior's own fill while it learns with the diffusion
 FEW_STEPS = (749, 499, 249, 666, 333, 874, 124)  # those of 2 to 8 steps, trailing
 
 
@@ -70,6 +71,10 @@ class PriorStage(nn.Module):
             if isinstance(module, nn.BatchNorm2d):
                 module.eval()
         return self
+
+    def slow(self) -> list[nn.Parameter]:
+        """Parameters that take a lower rate: none."""
+        return []
 
     def fast(self) -> list[nn.Parameter]:
         """Parameters that start from nothing and take a higher rate."""
@@ -109,7 +114,7 @@ def make_unet(latent_channels: int, reference_channels: int, token_dim: int) -> 
 
 
 class OverPrior(nn.Module):
-    """A stage over the frozen prior, which is neither trained nor saved with it."""
+    """A stage over the prior, which is frozen and not saved with it unless the stage says otherwise."""
 
     def __init__(self, folders: Folders) -> None:
         super().__init__()
@@ -127,16 +132,18 @@ def repeated(x: torch.Tensor, copies: int) -> torch.Tensor:
 
 
 class DiffusionStage(OverPrior):
-    """UNet, identity tokens, decoder, the UNet's share of the references and the refiner, over the frozen prior."""
+    """UNet, identity tokens, decoder, the UNet's share of the references and the refiner; the prior and the encoder of
+    references go on learning with them, at a lower rate: what the losses ask of the picture, half of which is the
+    prior's, they must be able to answer, identity above all."""
 
     name = "diffusion"
 
     def __init__(self, folders: Folders) -> None:
         super().__init__(folders)
         state = load_state(folders, "denoiser")
-        encoder = self.base[0].reference_encoder
+        self.first = self.base[0].requires_grad_(True)
+        encoder = self.first.reference_encoder
         self.reference_heads = nn.ModuleDict({"to_input": encoder.to_input, "to_blocks": encoder.to_blocks})
-        self.reference_heads.requires_grad_(True)
         self.autoencoder = FaceAutoencoder(detail_width=32)
         channels = self.autoencoder.config.latent_channels
         self.unet = make_unet(channels, encoder.config.unet_channels, 192)
@@ -182,20 +189,24 @@ class DiffusionStage(OverPrior):
         new = [*self.reference_heads.parameters(), *self.unet.class_embedding.parameters()]
         return [*new, *self.refiner.parameters()]
 
+    def slow(self) -> list[nn.Parameter]:
+        """The prior's and those of the references' levels."""
+        return [*self.first.prior.parameters(), *self.first.reference_encoder.stages.parameters()]
+
     def files(self) -> dict[str, dict[str, torch.Tensor]]:
-        """As PriorStage's; the refiner in a file of its own."""
+        """As PriorStage's; prior and refiner in files of their own."""
         state = self.state_dict()
-        denoiser = {k: v for k, v in state.items() if not k.startswith("refiner.")}
-        return {"denoiser": denoiser, "refiner": part_of(state, "refiner")}
+        denoiser = {k: v for k, v in state.items() if not k.startswith(("refiner.", "first."))}
+        return {"denoiser": denoiser, "refiner": part_of(state, "refiner"), "prior": part_of(state, "first")}
 
     def conditions(self, examples: Examples) -> tuple[Conditions, torch.Tensor]:
         """The UNet's maps with heatmaps, and the latents of the true picture."""
-        base = self.base[0]
+        levels = self.first.reference_encoder(examples.references)
+        fill, features = self.first.prior.fill(examples.masked_image, examples.mask, examples.id_embed, levels)
+        made = build_conditions(
+            self.autoencoder, StageOne(fill.clamp(-1, 1), features), examples.masked_image, examples.mask
+        )
         with torch.no_grad():
-            levels = base.reference_encoder(examples.references)
-            fill, features = base.prior.fill(examples.masked_image, examples.mask, examples.id_embed, levels)
-            first = StageOne(fill.clamp(-1, 1), features)
-            made = build_conditions(self.autoencoder, first, examples.masked_image, examples.mask)
             target = self.autoencoder.encode(examples.image)
         heads = self.reference_heads
         made.added = [conv(x) for conv, x in zip(heads["to_blocks"], (levels[3], levels[3], levels[4]), strict=True)]
@@ -223,7 +234,7 @@ class DiffusionStage(OverPrior):
         b, copies = len(examples.image), 2 if training else 1
         made, target = self.conditions(examples)
         std = self.residual_std.view(1, -1, 1, 1)
-        residual = (target.float() - made.prior_latents.float()) / std
+        residual = (target.float() - made.prior_latents.float()).detach() / std
         device = residual.device
         few = constant(FEW_STEPS, device, torch.long)[torch.randint(len(FEW_STEPS), (b,), device=device)]
         late = torch.rand(b, device=device) < (0.25 if training else 0.0)
@@ -254,7 +265,10 @@ class DiffusionStage(OverPrior):
         goal = kept.sqrt() * noise - (1 - kept).sqrt() * clean
         touched = again(made.touched).float()
         error = ((velocity - goal).square() * touched).mean((1, 2, 3)) / touched.mean((1, 2, 3)).clamp(min=0.01)
-        return Painted(pictures, copies, 0.25 * weighted_mean(error, self.velocity_weights[timesteps]))
+        extra = 0.25 * weighted_mean(error, self.velocity_weights[timesteps])
+        # Prior and decoder are averaged: without a loss of its own the prior's fill could become anything.
+        extra = extra + PRIOR_WEIGHT * per_sample_l1(made.prior_image.float(), examples.image, examples.mask).mean()
+        return Painted(pictures, copies, extra)
 
 
 class GanStage(OverPrior):
@@ -269,6 +283,10 @@ class GanStage(OverPrior):
             rank_share=0.3,
         )  # fmt: skip
         load_some(self.generator, load_state(folders, "pdgan-face"), ())
+
+    def slow(self) -> list[nn.Parameter]:
+        """None takes a lower rate."""
+        return []
 
     def fast(self) -> list[nn.Parameter]:
         """Nothing starts from nothing."""

@@ -71,6 +71,23 @@ def relit(image: torch.Tensor, strength: float) -> torch.Tensor:
     return image.clamp(-1, 1)
 
 
+def shaded(image: torch.Tensor, share: float) -> torch.Tensor:
+    """A share of the pictures in a hard light from one side, half of those darker as a whole: brightness falls to
+    between a quarter and nine tenths across a line through the middle part, softly or within some pixels."""
+    b, side, device = len(image), image.shape[-1], image.device
+
+    def draw(low: float, high: float) -> torch.Tensor:
+        return low + (high - low) * torch.rand(b, 1, 1, 1, device=device)
+
+    axis = torch.linspace(-1, 1, side, device=device)
+    angle = draw(0, 2 * torch.pi)
+    along = axis.view(1, 1, 1, -1) * angle.cos() + axis.view(1, 1, -1, 1) * angle.sin()
+    lit = torch.sigmoid((along - draw(-0.4, 0.4)) / draw(0.06, 0.6))
+    dark = draw(0.35, 0.9)
+    gain = (dark + (draw(1.0, 1.15) - dark) * lit) * torch.where(draw(0, 1) < 0.5, draw(0.5, 1.0), draw(1.0, 1.0))
+    return torch.where(draw(0, 1) < share, (image + 1) * gain - 1, image).clamp(-1, 1)
+
+
 def aged(image: torch.Tensor, share: float) -> torch.Tensor:
     """A share of the pictures turned monochrome, half of those with a sepia tint."""
     b, device = len(image), image.device

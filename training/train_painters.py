@@ -51,6 +51,7 @@ class PainterConfig(LossConfig):
     train_batch_size: int = 96
     learning_rate: float = 4e-4
     fast_rate: float = 3.0  # times that for what starts from nothing
+    slow_rate: float = 0.4  # times that for the prior, while the diffusion learns over it
     critic_rate: float = 1e-3
     warmup_steps: int = 100
     adversarial_warmup: int = 300  # steps
@@ -153,12 +154,14 @@ class StageRun:
         if state := load_state(folders, "critics", needed=False):
             self.critics.load_state_dict(state)
             self.alone = 0
-        fast = {id(p) for p in self.stage.fast()}
-        trained = [p for p in self.stage.parameters() if p.requires_grad]
-        groups = [[p for p in trained if id(p) not in fast], [p for p in trained if id(p) in fast]]
-        self.peaks = [config.learning_rate, config.learning_rate * config.fast_rate]
+        times = {id(p): config.fast_rate for p in self.stage.fast()}
+        times |= {id(p): config.slow_rate for p in self.stage.slow()}
+        groups: dict[float, list[nn.Parameter]] = {}
+        for parameter in filter(lambda p: p.requires_grad, self.stage.parameters()):
+            groups.setdefault(times.get(id(parameter), 1.0), []).append(parameter)
+        self.peaks = [config.learning_rate * factor for factor in groups]
         adam = {"lr": 1e-9, "betas": (0.5, 0.99), "weight_decay": 0.0, "fused": device.type == "cuda"}
-        self.optimizer = torch.optim.AdamW([{"params": g} for g in groups], **adam)
+        self.optimizer = torch.optim.AdamW([{"params": g} for g in groups.values()], **adam)
         self.critic_optimizer = torch.optim.AdamW(self.critics.parameters(), **adam)
         self.best = math.inf
 

@@ -1,4 +1,4 @@
-"""One file that holds a training set: aligned photos as WebP, who is on them, landmarks, masks; see
+"""One file that holds a training set: aligned photos as AVIF, who is on them, landmarks, masks; see
 training/pack_data.py, which writes it. A zip without compression, so that a photo is read alone."""
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ class PackedFaces:
         """[N, 256, 256, 3] uint8 RGB of the given rows."""
 
         def read(data: bytes) -> np.ndarray:
-            with Image.open(io.BytesIO(data), formats=("WEBP",)) as image:
+            with Image.open(io.BytesIO(data), formats=("AVIF",)) as image:
                 return np.asarray(image.convert("RGB"))
 
         out = np.empty((len(rows), CROP_SIZE, CROP_SIZE, 3), np.uint8)
         with zipfile.ZipFile(self.path) as archive, ThreadPoolExecutor(workers) as pool:
-            files = (archive.read(f"photos/{row:05d}.webp") for row in rows)
+            files = (archive.read(f"photos/{row:05d}.avif") for row in rows)
             for index, pixels in enumerate(pool.map(read, files)):
                 out[index] = pixels
         return out
