@@ -431,13 +431,18 @@ def test_a_folder_of_references_and_a_candidate_by_hand(files, capsys):
 
 def test_results_that_are_there_are_passed_over(folders, capsys):
     assert main(folder_command(folders)) == 0
+    before = read_summary(folders / "out")
     (folders / "out" / "one.png").unlink()
     (folders / "out" / "two.jpg").write_bytes(b"mine")
     StandIn.calls = []
     assert main(folder_command(folders, "--skip-existing")) == 0
     assert len(StandIn.calls) == 1 and (folders / "out" / "two.jpg").read_bytes() == b"mine"
     assert "1 restored, 0 abstained, 0 bad, 2 passed over" in capsys.readouterr().out
-    statuses = {name: row["status"] for name, row in read_summary(folders / "out").items()}
-    assert statuses == {"one.png": "restored", "two.jpg": "skipped", "three.gif": "skipped"}
+    after = read_summary(folders / "out")
+    assert after["one.png"]["status"] == "restored"
+    assert all(after[name] == before[name] for name in ("two.jpg", "three.gif"))  # what was said of them is kept
+    (folders / "out" / "summary.csv").unlink()
+    assert main(folder_command(folders, "--skip-existing")) == 0
+    assert {row["status"] for row in read_summary(folders / "out").values()} == {"skipped"}
     assert main(folder_command(folders, "--candidate", "2")) == 2
     assert "not for a folder" in capsys.readouterr().err

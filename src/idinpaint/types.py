@@ -139,7 +139,7 @@ class Restoration:
     candidates: per face, best first. decision: the most cautious decision over the faces (or the
     background's). report: JSON-ready dict. invented: [H, W] uint8, how much the candidates disagree about each
     pixel (0 outside the mask, and where nothing was painted twice), None when no face was painted twice. look:
-    the PrintLook (tint and grain) that was given to the fill.
+    the PrintLook (tint and grain) that was given to the fill. picked: the delivered candidate's number in the ranking.
     """
 
     image: np.ndarray
@@ -149,6 +149,7 @@ class Restoration:
     faces: list[FaceAnalysis] = field(default_factory=list)
     invented: np.ndarray | None = None
     look: Any = None
+    picked: int = 1
 
     @property
     def abstained(self) -> bool:

@@ -61,14 +61,24 @@ def reference_files(given: Sequence[Path]) -> tuple[Path, ...]:
     return tuple(found)
 
 
+def earlier_rows(path: Path) -> dict[str, dict[str, Any]]:
+    """The rows of a summary that an earlier run wrote, by their photo; none where there is none that can be read."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            return {row["image"]: row for row in csv.DictReader(file) if row.keys() == set(COLUMNS)}
+    except (OSError, KeyError, csv.Error):
+        return {}
+
+
 def write_summary(path: Path, rows: list[dict[str, Any]]) -> None:
-    """One line a photo, CSV with a header."""
+    """One line a photo, CSV with a header. A photo that was passed over keeps the line of the run that restored it."""
     from idinpaint.imaging.encoders import write_atomic
     from idinpaint.report.reporting import to_plain
 
-    text = io.StringIO()
+    text, earlier = io.StringIO(), earlier_rows(path)
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(to_plain(rows))
+    for row in to_plain(rows):
+        writer.writerow(earlier.get(row["image"], row) if row["status"] == "skipped" else row)
     data = text.getvalue().encode(errors="surrogateescape")  # file names need not be UTF-8
     write_atomic(path, lambda file: file.write(data))

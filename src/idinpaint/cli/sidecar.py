@@ -80,7 +80,8 @@ def write_pictures(job: Job, rgb: np.ndarray, mask: np.ndarray, restoration: Res
     """The comparison, the map of what was invented (black where nothing was) and the mask that was found, where they
     are asked for."""
     if job.picture:
-        visuals.save_picture(job.picture, visuals.comparison(rgb, mask, restoration.image, restoration.candidates))
+        made = visuals.comparison(rgb, mask, restoration.image, restoration.candidates, restoration.picked)
+        visuals.save_picture(job.picture, made)
     if job.invented:
         blank = np.zeros(mask.shape, np.uint8)
         visuals.save_picture(job.invented, blank if restoration.invented is None else restoration.invented)
@@ -100,7 +101,7 @@ def render_page(report: Mapping[str, Any], rgb: np.ndarray, mask: np.ndarray, re
     """HTML text; everything that comes from outside is escaped."""
     pictures = {
         "The damage marked, the result, the candidates": visuals.comparison(
-            rgb, mask, restoration.image, restoration.candidates
+            rgb, mask, restoration.image, restoration.candidates, restoration.picked
         ),
         "What the analysis saw": visuals.overlay(rgb, mask, restoration.faces, restoration.decision),
     }

@@ -84,7 +84,7 @@ class ReferenceReader:
         if digest not in self._cache:
             faces = [f for f in self.analyzer.analyze(rgb, None) if f.id_embed is not None]
             if not faces:
-                raise InputError(f"{name}: no face found in the reference photo; give one that shows the person's face")
+                raise InputError(f"{name}: no face found; give a photo that shows the person's face")
             aligned = aligned_face(rgb, faces[0])
             quality = face_quality(faces[0], aligned)
             face = faces[0]

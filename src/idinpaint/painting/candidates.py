@@ -42,7 +42,8 @@ def with_candidate(restoration: Restoration, rgb: np.ndarray, mask: np.ndarray, 
             face |= {"verification": None, "candidates": [chosen, *face["candidates"][1:]]}
     report["faces"] = faces
     candidates = [_first(made, number) for made in restoration.candidates]
-    return replace(restoration, image=composite(image, rgb, mask), candidates=candidates, report=report)
+    image = composite(image, rgb, mask)
+    return replace(restoration, image=image, candidates=candidates, report=report, picked=number)
 
 
 def _first(rows: list[Any], number: int) -> list[Any]:

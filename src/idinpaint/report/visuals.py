@@ -42,11 +42,17 @@ def paint_hole(rgb: np.ndarray, mask: np.ndarray, width: int, opacity: float = 1
 
 
 def comparison(
-    rgb: np.ndarray, mask: np.ndarray, restored: np.ndarray, candidates: Sequence[Sequence[Candidate]] = ()
+    rgb: np.ndarray,
+    mask: np.ndarray,
+    restored: np.ndarray,
+    candidates: Sequence[Sequence[Candidate]] = (),
+    picked: int = 1,
 ) -> np.ndarray:
-    """Input with the hole marked | restored, and below, a row for each face with several candidates.
+    """Input with the hole marked | restored, and below, a row for each face with several candidates, the delivered one
+    first, by the numbers that --candidate takes.
 
-    rgb, restored: uint8 [H, W, 3]; mask: bool [H, W]. Returns uint8 [h, w, 3], at most MAX_WIDTH px wide.
+    rgb, restored: uint8 [H, W, 3]; mask: bool [H, W]; picked: the number of the delivered one. Returns uint8 [h, w, 3],
+    at most MAX_WIDTH px wide.
     """
     width = min(rgb.shape[1], (MAX_WIDTH - GAP) // 2)
     panels = [paint_hole(rgb, mask, width), shrink(restored, width)]
@@ -55,12 +61,13 @@ def comparison(
     rows = [_label(["input, hole marked", "restored"], [0, width + GAP], total), np.hstack([panels[0], gap, panels[1]])]
     for face in candidates:
         if len(face) > 1:
-            rows += _candidate_row(face, total)
+            rows += _candidate_row(face, total, picked if picked <= len(face) else 1)
     return np.vstack(rows)
 
 
-def _candidate_row(face: Sequence[Candidate], total: int) -> list[np.ndarray]:
-    """A line of labels and a line of crops, best first, both `total` px wide."""
+def _candidate_row(face: Sequence[Candidate], total: int, picked: int) -> list[np.ndarray]:
+    """A line of labels and a line of crops, the delivered one first, both `total` px wide."""
+    numbers = [picked, *(n for n in range(1, len(face) + 1) if n != picked)]
     side = max(8, min(face[0].image.shape[1], (total + GAP) // len(face) - GAP))
     face = face[: max(1, (total + GAP) // (side + GAP))]
     row = np.full((side, total, 3), 255, np.uint8)
@@ -70,7 +77,8 @@ def _candidate_row(face: Sequence[Candidate], total: int) -> list[np.ndarray]:
         tile = cv2.resize(candidate.image, (side, side), interpolation=cv2.INTER_AREA)
         row[:, x : x + side] = tile[:, : total - x]
         similarity = candidate.identity_similarity
-        texts.append(f"seed {candidate.seed}" + ("" if similarity is None else f": {similarity:.2f}"))
+        text = f"{numbers[index]}" + ("" if similarity is None else f": {similarity:.2f}")
+        texts.append(f"candidate {text}, delivered" if index == 0 else text)
         places.append(x)
     return [_label(texts, places, total), row]
 
@@ -106,7 +114,8 @@ def overlay(rgb: np.ndarray, mask: np.ndarray, faces: Sequence[FaceAnalysis], de
             cv2.circle(picture, centre, 2 * line, colour, -1, cv2.LINE_AA)
         text = f"{number}: {100 * face.face_coverage:.0f} %"
         place = tuple(int(v) for v in np.maximum(corners.min(axis=0) + (4, 20 * line), 0))
-        cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5 * line, (255, 255, 255), line, cv2.LINE_AA)
+        for colour, width in (((0, 0, 0), 3 * line), ((255, 255, 255), line)):  # an outline, to be read on pale photos
+            cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5 * line, colour, width, cv2.LINE_AA)
     words = f"{decision.strategy} ({decision.rule}), {100 * decision.hole_ratio:.1f} % of the photo is hole"
     return np.vstack([_label([words], [0], picture.shape[1]), picture])
 
