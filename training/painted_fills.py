@@ -31,7 +31,8 @@ class Painters:
         embed = None
         if identity_visible(coverage(feature_regions(points), hole)):
             embed = self.bundle.identity.embed([arcface_crop(known, hole, points)])[0]
-        face: Any = SimpleNamespace(crop=known, crop_mask=hole, landmarks=points, labels=None)
+        labels = self.bundle.parser.predict(known, hole)  # by them hidden hair becomes the mirrored half's
+        face: Any = SimpleNamespace(crop=known, crop_mask=hole, landmarks=points, labels=labels)
         predicted = self.restorer.inpainters[name].fill(FillRequest(face, embed, 1, None, seed))[0]
         return fitted(predicted, face)
 
