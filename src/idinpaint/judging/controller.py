@@ -210,7 +210,7 @@ def _rule(
     if face <= 0.0:
         return _Fired("face-untouched", config.if_untouched[side], "no face is touched; the hole is filled")
     if face < config.thin:
-        words = f"{share}: thin scratches are filled from their surroundings"
+        words = f"{share}: so little is filled from its surroundings"
         return _Fired("thin", config.below_thin[side], words, {"below": config.thin})
     if face <= config.low:
         words = f"{share}, few enough to keep the identity"
