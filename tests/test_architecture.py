@@ -59,6 +59,12 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+def script_imports(folder: str) -> dict[str, set[str]]:
+    """Script of a folder -> the scripts beside it that it imports anywhere."""
+    found = {path.stem: imported_modules(path) for path in python_files(folder)}
+    return {name: (names & set(found)) - {name} for name, names in found.items()}
+
+
 def imported_modules(path: Path, package: str = "") -> set[str]:
     """Dotted names of everything a file imports, at the top or inside functions; relative imports resolved."""
     names: set[str] = set()
@@ -166,6 +172,8 @@ def test_imports_point_down():
 
 def test_no_circles():
     assert find_circle(package_imports()) == []
+    assert "trainer" in script_imports("training")["engine"]
+    assert find_circle(script_imports("training")) == find_circle(script_imports("eval")) == []
     assert find_circle({"a": {"b"}, "b": {"c", "d"}, "c": {"d"}, "d": {"b"}}) == ["b", "c", "d", "b"]
 
 

@@ -93,14 +93,14 @@ def launch(*overrides: str) -> subprocess.CompletedProcess:
 
 def test_the_base_chooses_the_recipe(monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(REPO / "training"))
-    from engine import asked_base, run_chosen
+    from train_diffusion import asked_base, run_chosen
 
     sd = ["--config", str(REPO / "configs" / "diffusion-sd15-inpaint.yaml")]
     assert asked_base(sd) == "sd" and asked_base([*sd, "--set", "base=small"]) == "small"
     assert asked_base(["--config", str(REPO / "configs" / "diffusion.yaml")]) == "small"
     monkeypatch.setattr(sys, "argv", ["x", *sd, "--set", "base=tiny"])
     with pytest.raises(SystemExit) as caught:
-        run_chosen(lambda config: None, dict)
+        run_chosen()
     assert caught.value.code == 2 and "use one of small, sd" in capsys.readouterr().err
 
 

@@ -5,8 +5,6 @@ A batch is a pure function of (seed, step), however it is split over processes a
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -20,13 +18,10 @@ from recipes import check_start, load_phases, note_result
 from sampling import Draw
 from trainer import Batch, Losses, LossFunction, Networks, Terms, Trainer
 
-from idinpaint.config import parse_overrides, read_values
 from idinpaint.imaging.folder_lock import locked
 from idinpaint.types import InputError
 
 __all__ = ["Batch", "Draw", "LoopConfig", "Terms", "save_weights"]  # with what is defined below
-
-BASES = ("small", "sd")  # of a diffusion config: which recipe runs
 
 
 def training_device() -> torch.device:
@@ -139,31 +134,3 @@ def run_recipe(main: Callable[[Any], None], config_class: type, words: Sequence[
 def run_script(main: Callable[[Any], None], config_class: type) -> None:
     """Entry point of a training script; errors and signals as in `run_guarded`."""
     run_guarded(lambda: run_recipe(main, config_class))
-
-
-def asked_base(arguments: Sequence[str]) -> str:
-    """The `base` of `--config FILE --set base=...`; small when nothing says otherwise or the file cannot be read."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config", default="")
-    parser.add_argument("--base")
-    parser.add_argument("--set", action="append", default=[], dest="overrides")
-    known = parser.parse_known_args(arguments)[0]
-    try:
-        said = {**read_values(known.config), **parse_overrides(known.overrides)}
-    except InputError:
-        said = {}  # run_script says what is wrong with it
-    return str(known.base or said.get("base", "small"))
-
-
-def run_chosen(small_main: Callable[[Any], None], small_config: type) -> None:
-    """Entry point of train_diffusion.py."""
-    base = asked_base(sys.argv[1:])
-    if base not in BASES:  # before the config is read: its keys are another recipe's
-        print(f"error: base: {base} is unknown; use one of {', '.join(BASES)}", file=sys.stderr)
-        raise SystemExit(2)
-    if base == "sd":
-        from sd_recipe import SDConfig, main
-
-        run_script(main, SDConfig)
-    else:
-        run_script(small_main, small_config)

@@ -5,11 +5,10 @@ A pool is a function of (seed, its number). With several processes each makes a 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from accelerate.utils import gather
+from diffusion_config import DiffusionConfig
 from loop_config import process_state
 from network_files import load_frozen, load_prior
 from photo_source import FaceConditions, PhotoSource
@@ -18,9 +17,6 @@ from sampling import MEASURE, POOL, stream
 from idinpaint.models.autoencoder import FaceAutoencoder
 from idinpaint.models.conditioning import build_conditions, stage_one
 from idinpaint.models.tensors import to_tensor
-
-if TYPE_CHECKING:
-    from train_diffusion import DiffusionConfig
 
 CHUNK = 16  # examples that pass the frozen networks together, always as many, so that a pool is the same everywhere
 KEYS = ("residual", "channels", "touched", "points", "id_embed", "image", "mask")

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+from diffusion_config import DiffusionConfig
 from engine import Batch
 from example_pool import ExamplePool
 from identity_terms import IdentityTerm, heatmap_term
 
 from idinpaint.losses.gan import VGGFeatures, vgg_l1
 from idinpaint.losses.pictures import AlexFeatures, hole_l1, perceptual_loss, skin_l1
-
-if TYPE_CHECKING:
-    from train_diffusion import DiffusionConfig
 
 
 class PixelLoss:

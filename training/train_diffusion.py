@@ -8,79 +8,36 @@ several passes.
 
 from __future__ import annotations
 
+import argparse
 import copy
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import torch
 from checkpoints import save_folder
 from diffusers import UNet2DConditionModel
-from engine import Batch, Draw, LoopConfig, Terms, main_process, run_chosen, save_weights, train, training_device
+from diffusion_config import DiffusionConfig
+from engine import Batch, Draw, Terms, main_process, run_script, save_weights, train, training_device
 from example_pool import ExamplePool
 from pixel_loss import PixelLoss
-from places import BUNDLE
 from run_log import picture_grid
 from sampling import make_scheduler, standard_normal
 from torch import nn
 from train_prior import hole_psnr
 from trainer import LossFunction
 
+from idinpaint.config import parse_overrides, read_values
 from idinpaint.losses.diffusion import weighted_mse
 from idinpaint.losses.pictures import AlexFeatures, perceptual_loss
 from idinpaint.models.autoencoder import FaceAutoencoder
 from idinpaint.models.diffusion_pipeline import IdentityInpaintPipeline
 from idinpaint.models.id_tokens import IdentityTokens
 from idinpaint.models.tensors import draw_heatmaps, to_tensor
-
-
-@dataclass
-class DiffusionConfig(LoopConfig):
-    """Settings of the diffusion recipe."""
-
-    FILES: ClassVar[dict[str, Sequence[str]]] = {
-        **dict.fromkeys(("prior", "autoencoder", "landmarks", "identity", "perceptual_features"), ()),
-        "parsing": ("skin_weight",), "identity_teacher": ("identity_weight",), "vgg": ("vgg_weight",),
-    }  # fmt: skip
-    SHARED: ClassVar[tuple[str, ...]] = ("pixel_samples",)
-    RESULT: ClassVar[str] = "denoiser.safetensors"
-
-    base: str = "small"  # sd: the recipe of sd_recipe.py
-    prior: str = f"{BUNDLE}/pipeline/prior"  # folder in diffusers' layout
-    autoencoder: str = f"{BUNDLE}/pipeline/autoencoder/diffusion_pytorch_model.safetensors"
-    landmarks: str = f"{BUNDLE}/landmarks.safetensors"
-    identity: str = f"{BUNDLE}/identity.safetensors"
-    widths: tuple[int, ...] = (64, 128, 192)
-    layers_per_block: int = 1
-    token_dim: int = 192
-    known_weight: float = 0.1
-    drop_heatmaps: float = 0.1
-    pool_size: int = 2048
-    pool_passes: int = 4
-    max_ratio: float = 0.5
-    feature_masks: float = 0.0  # share of masks that hide a whole feature
-    reference_share: float = 0.5  # of the examples see other photos of the person, where there are any
-    drop_identity: float = 0.15  # share without any identity
-    pixel_weight: float = 1.0  # on the decoded one-step prediction of a window; trains the decoder too
-    pixel_samples: int = 8  # of the whole batch; 0: the losses in pixels are off, the decoder stays as it is
-    pixel_every: int = 5  # steps between those with losses in pixels
-    pixel_window: int = 128  # px
-    residual_std: tuple[float, ...] = ()  # a later phase keeps its first phase's; empty: measured
-    few_step_timesteps: tuple[int, ...] = ()  # where the decoded samples are noised to; empty: anywhere
-    skin_weight: float = 0.0  # L1 on the hidden skin of the decoded picture
-    heatmap_weight: float = 0.0  # landmark heatmaps of the decoded picture; needs pixel_window 256
-    parsing: str = f"{BUNDLE}/parsing.safetensors"
-    identity_weight: float = 0.0  # 1 - cosine on the decoded picture; needs pixel_window 256
-    identity_teacher: str = "mobilefacenet_foamliu_arcface.pt"
-    perceptual_weight: float = 0.1
-    perceptual_features: str = "alexnet_features_torchvision.pth"
-    vgg_weight: float = 0.0  # L1 between features of VGG; see train_prior.py
-    vgg: str = "vgg16_features_torchvision.pth"
-    vgg_layers: tuple[int, ...] = (4, 9, 16)
-    vgg_samples: int = 4  # of a process's decoded windows, for their cost
+from idinpaint.types import InputError
 
 
 @dataclass
@@ -279,5 +236,36 @@ def main(config: DiffusionConfig, pool: ExamplePool | None = None) -> None:
         save_folder(pipeline, Path(config.output_dir) / "pipeline")
 
 
+BASES = ("small", "sd")  # which recipe runs
+
+
+def asked_base(arguments: Sequence[str]) -> str:
+    """The `base` of `--config FILE --set base=...`; small when nothing says otherwise or the file cannot be read."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config", default="")
+    parser.add_argument("--base")
+    parser.add_argument("--set", action="append", default=[], dest="overrides")
+    known = parser.parse_known_args(arguments)[0]
+    try:
+        said = {**read_values(known.config), **parse_overrides(known.overrides)}
+    except InputError:
+        said = {}  # run_script says what is wrong with it
+    return str(known.base or said.get("base", "small"))
+
+
+def run_chosen() -> None:
+    """The recipe that `base` names, this one or Stable Diffusion's."""
+    base = asked_base(sys.argv[1:])
+    if base not in BASES:  # before the config is read: its keys are another recipe's
+        print(f"error: base: {base} is unknown; use one of {', '.join(BASES)}", file=sys.stderr)
+        raise SystemExit(2)
+    if base == "sd":
+        import sd_recipe
+
+        run_script(sd_recipe.main, sd_recipe.SDConfig)
+    else:
+        run_script(main, DiffusionConfig)
+
+
 if __name__ == "__main__":
-    run_chosen(main, DiffusionConfig)
+    run_chosen()
