@@ -11,6 +11,7 @@ import pytest
 from PIL import Image, ImageDraw
 from skimage.data import astronaut
 
+from examples.demo import draw_print
 from idinpaint.cli import main
 from idinpaint.cli.lazy_models import Models
 from idinpaint.damage.finder import STRIDE, TILE, _wide, load_finder, spots, tile_starts
@@ -54,6 +55,17 @@ def test_broader_strokes_are_found_too(finder, width, least):
     found = finder.find(damaged)
     assert (near(found) & mask).sum() > least * mask.sum()
     assert (found & ~near(mask, 4)).mean() < 0.01
+
+
+@pytest.mark.parametrize("look", ["sepia", "grey", "colour"])
+def test_on_the_demos_print_scratches_are_damage_and_the_helmets_rim_is_not(finder, look):
+    intact, damaged, scratches = (np.asarray(picture) for picture in draw_print(look))
+    found = finder.find(damaged)
+    assert (near(found) & (scratches > 0)).sum() > 0.85 * (scratches > 0).sum()
+    assert (found & ~near(scratches > 0, 4)).mean() < 0.003 and finder.find(intact).mean() < 0.003
+    rim = np.zeros_like(found)
+    rim[340:470, 385:505] = True  # px; the white arc between the black visor and the black cloth behind it
+    assert (found & rim & (damaged.min(-1) > 120)).sum() < 100, "of about 3,000 px"
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (37, 801), (33, 3000), (TILE + 1, TILE - 1)])
