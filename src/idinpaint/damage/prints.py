@@ -115,7 +115,7 @@ def add_rim(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     height, width = image.shape[:2]
     longest = max(height, width)
     ys, xs = np.mgrid[:height, :width].astype(np.float32)
-    strap, form = rng.random() < 0.12, rng.random()
+    strap = rng.random() < 0.2
     radius = log_uniform(rng, 1, 4) * longest if strap else log_uniform(rng, 0.06, 0.6) * longest
     angle, side = rng.uniform(0, 2 * np.pi, 2)
     middle = rng.uniform(0, 1, 2) * [width, height]  # of the rim, where it is widest
@@ -125,12 +125,12 @@ def add_rim(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     v = (np.cos(angle) * (ys - y) - np.sin(angle) * (xs - x)) / radii[1]
     depth = (1 - np.hypot(u, v)) * min(radii)  # px inside of the outline
     facing = np.cos(np.arctan2(v, u) + angle - side)  # 1 in the middle of the rim, -1 across
-    body = not strap and rng.random() < (0.7 if form < 0.3 else 0.95)
-    if body:
+    if not strap and rng.random() < 0.7:
         tone = rng.uniform(0, 70) if rng.random() < 0.6 else rng.uniform(0, 255)
-        inner = tone + rng.normal(0, 5, 3) + rng.uniform(0, 60) * np.clip(facing * depth / min(radii), 0, 1)[..., None]
+        body = tone + rng.normal(0, 5, 3) + rng.uniform(0, 60) * np.clip(facing * depth / min(radii), 0, 1)[..., None]
         inside = np.clip(depth + 0.5, 0, 1)[..., None]
-        image = image * (1 - inside) + inner.astype(np.float32) * inside
+        image = image * (1 - inside) + body.astype(np.float32) * inside
+    form = rng.random()
     least = 2.5 if form < 0.3 else 6.0  # px; a thin arc by itself is a scratch to everybody
     wide = log_uniform(rng, least, max(least, min(0.4 * min(radii), 0.13 * longest)))
     if strap:
@@ -147,8 +147,7 @@ def add_rim(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     shade = 1 - (rng.uniform(0.3, 0.7) if strap else 0.6 * rng.random() ** 2) * across
     shade *= 1 - 0.4 * rng.random() ** 2 * (1 - facing) / 2
     shade *= 1 + rng.uniform(0, 0.12) * smooth_noise(rng, (height, width), log_uniform(rng, 10, 80))
-    bright = rng.uniform(185, 285) if rng.random() < 0.8 else rng.uniform(0, 185)
-    tone = bright if body or form < 0.3 and not strap else rng.uniform(110, 225)  # an even white band is a stroke
+    tone = rng.uniform(185, 285) if strap or rng.random() < 0.8 else rng.uniform(0, 185)
     fill = (tone + rng.normal(0, 4 if rng.random() < 0.7 else 35, 3)) * shade[..., None]
     soft = cv2.GaussianBlur(cover.astype(np.float32), (0, 0), rng.uniform(0.3, 1.4))[..., None]
     return image * (1 - soft) + fill.clip(0, 255).astype(np.float32) * soft
