@@ -61,20 +61,34 @@ def write_inputs(folder: Path) -> None:
     Image.composite(Image.new("RGB", original.size, DAMAGE), original, mask).save(folder / "portrait.png")
 
 
-def write_print(folder: Path) -> None:
-    """Write print.png: the portrait in sepia, with grain and scratches."""
+def draw_print(look: str = "sepia") -> tuple[Image.Image, Image.Image, Image.Image]:
+    """The portrait as an old print with grain, without and with scratches, and the scratches as a mask (L mode).
+
+    look: sepia, grey or colour.
+    """
     from skimage.data import astronaut
 
     rng = np.random.default_rng(3)
-    grey = astronaut() @ np.array([0.299, 0.587, 0.114])
-    grey += rng.normal(0, 5, grey.shape)
-    sepia = np.stack([grey * 0.9 + 24, grey * 0.82 + 14, grey * 0.68 + 4], -1).clip(0, 255).astype(np.uint8)
-    layer = Image.new("L", (512, 512), 0)
+    photo = astronaut().astype(float)
+    grey = photo @ np.array([0.299, 0.587, 0.114])
+    grain = rng.normal(0, 5, grey.shape)
+    if look == "sepia":
+        grey = grey + grain
+        photo = np.stack([grey * 0.9 + 24, grey * 0.82 + 14, grey * 0.68 + 4], -1)
+    else:
+        photo = (np.stack([grey] * 3, -1) if look == "grey" else photo) + grain[..., None]
+    intact = Image.fromarray(photo.clip(0, 255).astype(np.uint8))
+    layer = Image.new("L", intact.size, 0)
     pen = ImageDraw.Draw(layer)
     for points in SCRATCHES:
         pen.line(points, fill=255, width=3, joint="curve")
-    layer = layer.filter(ImageFilter.GaussianBlur(0.6))
-    Image.composite(Image.new("RGB", (512, 512), DAMAGE), Image.fromarray(sepia), layer).save(folder / "print.png")
+    cover = layer.filter(ImageFilter.GaussianBlur(0.6))
+    return intact, Image.composite(Image.new("RGB", intact.size, DAMAGE), intact, cover), layer
+
+
+def write_print(folder: Path) -> None:
+    """Write print.png: the portrait in sepia, with grain and scratches."""
+    draw_print()[1].save(folder / "print.png")
 
 
 def changed_outside(folder: Path, names: tuple[str, str, str] = ("portrait", "restored", "mask")) -> int:

@@ -1,7 +1,7 @@
 """Collect trained parts into a model folder: fp16 safetensors, the pipeline, and weights.json with every sha256.
 
 python training/export_bundle.py --landmarks F --parsing F --identity F --pipeline DIR --threshold T [--output DIR]
-    [--gan NAME=GENERATOR_DIR]... [--damage F --damage-threshold T]
+    [--gan NAME=GENERATOR_DIR]... [--damage F [F...] --damage-threshold T]
 
 --gan or --damage alone, `--gan NAME=GENERATOR_DIR [--output DIR]`, adds to a model folder that is there.
 """
@@ -33,20 +33,27 @@ def add_generators(named: list[str], folder: Path) -> None:
         SYSTEMS[name].from_pretrained(source).half().save_pretrained(folder / "gan" / name, safe_serialization=True)
 
 
-def add_finder(source: Path | None, threshold: float | None, folder: Path) -> dict[str, dict]:
-    """Copy the network that finds damage, fp16, into FOLDER; returns its entry for write_manifest, empty without."""
-    if source is None:
+def mean_of(sources: list[Path]) -> dict[str, torch.Tensor]:
+    """The mean of files of weights, fp32: of a phase and the one before it, where each is better at something
+    (Wortsman et al. 2022)."""
+    states = [load_file(source) for source in sources]
+    return {name: torch.stack([state[name].float() for state in states]).mean(0) for name in states[0]}
+
+
+def add_finder(sources: list[Path] | None, threshold: float | None, folder: Path) -> dict[str, dict]:
+    """Copy the network that finds damage, fp16, into FOLDER; of several files their mean. Returns its entry for
+    write_manifest, empty without."""
+    if not sources:
         return {}
     if threshold is None or not 0 < threshold < 1:
         raise SystemExit("--damage wants --damage-threshold, between 0 and 1")
-    return add_network("damage", DamageNet(), source, folder, {"threshold": threshold})
+    return add_network("damage", DamageNet(), mean_of(sources), folder, {"threshold": threshold})
 
 
 def add_network(
-    name: str, net: torch.nn.Module, source: Path, folder: Path, more: dict[str, float | None]
+    name: str, net: torch.nn.Module, state: dict[str, torch.Tensor], folder: Path, more: dict[str, float | None]
 ) -> dict[str, dict]:
-    """Copy the weights of a network, fp16, into FOLDER; returns its entry for write_manifest, with `more` in it."""
-    state = load_file(source)
+    """Write the weights of a network, fp16, into FOLDER; returns its entry for write_manifest, with `more` in it."""
     net.load_state_dict(state)
     save_state(cast(state, torch.float16), folder / f"{name}.safetensors")
     return {f"{name}.safetensors": {"config": {**net.config, **more}}}
@@ -72,7 +79,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path)
     parser.add_argument("--threshold", type=float, help="cosine from which two faces are one person")
     parser.add_argument("--gan", action="append", default=[], metavar="NAME=GENERATOR_DIR")
-    parser.add_argument("--damage", type=Path, help="the network that finds damage")
+    parser.add_argument("--damage", type=Path, nargs="+", help="the network that finds damage; of several the mean")
     parser.add_argument("--damage-threshold", type=float, help="share from which a pixel is damage")
     parser.add_argument("--output", type=Path, default=BUNDLED)
     arguments = parser.parse_args()
@@ -90,7 +97,7 @@ def main() -> None:
         entries = {}  # configs of the files without a config.json beside them
         for name, net in (("landmarks", FaceMaps(68)), ("parsing", FaceMaps(10)), ("identity", IdentityNet())):
             more = {"threshold": arguments.threshold} if name == "identity" else {}
-            entries |= add_network(name, net, getattr(arguments, name), staging, more)
+            entries |= add_network(name, net, load_file(getattr(arguments, name)), staging, more)
         shutil.copytree(arguments.pipeline, staging / "pipeline")
         add_generators(arguments.gan, staging)
         entries |= add_finder(arguments.damage, arguments.damage_threshold, staging)

@@ -33,6 +33,7 @@ class DamageConfig(LoopConfig):
     damaged_share: float = 0.8
     marked_share: float = 0.3  # prints with writing or a margin
     things_share: float = 0.0  # photos with things drawn in that are no damage
+    rims_share: float = 0.0  # of those things, of which helmets, collars, straps and frames of glasses are like
     dice_weight: float = 0.5
 
 
@@ -68,7 +69,7 @@ def main(config: DamageConfig) -> None:
     held_entries = validation_photos(config.train_data_dir, config.splits_dir)
     held_photos = load_photos(held_entries[:: -(-len(held_entries) // 64)], PHOTO)
 
-    shares = config.damaged_share, config.marked_share, config.things_share
+    shares = config.damaged_share, config.marked_share, config.things_share, config.rims_share
 
     def assemble(generators: Sequence[np.random.Generator], index: Sequence[int], source: np.ndarray) -> Batch:
         made = [

@@ -17,6 +17,7 @@ SCALES = (None, 1024)  # the photo's own, and its longer side reduced to so many
 WHOLE, WIDE = 256, 7  # px: the photo as a whole, where only what is so wide counts: corners, stains, broad strokes
 FEWEST = 3  # px of a spot
 UNSURE = 0.2  # of the way from certainty to the threshold: a place must be likelier than that somewhere
+CERTAIN = 65_535  # the likelihood of what is certain; 8 bits are too coarse near the threshold
 NEAR = 2  # px; what is likely enough and touches what is certain belongs to it
 
 
@@ -35,9 +36,9 @@ class DamageFinder:
         self.net, self.threshold, self.device = net.eval().to(device), threshold, device
 
     def likelihood(self, rgb: np.ndarray) -> np.ndarray:
-        """How likely each pixel is damage: uint8 [H, W, 3] -> uint8 [H, W], 255 = certain."""
+        """How likely each pixel is damage: uint8 [H, W, 3] -> uint16 [H, W], up to CERTAIN."""
         height, width = rgb.shape[:2]
-        likely = np.zeros((height, width), np.uint8)
+        likely = np.zeros((height, width), np.uint16)
         for longest in (*SCALES, WHOLE):
             if longest is None:
                 found = self._in_tiles(rgb)
@@ -61,13 +62,13 @@ class DamageFinder:
         height, width = rgb.shape[:2]
         padding = [(0, -height % STRIDE), (0, -width % STRIDE), (0, 0)]
         padded = np.pad(rgb, padding, mode="symmetric")
-        found = np.zeros(padded.shape[:2], np.uint8)
+        found = np.zeros(padded.shape[:2], np.uint16)
         for y in tile_starts(padded.shape[0]):
             for x in tile_starts(padded.shape[1]):
                 tile = to_tensor(padded[None, y : y + TILE, x : x + TILE]).to(self.device)
                 with torch.inference_mode():
                     share = torch.sigmoid(self.net(tile).float())[0, 0]
-                values = (share * 255).round().byte().cpu().numpy()
+                values = (share * CERTAIN).round().cpu().numpy().astype(np.uint16)
                 top, left = (MARGIN if y else 0), (MARGIN if x else 0)
                 found[y + top : y + TILE, x + left : x + TILE] = values[top:, left:]
         return found[:height, :width]
@@ -78,23 +79,23 @@ class DamageFinder:
 
 
 def _wide(found: np.ndarray) -> np.ndarray:
-    """uint8 [h, w]: what is at least WIDE px wide, with its outline; the opening alone would leave squares."""
+    """uint16 [h, w]: what is at least WIDE px wide, with its outline; the opening alone would leave squares."""
     square = np.ones((WIDE, WIDE), np.uint8)
     return np.minimum(found, cv2.dilate(cv2.morphologyEx(found, cv2.MORPH_OPEN, square), square))
 
 
 def spots(likely: np.ndarray, threshold: float) -> np.ndarray:
-    """uint8 [H, W] -> bool [H, W]: the places that reach the threshold and are nearly certain somewhere, with their
+    """uint16 [H, W] -> bool [H, W]: the places that reach the threshold and are nearly certain somewhere, with their
     less likely rim; single pixels are left out."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(
-        (likely >= 255 * threshold).astype(np.uint8), connectivity=8
+        (likely >= CERTAIN * threshold).astype(np.uint8), connectivity=8
     )
     certain = np.zeros(count, bool)
-    certain[labels[likely >= 255 * (1 - UNSURE * (1 - threshold))]] = True
+    certain[labels[likely >= CERTAIN * (1 - UNSURE * (1 - threshold))]] = True
     certain &= stats[:, cv2.CC_STAT_AREA] >= FEWEST
     certain[0] = False
     sure = certain[labels]
-    rim = likely >= 255 * threshold / 2
+    rim = likely >= CERTAIN * threshold / 2
     near = cv2.dilate(sure.astype(np.uint8), np.ones((2 * NEAR + 1, 2 * NEAR + 1), np.uint8)).astype(bool)
     return sure | (rim & near)
 

@@ -68,11 +68,14 @@ def add_marks(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     return image
 
 
-def add_things(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+def add_things(rng: np.random.Generator, image: np.ndarray, rims: float = 0.0) -> np.ndarray:
     """One to five things with sharp or round outlines and even shading, as faces' photos have few: bands, stripes,
-    signs, balls, rings, pieces of the picture itself. No damage. float32 [h, w, 3] in, out."""
+    signs, balls, rings, pieces of the picture itself; rims: share of rims. No damage. float32 [h, w, 3] in, out."""
     height, width = image.shape[:2]
     for _ in range(int(rng.integers(1, 6))):
+        if rng.random() < rims:
+            image = add_rim(rng, image)
+            continue
         layer = np.zeros((height, width), np.uint8)
         centre = (rng.uniform(0, 1, 2) * [width, height]).astype(int)
         sides = [int(log_uniform(rng, 6, 0.5 * max(height, width))) for _ in range(2)]
@@ -103,6 +106,51 @@ def add_things(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
         cover = cv2.GaussianBlur(layer.astype(np.float32) / 255, (0, 0), rng.uniform(0.3, 1.6))[..., None]
         image = image * (1 - cover) + fill.clip(0, 255).astype(np.float32) * cover
     return image
+
+
+def add_rim(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """One thing with a rim, as helmets, hats' brims, collars and frames of glasses have: an arc or a whole ring,
+    bright or dark, even or like a sickle, shaded along and across; what it surrounds may have a tone of its own. A
+    piece of a very large one is a strap. No damage. float32 [h, w, 3] in, out."""
+    height, width = image.shape[:2]
+    longest = max(height, width)
+    ys, xs = np.mgrid[:height, :width].astype(np.float32)
+    strap = rng.random() < 0.2
+    radius = log_uniform(rng, 1, 4) * longest if strap else log_uniform(rng, 0.06, 0.6) * longest
+    angle, side = rng.uniform(0, 2 * np.pi, 2)
+    middle = rng.uniform(0, 1, 2) * [width, height]  # of the rim, where it is widest
+    x, y = middle - radius * np.array([np.cos(side), np.sin(side)])
+    radii = (radius, radius) if strap else (radius, radius * rng.uniform(0.55, 1))
+    u = (np.cos(angle) * (xs - x) + np.sin(angle) * (ys - y)) / radii[0]
+    v = (np.cos(angle) * (ys - y) - np.sin(angle) * (xs - x)) / radii[1]
+    depth = (1 - np.hypot(u, v)) * min(radii)  # px inside of the outline
+    facing = np.cos(np.arctan2(v, u) + angle - side)  # 1 in the middle of the rim, -1 across
+    if not strap and rng.random() < 0.7:
+        tone = rng.uniform(0, 70) if rng.random() < 0.6 else rng.uniform(0, 255)
+        body = tone + rng.normal(0, 5, 3) + rng.uniform(0, 60) * np.clip(facing * depth / min(radii), 0, 1)[..., None]
+        inside = np.clip(depth + 0.5, 0, 1)[..., None]
+        image = image * (1 - inside) + body.astype(np.float32) * inside
+    form = rng.random()
+    least = 2.5 if form < 0.3 else 6.0  # px; a thin arc by itself is a scratch to everybody
+    wide = log_uniform(rng, least, max(least, min(0.4 * min(radii), 0.13 * longest)))
+    if strap:
+        wide, ends = log_uniform(rng, 8, 30), np.ones_like(facing)
+    elif form < 0.3:  # a whole ring
+        ends = 1 + rng.uniform(-0.4, 0.4) * facing
+    elif form < 0.65:  # a sickle
+        ends = np.clip((facing + rng.uniform(-0.6, 0.8)) / 1.5, 0, 1) ** rng.uniform(0.3, 1)
+    else:  # a piece with ends
+        ends = np.clip((facing - rng.uniform(-0.8, 0.8)) * rng.uniform(5, 80), 0, 1)
+    band = wide * ends
+    cover = np.clip(depth + 0.5, 0, 1) * np.clip(band - depth + 0.5, 0, 1) * (band > 0.7)
+    across = np.abs(np.clip(depth / np.maximum(band, 1), 0, 1) - rng.uniform(0, 1))
+    shade = 1 - (rng.uniform(0.3, 0.7) if strap else 0.6 * rng.random() ** 2) * across
+    shade *= 1 - 0.4 * rng.random() ** 2 * (1 - facing) / 2
+    shade *= 1 + rng.uniform(0, 0.12) * smooth_noise(rng, (height, width), log_uniform(rng, 10, 80))
+    tone = rng.uniform(185, 285) if strap or rng.random() < 0.8 else rng.uniform(0, 185)
+    fill = (tone + rng.normal(0, 4 if rng.random() < 0.7 else 35, 3)) * shade[..., None]
+    soft = cv2.GaussianBlur(cover.astype(np.float32), (0, 0), rng.uniform(0.3, 1.4))[..., None]
+    return image * (1 - soft) + fill.clip(0, 255).astype(np.float32) * soft
 
 
 def _painted(rng: np.random.Generator, image: np.ndarray, alpha: np.ndarray, kind: str) -> tuple[np.ndarray, float]:
@@ -159,16 +207,18 @@ def damaged_print(
     damaged: float = 0.8,
     marked: float = 0.3,
     things: float = 0.0,
+    rims: float = 0.0,
     only: str | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(print uint8 [h, w, 3], damage bool [h, w], certain bool [h, w]) of a photo uint8 [h, w, 3].
 
-    damaged, marked, things: how often there is damage, writing or a margin, things with even outlines. certain: False
+    damaged, marked, things: how often there is damage, writing or a margin, things with even outlines. rims: share of
+    those things that have a bright edge. certain: False
     on faint rims and where the damage does not show.
     """
     image = photo.astype(np.float32)
     if rng.random() < things:
-        image = add_things(rng, image)
+        image = add_things(rng, image, rims)
     image = print_look(rng, image)
     if rng.random() < marked:
         image = add_marks(rng, image)
