@@ -16,10 +16,10 @@ from run_store import write_rows
 
 import idinpaint
 from idinpaint.imaging.compositing import composite
-from idinpaint.types import InputError
+from idinpaint.types import STRATEGIES, InputError
 
 TELEA_RADIUS = 3  # px
-STRATEGIES = ("telea", "prior", "gan", "diffusion", "colorize", "auto")
+CHOICES = ("auto", *STRATEGIES[:-1])
 
 
 class Fill(NamedTuple):
@@ -142,7 +142,7 @@ def parse_gans(config: BenchmarkConfig) -> dict[str, Path]:
         name, separator, folder = str(text).partition("=")
         if not separator or not name or "+ref" in name or ":" in name:
             raise InputError(f"gans: `{text}`: write it as NAME=FOLDER")
-        if name in STRATEGIES:
+        if name in CHOICES:
             raise InputError(f"gans: `{text}`: {name} is a strategy of its own; choose another name")
         found[name] = Path(folder)
     used = {generator_of(method) for method in config.methods}
@@ -155,7 +155,7 @@ def parse_gans(config: BenchmarkConfig) -> dict[str, Path]:
 def generator_of(method: str) -> str | None:
     """`gan:NAME`, `NAME`, `NAME+ref2` -> NAME; None for the strategies, of which `gan` takes the model's own."""
     head, _, name = method.partition("+ref")[0].partition(":")
-    return name or (None if head in STRATEGIES else head)
+    return name or (None if head in CHOICES else head)
 
 
 def generator_folder(method: str, config: BenchmarkConfig) -> Path | None:
@@ -168,7 +168,7 @@ def generator_folder(method: str, config: BenchmarkConfig) -> Path | None:
         return own
     model = resolve_model(config.model)[0].folder
     if ":" not in method and not (model / "gan" / name / "config.json").is_file():
-        known = ", ".join((*STRATEGIES, *parse_gans(config), *sorted(p.name for p in (model / "gan").glob("*"))))
+        known = ", ".join((*CHOICES, *parse_gans(config), *sorted(p.name for p in (model / "gan").glob("*"))))
         raise InputError(f"methods: `{name}` is none of {known}; name a generator's folder with --gan {name}=FOLDER")
     return find_gan(model, name)
 

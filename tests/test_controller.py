@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -216,3 +217,13 @@ def test_torn_hair_is_painted_though_no_feature_is_hidden():
         assert (torn.strategy, torn.rule) == ("diffusion", "hair") and "hair" in torn.reason
         assert decide({}, share, 0.1, False).strategy == "telea"
     assert decide({}, 0.1, 0.1, False, torn_hair=True).rule == "up-to-17", "features decide where they are hidden"
+
+
+def test_strategies_are_listed_once():
+    """The schema is the only copy; what types.py adds the command line, the report and the measures know."""
+    from idinpaint.cli.parser import CHOICES
+    from idinpaint.types import NETWORKS, STRATEGIES
+
+    schema = json.loads((Path(__file__).parents[1] / "src/idinpaint/report/report.schema.json").read_text())
+    assert schema["$defs"]["decision"]["properties"]["strategy"]["enum"] == list(STRATEGIES)
+    assert set(CHOICES) - {"auto"} == set(STRATEGIES) - {"abstain"} and set(NETWORKS) < set(STRATEGIES)

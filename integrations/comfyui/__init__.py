@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from idinpaint.cli.parser import STRATEGIES
+from idinpaint.cli.parser import CHOICES
 
 from .restore import restore
 
@@ -26,7 +26,7 @@ class RestorePortrait(io.ComfyNode):
                 io.Image.Input("references", optional=True, tooltip="other photos of the same person, as a batch"),
                 io.Int.Input("seed", default=0, min=0, max=2**32 - 1, control_after_generate=True),
                 io.Int.Input("num_samples", default=4, min=1, max=64, tooltip="candidates; the best one is kept"),
-                io.Combo.Input("strategy", options=list(STRATEGIES), default="auto"),
+                io.Combo.Input("strategy", options=list(CHOICES), default="auto"),
                 io.Boolean.Input("force", default=False, tooltip="paint even where too much of the face is hidden"),
             ],
             outputs=[io.Image.Output(display_name="image"), io.String.Output(display_name="report")],

@@ -37,9 +37,7 @@ from idinpaint.painting.surroundings import continue_background
 from idinpaint.progress import StageClock
 from idinpaint.report.reporting import build_report, face_report, versions
 from idinpaint.scene import Scene, Work
-from idinpaint.types import Candidate, Decision, FaceAnalysis, InputError, Restoration, RestoreOptions
-
-CAUTION = ("telea", "prior", "gan", "diffusion", "colorize", "abstain")  # from the least to the most cautious decision
+from idinpaint.types import STRATEGIES, Candidate, Decision, FaceAnalysis, InputError, Restoration, RestoreOptions
 
 
 class Restorer:
@@ -277,7 +275,7 @@ class Restorer:
 
     def _overall(self, decisions: list[Decision], scene: Scene, strategy: str, force: bool = False) -> Decision:
         if decisions:
-            return max(decisions, key=lambda d: CAUTION.index(d.strategy))
+            return max(decisions, key=lambda d: STRATEGIES.index(d.strategy))
         decision = decide({}, 0.0, hole_ratio(scene.hole), False, self.controller)
         if strategy != "auto":
             return replace(decision, rule="user", reason=f"no face; {decision.reason}")

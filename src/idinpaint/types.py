@@ -12,6 +12,15 @@ from typing import Any
 
 import numpy as np
 
+STRATEGIES = (
+    "telea",
+    "prior",
+    "gan",
+    "diffusion",
+    "colorize",
+    "abstain",
+)  # from the least to the most cautious
+NETWORKS = ("prior", "gan", "diffusion")  # strategies that invent features; they look at reference photos
 PICKED = "picked by hand"  # the reason of a candidate that the user chose
 CROP_SIZE = 256  # px, side of the aligned face crop (FFHQ-style)
 LUMA = (0.299, 0.587, 0.114)  # brightness of R, G, B (ITU-R BT.601)

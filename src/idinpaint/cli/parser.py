@@ -11,9 +11,10 @@ from idinpaint import __version__
 from idinpaint.cli.detect import add_detect, mask_argument
 from idinpaint.cli.restore_options import add_restore_options
 from idinpaint.exits import BAD
+from idinpaint.types import STRATEGIES
 
 IDENTITY_HELP = "of identity: bundled, or insightface:PACK (a pack's name, folder or ONNX file)"
-STRATEGIES = ("auto", "telea", "prior", "gan", "diffusion", "colorize")
+CHOICES = ("auto", *STRATEGIES[:-1])  # to abstain is nothing to ask for
 
 
 class Parser(argparse.ArgumentParser):
@@ -162,7 +163,7 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-reference-pixels", action="store_true", help="references guide and verify; nothing is taken from them"
     )
-    parser.add_argument("--strategy", choices=STRATEGIES, default="auto", help="auto decides by what is hidden")
+    parser.add_argument("--strategy", choices=CHOICES, default="auto", help="auto decides by what is hidden")
     parser.add_argument("--gan", metavar="NAME_OR_PATH", help="generator of the strategy gan; pdgan-face by default")
     parser.add_argument(
         "--num-samples", type=whole_number(1, 64), default=4, metavar="N", help="candidates, the best is kept (4)"

@@ -14,10 +14,10 @@ from functools import cache
 from pathlib import Path
 
 from idinpaint.config import load_config
-from idinpaint.types import FEATURE_WEIGHTS, FEATURES, Decision, FaceAnalysis, InputError
+from idinpaint.types import FEATURE_WEIGHTS, FEATURES, STRATEGIES, Decision, FaceAnalysis, InputError
 
 LADDER = Path(__file__).with_name("controller.yaml")  # the one that ships
-STRATEGIES = ("telea", "gan", "diffusion", "colorize", "abstain")
+OFFERED = tuple(name for name in STRATEGIES if name != "prior")  # of the ladder: the prior alone is for measuring
 PAINTS = ("gan", "diffusion")  # strategies that invent features
 FALLBACK = {"gan": "diffusion"}  # where the model lacks the first
 TWIN = 0.5  # of its weight counts of a hidden eye or brow whose twin is visible: the networks see the mirrored half
@@ -76,8 +76,8 @@ def _check_rung(rung: str, entry: tuple) -> None:
     for text in entry:
         first, *rest = text.split(" or ")
         for name in (first, *rest):
-            if name not in STRATEGIES:
-                raise InputError(f"controller: {rung}: unknown strategy `{name}`{_nearest(name, STRATEGIES)}")
+            if name not in OFFERED:
+                raise InputError(f"controller: {rung}: unknown strategy `{name}`{_nearest(name, OFFERED)}")
         if len(rest) > 1 or (rest and (first not in PAINTS or rest[0] in PAINTS)):
             raise InputError(f"controller: {rung}: `{text}`: write `diffusion or abstain`, the second painting no face")
     if " or " in entry[0]:
@@ -124,7 +124,7 @@ def decide(
     config: ControllerConfig | None = None,
     force: bool = False,
     max_coverage: float | None = None,
-    available: Collection[str] = STRATEGIES,
+    available: Collection[str] = OFFERED,
     torn_hair: bool = False,
 ) -> Decision:
     """The decision for one face (or for a photo without a touched face: coverage {} and face_coverage 0).

@@ -1,4 +1,4 @@
-"""What every inpainter offers, and the registry by name."""
+"""What every inpainter offers; painting/loading.py has them by name."""
 
 from __future__ import annotations
 

@@ -20,9 +20,7 @@ from idinpaint.painting.other_half import with_other_hair
 from idinpaint.painting.softness import as_soft
 from idinpaint.painting.surroundings import Backdrop
 from idinpaint.painting.twin import like_twin
-from idinpaint.types import Candidate, Decision, FaceAnalysis
-
-SEES_PHOTOS = ("gan", "prior", "diffusion")  # strategies whose network looks at reference photos
+from idinpaint.types import NETWORKS, Candidate, Decision, FaceAnalysis
 
 
 def one_photo_each(request: FillRequest) -> list[FillRequest]:
@@ -96,7 +94,7 @@ class Painter:
 
     def _shown(self, face: FaceAnalysis, decision: Decision, refs: References) -> list[Reference]:
         """The photos for the network, best first."""
-        able = decision.strategy in SEES_PHOTOS and getattr(self.inpainters[decision.strategy], "sees_photos", False)
+        able = decision.strategy in NETWORKS and getattr(self.inpainters[decision.strategy], "sees_photos", False)
         if not (able and self.reference_pixels and self.verifier.agrees(face, refs)):
             return []
         return sorted(refs.used, key=lambda item: -item.weight)[:MOST_PICTURES]

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 from xml.sax.saxutils import escape
 
+from idinpaint.types import NETWORKS
+
 PAINTED = "compositeWithTrainedAlgorithmicMedia"  # IPTC NewsCodes, digitalsourcetype
 FILLED = "algorithmicallyEnhanced"
 _IPTC = "http://cv.iptc.org/newscodes/digitalsourcetype/"
@@ -51,7 +53,7 @@ def _of_face(face: Mapping[str, Any]) -> dict[str, Any]:
 def source_type(report: Mapping[str, Any]) -> str:
     """IPTC's digital source type: painted by a trained network, or only filled."""
     decisions = [report["decision"], *(face["decision"] or {} for face in report["faces"])]
-    painted = any(decision.get("strategy") in ("gan", "prior", "diffusion") for decision in decisions)
+    painted = any(decision.get("strategy") in NETWORKS for decision in decisions)
     return _IPTC + (PAINTED if painted else FILLED)
 
 
