@@ -64,12 +64,13 @@ def test_the_fit_decides_within_a_tie():
     assert order(candidate(1, None, step=40), candidate(2, None), candidate(3, None, step=80)) == [2, 1, 3]
 
 
-def test_an_eye_of_its_twins_colour_comes_first():
-    red, like = (
-        replace(believed(n, 0.5, 1.5), looked=Believability({}, [], 1.5, None, c)) for n, c in ((1, 6.0), (2, 1.0))
-    )
-    assert order(red, like) == [2, 1]
-    assert "the eye's colour 1.0 from its twin's" in rank([red, like], FACE, Landmarks())[0].reason
+def test_an_eye_of_its_twins_colour_and_form_comes_first():
+    def with_eye(seed, colour, likeness):
+        return replace(believed(seed, 0.5, 1.5), looked=Believability({}, [], 1.5, None, colour, likeness))
+
+    red, blind, like = with_eye(1, 6.0, 0.9), with_eye(2, 1.0, 0.3), with_eye(3, 1.0, 0.9)
+    assert order(red, blind, like) == [3, 1, 2]
+    assert "the eye 0.90 like its twin, its colour 1.0 from" in rank([red, like], FACE, Landmarks())[0].reason
 
 
 def test_each_place_is_explained():

@@ -51,13 +51,14 @@ WORDS = {"hair": "hair", "rim": "edge of the hole"}
 class Believability:
     """features: hidden feature (or hair, rim) -> number in [0, 1]; failed: those below their limit; worst: the least
     of the numbers over their limits, 1 and more being believable, None where nothing that counts was hidden; shift:
-    of the landmarks on the output, as of ranking.landmark_shift; twin_colour: of a hidden eye, or None."""
+    of the landmarks on the output, as of ranking.landmark_shift; twin_colour, twin_likeness: of hidden eyes, or None."""
 
     features: dict[str, float]
     failed: list[str]
     worst: float | None
     shift: float | None = None
     twin_colour: float | None = None
+    twin_likeness: float | None = None
 
     @property
     def believable(self) -> bool:
@@ -204,7 +205,7 @@ class Believer:
         """Of a painted crop, uint8 [256, 256, 3], known pixels kept."""
         names = hidden_features(face)
         numbers: dict[str, float] = {}
-        shift = None
+        shift, rows = None, np.empty((0, len(SIGNS)))
         if names:
             rows, shift = self.signs(crop, face, names)
             for name, signs in zip(names, rows, strict=True):
@@ -214,8 +215,14 @@ class Believer:
             numbers["rim"], limits["rim"] = float(np.exp(-max(seam_ratio(crop, face.crop_mask), 0.0) / RIM)), np.exp(-1)
         margins = {name: value / limits[name] for name, value in numbers.items()}
         failed = [name for name, margin in margins.items() if margin < 1]
-        colours = [c for name in names if (c := twin_colour(crop, face, name)) is not None]
-        return Believability(numbers, failed, min(margins.values(), default=None), shift, max(colours, default=None))
+        colours = {name: c for name in names if (c := twin_colour(crop, face, name)) is not None}
+        likenesses = [float(signs[-1]) for name, signs in zip(names, rows, strict=True) if name in colours]
+        worst, colour, likeness = (
+            min(margins.values(), default=None),
+            max(colours.values(), default=None),
+            min(likenesses, default=None),
+        )
+        return Believability(numbers, failed, worst, shift, colour, likeness)
 
 
 def probability(weights: Sequence[float], signs: np.ndarray) -> float:
