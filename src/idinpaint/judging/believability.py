@@ -51,7 +51,7 @@ WORDS = {"hair": "hair", "rim": "edge of the hole"}
 class Believability:
     """features: hidden feature (or hair, rim) -> number in [0, 1]; failed: those below their limit; worst: the least
     of the numbers over their limits, 1 and more being believable, None where nothing that counts was hidden; shift:
-    of the landmarks on the output, as of ranking.landmark_shift; twin_colour, twin_likeness: of hidden eyes, or None."""
+    of the landmarks on the output, as of ranking.landmark_shift; twin_colour, twin_likeness: of hidden eyes or None."""
 
     features: dict[str, float]
     failed: list[str]
