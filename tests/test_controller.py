@@ -54,13 +54,13 @@ def test_table_of_the_literature(face, references, strategy, unless_verified, ru
         (0.0199, False, "telea", None, "thin"),
         (0.02, False, "diffusion", None, "up-to-17"),
         (0.17, True, "diffusion", None, "up-to-17"),
-        (0.1701, False, "diffusion", None, "17-25"),
-        (0.249, True, "diffusion", None, "17-25"),
-        (0.25, False, "abstain", None, "25-48"),
-        (0.25, True, "diffusion", "abstain", "25-48-with-references"),
-        (0.48, False, "abstain", None, "25-48"),
-        (0.4801, False, "colorize", None, "above-48"),
-        (0.4801, True, "diffusion", "colorize", "above-48-with-references"),
+        (0.1701, False, "diffusion", None, "17-26"),
+        (0.2599, True, "diffusion", None, "17-26"),
+        (0.26, False, "abstain", None, "26-53"),
+        (0.26, True, "diffusion", "abstain", "26-53-with-references"),
+        (0.53, False, "abstain", None, "26-53"),
+        (0.5301, False, "colorize", None, "above-53"),
+        (0.5301, True, "diffusion", "colorize", "above-53-with-references"),
     ],
 )
 def test_table_that_ships(face, references, strategy, unless_verified, rule):
@@ -119,7 +119,7 @@ def test_a_model_without_gan_paints_with_diffusion_and_says_so():
     assert decide({}, 0.2, 0.1, False, available=WITHOUT_GAN).instead_of is None
 
 
-@pytest.mark.parametrize("face, references, rule", [(0.45, False, "25-48"), (0.6, False, "above-48")])
+@pytest.mark.parametrize("face, references, rule", [(0.45, False, "26-53"), (0.6, False, "above-53")])
 def test_force_overrides_and_says_so(face, references, rule):
     decision = decide({}, face, 0.2, references, force=True)
     assert decision.strategy == "diffusion" and decision.forced and decision.rule == rule
@@ -204,7 +204,7 @@ def test_a_visible_eye_serves_its_hidden_twin():
     hidden = {"left_eye": 1.0, "left_brow": 1.0, "skin": 0.2}
     share = sum({"left_eye": 0.2, "left_brow": 0.06, "skin": 0.03}.values())
     served = decide({**hidden, "right_eye": 0.0}, share, 0.1, False)
-    assert (served.strategy, served.rule) == ("diffusion", "25-twin") and "other eye" in served.reason
+    assert (served.strategy, served.rule) == ("diffusion", "26-twin") and "other eye" in served.reason
     assert decide({**hidden, "right_eye": 0.5}, share, 0.1, False).strategy == "abstain", "the twin is damaged too"
     half_a_face = {**hidden, "nose": 0.5, "mouth": 0.5, "skin": 0.5}
     assert decide(half_a_face, 0.47, 0.2, False).strategy == "abstain"

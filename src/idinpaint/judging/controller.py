@@ -40,8 +40,8 @@ class ControllerConfig:
 
     thin: float = 0.02
     low: float = 0.17
-    stop: float = 0.25
-    colour: float = 0.48
+    stop: float = 0.26
+    colour: float = 0.53
     eyes: float = 0.90
     if_untouched: tuple[str, str] = ("telea", "telea")
     below_thin: tuple[str, str] = ("telea", "telea")
