@@ -82,7 +82,8 @@ def in_process(name: str, world: dict[str, Path], monkeypatch, *flags: str) -> N
     from engine import run_recipe
 
     script = import_module("sd_recipe" if "sd15" in name else f"train_{SCRIPTS[name]}")
-    home = import_module("gan_examples") if SCRIPTS[name] == "gan" else script
+    elsewhere = {"gan": "gan_examples", "diffusion": "diffusion_config"}
+    home = import_module(elsewhere[SCRIPTS[name]]) if script.__name__.removeprefix("train_") in elsewhere else script
     config = next(v for k, v in vars(home).items() if k.endswith("Config") and v.__module__ == home.__name__)
     small = [f"--pretrained_model_name_or_path={world['sd']}"] if "sd15" in name else []
     small += SMALL.get(name, []) or SMALL.get(SCRIPTS[name], [])
