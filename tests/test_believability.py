@@ -81,7 +81,11 @@ def test_a_red_corner_is_told_from_the_twins_colour(face):
     shaded = np.where(one.crop_mask[..., None], darker, face.crop)
     assert twin_colour(shaded, one, "left_eye") < 1.5 * true, "shadow is no other colour"
     assert twin_colour(face.crop, one, "mouth") is None
-    assert twin_colour(face.crop, replace(one, coverage={**one.coverage, "right_eye": 1.0}), "left_eye") is None
+    both = replace(one, coverage={**one.coverage, "right_eye": 1.0})
+    assert twin_colour(face.crop, both, "left_eye") is None
+    assert twin_colour(face.crop, both, "left_eye", painted=True) == true, (
+        "two painted eyes are held against each other"
+    )
 
 
 def test_its_training_runs_on_a_few_photos_with_the_bundled_painters(shared, tmp_path):

@@ -441,7 +441,14 @@ def test_results_that_are_there_are_passed_over(folders, capsys):
     after = read_summary(folders / "out")
     assert after["one.png"]["status"] == "restored"
     assert all(after[name] == before[name] for name in ("two.jpg", "three.gif"))  # what was said of them is kept
-    (folders / "out" / "summary.csv").unlink()
+    summary = folders / "out" / "summary.csv"
+    summary.write_text(summary.read_text().replace("restored", "abstained", 1))
+    StandIn.calls = []
+    capsys.readouterr()
+    assert main(folder_command(folders, "--skip-existing")) == 0
+    assert len(StandIn.calls) == 1, "a hole that was left marked is tried again"
+    assert "1 restored, 0 abstained, 0 bad, 2 passed over" in capsys.readouterr().out
+    summary.unlink()
     assert main(folder_command(folders, "--skip-existing")) == 0
     assert {row["status"] for row in read_summary(folders / "out").values()} == {"skipped"}
     assert main(folder_command(folders, "--candidate", "2")) == 2

@@ -20,7 +20,7 @@ from idinpaint.cli.jobs import SUMMARY, Job, always_read, model_files, plan_fold
 from idinpaint.cli.kept import check_kept, keep_candidates
 from idinpaint.cli.lazy_models import Models
 from idinpaint.cli.pipes import piped, through_pipes
-from idinpaint.cli.restore_options import check_restore_options, write_summary
+from idinpaint.cli.restore_options import check_restore_options, earlier_rows, write_summary
 from idinpaint.cli.sidecar import write_files
 from idinpaint.cli.trees import plan_tree
 from idinpaint.exits import one_line
@@ -113,10 +113,12 @@ def _run(
     warn(notices, progress)
     models = Models(args, progress)
     rows: list[dict[str, Any]] = []
+    before = {} if output is None else earlier_rows(output / SUMMARY)
+    unfinished = {image for image, row in before.items() if row["status"] == "abstained"}
     try:
         for number, job in enumerate(jobs, 1):
             progress.photo(number, job.image.name)
-            rows.append(_try(work, job, args, models, progress))
+            rows.append(_try(work, job, args, models, progress, str(job.image) in unfinished))
     finally:
         if output is not None:
             write_summary(output / SUMMARY, rows)
@@ -136,13 +138,21 @@ def _skips(job: Job, args: argparse.Namespace) -> bool:
     return getattr(args, "skip_existing", False) and job.output is not None and job.output.is_file()
 
 
-def _try(work: Callable[..., dict[str, Any]], job: Job, args: argparse.Namespace, models: Models, progress: Progress):
-    """One photo of a folder; whatever goes wrong with it becomes a row and a line on stderr."""
+def _try(
+    work: Callable[..., dict[str, Any]],
+    job: Job,
+    args: argparse.Namespace,
+    models: Models,
+    progress: Progress,
+    unfinished: bool,
+) -> dict[str, Any]:
+    """One photo of a folder; whatever goes wrong with it becomes a row and a line on stderr. unfinished: an earlier run
+    abstained from it, so that it is not passed over."""
     start = time.monotonic()
     try:
         if job.error:
             raise InputError(job.error)
-        if _skips(job, args):
+        if _skips(job, args) and not unfinished:
             return {"image": job.image, "output": job.output, "status": "skipped", "message": "its result is there"}
         return work(job, args, models, progress)
     except Exception as error:  # one bad file does not stop the rest
@@ -209,6 +219,8 @@ def restore_one(job: Job, args: argparse.Namespace, models: Models, progress: Pr
     warn(done.notices, progress)
     status = "abstained" if restoration.abstained else "restored"
     what = f"{headline(report)} ({decision.strategy}): {decision.reason}"
+    if args.image.is_dir() and report["verdict"] not in (None, "abstained"):
+        what += f"; {report['verdict'].replace('_', ' ')}"
     print(f"{job.output}: {what} [{report['seconds_total']:.1f} s]", flush=True)
     if not args.image.is_dir():
         print("".join(f"  {line}\n" for line in summary_lines(report)), end="", flush=True)

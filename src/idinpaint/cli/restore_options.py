@@ -22,7 +22,11 @@ def add_restore_options(parser: argparse.ArgumentParser, whole_number: Callable[
     parser.add_argument(
         "--candidate", type=whole_number(1, 64), default=1, metavar="N", help="take the N-th best of --num-samples (1)"
     )
-    parser.add_argument("--skip-existing", action="store_true", help="pass over photos whose result is there already")
+    parser.add_argument(
+        "--skip-existing",
+        action="store_true",
+        help="pass over photos whose result is there already; not those from which summary.csv says it abstained",
+    )
     parser.add_argument("--recursive", action="store_true", help="a folder's sub-folders too, under the same names")
     parser.add_argument(
         "--keep-candidates", type=Path, metavar="DIR", help="write every candidate as a photo of its own, best first"

@@ -80,13 +80,19 @@ def write_pictures(job: Job, rgb: np.ndarray, mask: np.ndarray, restoration: Res
     """The comparison, the map of what was invented (black where nothing was) and the mask that was found, where they
     are asked for."""
     if job.picture:
-        made = visuals.comparison(rgb, mask, restoration.image, restoration.candidates, restoration.picked)
-        visuals.save_picture(job.picture, made)
+        visuals.save_picture(job.picture, beside_input(rgb, mask, restoration))
     if job.invented:
         blank = np.zeros(mask.shape, np.uint8)
         visuals.save_picture(job.invented, blank if restoration.invented is None else restoration.invented)
     if job.found:
         visuals.save_picture(job.found, np.where(mask, np.uint8(255), np.uint8(0)))
+
+
+def beside_input(rgb: np.ndarray, mask: np.ndarray, restoration: Restoration) -> np.ndarray:
+    """The comparison picture, with the verdict."""
+    verdict = (restoration.report.get("verdict") or "").replace("_", " ")
+    done = "not restored: abstained" if restoration.abstained else "restored" + f", {verdict}" * bool(verdict)
+    return visuals.comparison(rgb, mask, restoration.image, restoration.candidates, restoration.picked, done)
 
 
 def write_page(
@@ -100,9 +106,7 @@ def write_page(
 def render_page(report: Mapping[str, Any], rgb: np.ndarray, mask: np.ndarray, restoration: Restoration) -> str:
     """HTML text; everything that comes from outside is escaped."""
     pictures = {
-        "The damage marked, the result, the candidates": visuals.comparison(
-            rgb, mask, restoration.image, restoration.candidates, restoration.picked
-        ),
+        "The damage marked, the result, the candidates": beside_input(rgb, mask, restoration),
         "What the analysis saw": visuals.overlay(rgb, mask, restoration.faces, restoration.decision),
     }
     if restoration.invented is not None:

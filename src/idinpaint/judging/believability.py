@@ -132,18 +132,19 @@ def middle_band(patch: np.ndarray) -> np.ndarray:
 EYE_ROWS, EYE_COLUMNS = slice(18, 46), slice(10, 54)  # of a window: the eye without its brow
 
 
-def twin_window(crop: np.ndarray, face: FaceAnalysis, name: str) -> np.ndarray | None:
-    """`window` of an eye's twin, mirrored; None where that is hidden too, and for what is no eye."""
+def twin_window(crop: np.ndarray, face: FaceAnalysis, name: str, painted: bool = False) -> np.ndarray | None:
+    """`window` of an eye's twin, mirrored; None where that is hidden too (but with `painted`) and for no eye."""
     other = TWINS.get(name)
-    if other is None or face.coverage.get(other, 0.0) >= JUDGED:
+    if other is None or (not painted and face.coverage.get(other, 0.0) >= JUDGED):
         return None
     return window(crop, face.crop_mask, other, face.landmarks, None)[:, ::-1]
 
 
-def twin_colour(crop: np.ndarray, face: FaceAnalysis, name: str) -> float | None:
+def twin_colour(crop: np.ndarray, face: FaceAnalysis, name: str, painted: bool = False) -> float | None:
     """How far an eye's colour is from its twin's, mirrored: 98th percentile (a red corner is small) of the distance of
-    a and b (CIELAB, so that shadow hardly counts) after a Gaussian of 2 px of the windows. None without a twin."""
-    if (other := twin_window(crop, face, name)) is None:
+    a and b (CIELAB, so that shadow hardly counts) after a Gaussian of 2 px of the windows. None without a twin;
+    painted: one that was painted too is one."""
+    if (other := twin_window(crop, face, name, painted)) is None:
         return None
     eyes = (window(crop, face.crop_mask, name, face.landmarks, None), other)
     lab = [cv2.cvtColor(np.ascontiguousarray(e[..., :3], np.float32) / 255, cv2.COLOR_RGB2LAB)[..., 1:] for e in eyes]
@@ -151,9 +152,9 @@ def twin_colour(crop: np.ndarray, face: FaceAnalysis, name: str) -> float | None
     return float(np.percentile(np.linalg.norm(own - twin, axis=-1), 98))
 
 
-def twin_likeness(patch: np.ndarray, crop: np.ndarray, face: FaceAnalysis, name: str) -> float:
-    """Best correlation in [-1, 1] of an eye's window with its twin's, mirrored; NO_TWIN without one."""
-    if (other := twin_window(crop, face, name)) is None:
+def twin_likeness(patch: np.ndarray, crop: np.ndarray, face: FaceAnalysis, name: str, painted: bool = False) -> float:
+    """Best correlation in [-1, 1] of an eye's window with its twin's, mirrored; NO_TWIN without one, as twin_colour."""
+    if (other := twin_window(crop, face, name, painted)) is None:
         return NO_TWIN
     twin = middle_band(other)
     rows, columns = EYE_ROWS, EYE_COLUMNS
@@ -205,7 +206,7 @@ class Believer:
         """Of a painted crop, uint8 [256, 256, 3], known pixels kept."""
         names = hidden_features(face)
         numbers: dict[str, float] = {}
-        shift, rows = None, np.empty((0, len(SIGNS)))
+        shift = None
         if names:
             rows, shift = self.signs(crop, face, names)
             for name, signs in zip(names, rows, strict=True):
@@ -215,14 +216,12 @@ class Believer:
             numbers["rim"], limits["rim"] = float(np.exp(-max(seam_ratio(crop, face.crop_mask), 0.0) / RIM)), np.exp(-1)
         margins = {name: value / limits[name] for name, value in numbers.items()}
         failed = [name for name, margin in margins.items() if margin < 1]
-        colours = {name: c for name in names if (c := twin_colour(crop, face, name)) is not None}
-        likenesses = [float(signs[-1]) for name, signs in zip(names, rows, strict=True) if name in colours]
-        worst, colour, likeness = (
-            min(margins.values(), default=None),
-            max(colours.values(), default=None),
-            min(likenesses, default=None),
-        )
-        return Believability(numbers, failed, worst, shift, colour, likeness)
+        eyes = [name for name in names if name in TWINS]  # two that were painted together shall be a pair too
+        colours = [twin_colour(crop, face, name, painted=True) for name in eyes]
+        views = [window(crop, face.crop_mask, name, face.landmarks, None) for name in eyes]
+        likenesses = [twin_likeness(view, crop, face, name, True) for view, name in zip(views, eyes, strict=True)]
+        worst = min(margins.values(), default=None)
+        return Believability(numbers, failed, worst, shift, max(colours, default=None), min(likenesses, default=None))
 
 
 def probability(weights: Sequence[float], signs: np.ndarray) -> float:

@@ -47,18 +47,20 @@ def comparison(
     restored: np.ndarray,
     candidates: Sequence[Sequence[Candidate]] = (),
     picked: int = 1,
+    done: str = "restored",
 ) -> np.ndarray:
     """Input with the hole marked | restored, and below, a row for each face with several candidates, the delivered one
     first, by the numbers that --candidate takes.
 
-    rgb, restored: uint8 [H, W, 3]; mask: bool [H, W]; picked: the number of the delivered one. Returns uint8 [h, w, 3],
-    at most MAX_WIDTH px wide.
+    rgb, restored: uint8 [H, W, 3]; mask: bool [H, W]; picked: the number of the delivered one; done: what the result is
+    called.
+    Returns uint8 [h, w, 3], at most MAX_WIDTH px wide.
     """
     width = min(rgb.shape[1], (MAX_WIDTH - GAP) // 2)
     panels = [paint_hole(rgb, mask, width), shrink(restored, width)]
     gap = np.full((panels[0].shape[0], GAP, 3), 255, np.uint8)
     total = 2 * width + GAP
-    rows = [_label(["input, hole marked", "restored"], [0, width + GAP], total), np.hstack([panels[0], gap, panels[1]])]
+    rows = [_label(["input, hole marked", done], [0, width + GAP], total), np.hstack([panels[0], gap, panels[1]])]
     for face in candidates:
         if len(face) > 1:
             rows += _candidate_row(face, total, picked if picked <= len(face) else 1)
