@@ -36,6 +36,7 @@ def test_links_and_pipes_in_a_folder_are_said(tmp_path):
     assert notices == [
         f"{photos}: passed over, not pictures: notes.txt",
         f"{photos}: passed over, no regular files (broken links, pipes, devices): gone.png, loop.png, pipe.png",
+        f"{mask}: one mask for all 2 photos; name a folder where each has its own",
     ]
 
 

@@ -109,6 +109,8 @@ def plan_folder(
     if not found:
         raise InputError(f"{images}: no pictures in this folder")
     notices = _passed_over(images, files)
+    if mask and not mask.is_dir() and len(found) > 1:
+        notices.append(f"{mask}: one mask for all {len(found)} photos; name a folder where each has its own")
     jobs, taken = [], set()
     for path in found:
         try:

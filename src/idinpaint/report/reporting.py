@@ -127,8 +127,10 @@ def summary_lines(report: Mapping[str, Any]) -> list[str]:
         lines.append(f"face {number}{where}: {hidden_words(face['coverage'])}")
         if face["invented"]["features"]:
             spread = face["invented"]["disagreement_mean"]
-            alike = "are much alike" if (spread or 0.0) <= MUCH else "differ a lot"
-            more = "" if spread is None else f"; the tries {alike} there"
+            alike = (
+                "are much alike there, which does not make it true" if (spread or 0.0) <= MUCH else "differ a lot there"
+            )
+            more = "" if spread is None else f"; the tries {alike}"
             lines.append(f"  invented: {_listed(face['invented']['features'])}{more}")
         if face["candidates"]:
             lines += _kept_lines(face["candidates"])
