@@ -16,10 +16,9 @@ from run_store import write_rows
 
 import idinpaint
 from idinpaint.imaging.compositing import composite
-from idinpaint.types import STRATEGIES, InputError
+from idinpaint.types import CHOICES, InputError
 
 TELEA_RADIUS = 3  # px
-CHOICES = ("auto", *STRATEGIES[:-1])
 
 
 class Fill(NamedTuple):

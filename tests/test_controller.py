@@ -221,8 +221,7 @@ def test_torn_hair_is_painted_though_no_feature_is_hidden():
 
 def test_strategies_are_listed_once():
     """The schema is the only copy; what types.py adds the command line, the report and the measures know."""
-    from idinpaint.cli.parser import CHOICES
-    from idinpaint.types import NETWORKS, STRATEGIES
+    from idinpaint.types import CHOICES, NETWORKS, STRATEGIES
 
     schema = json.loads((Path(__file__).parents[1] / "src/idinpaint/report/report.schema.json").read_text())
     assert schema["$defs"]["decision"]["properties"]["strategy"]["enum"] == list(STRATEGIES)

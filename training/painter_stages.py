@@ -46,7 +46,19 @@ class Painted:
     extra: torch.Tensor | None = None
 
 
-class PriorStage(nn.Module):
+class Stage(nn.Module):
+    """Parameters by the rate that they learn at; those of neither list take the plain one."""
+
+    def fast(self) -> list[nn.Parameter]:
+        """Those that start from nothing and take a higher rate."""
+        return []
+
+    def slow(self) -> list[nn.Parameter]:
+        """Those that take a lower rate."""
+        return []
+
+
+class PriorStage(Stage):
     """The stage-one prior and the encoder of reference pictures, trained together."""
 
     name = "prior"
@@ -72,12 +84,8 @@ class PriorStage(nn.Module):
                 module.eval()
         return self
 
-    def slow(self) -> list[nn.Parameter]:
-        """Parameters that take a lower rate: none."""
-        return []
-
     def fast(self) -> list[nn.Parameter]:
-        """Parameters that start from nothing and take a higher rate."""
+        """As Stage's: the identity's and the references' layers."""
         new = [*self.prior.identity.parameters(), *self.prior.down_references.parameters()]
         return [*new, *self.prior.up_references.parameters(), *self.reference_encoder.stages.parameters()]
 
@@ -113,7 +121,7 @@ def make_unet(latent_channels: int, reference_channels: int, token_dim: int) -> 
     )
 
 
-class OverPrior(nn.Module):
+class OverPrior(Stage):
     """A stage over the prior, which is frozen and not saved with it unless the stage says otherwise."""
 
     def __init__(self, folders: Folders) -> None:
@@ -185,12 +193,12 @@ class DiffusionStage(OverPrior):
         load_some(self.unet, state, new if wider else ())
 
     def fast(self) -> list[nn.Parameter]:
-        """Parameters that start from nothing and take a higher rate."""
+        """As Stage's: where references and identity enter, and the refiner."""
         new = [*self.reference_heads.parameters(), *self.unet.class_embedding.parameters()]
         return [*new, *self.refiner.parameters()]
 
     def slow(self) -> list[nn.Parameter]:
-        """The prior's and those of the references' levels."""
+        """As Stage's: the prior and the references' levels."""
         return [*self.first.prior.parameters(), *self.first.reference_encoder.stages.parameters()]
 
     def files(self) -> dict[str, dict[str, torch.Tensor]]:
@@ -283,14 +291,6 @@ class GanStage(OverPrior):
             rank_share=0.3,
         )  # fmt: skip
         load_some(self.generator, load_state(folders, "pdgan-face"), ())
-
-    def slow(self) -> list[nn.Parameter]:
-        """None takes a lower rate."""
-        return []
-
-    def fast(self) -> list[nn.Parameter]:
-        """Nothing starts from nothing."""
-        return []
 
     def files(self) -> dict[str, dict[str, torch.Tensor]]:
         """As PriorStage's."""

@@ -73,7 +73,7 @@ def relit(image: torch.Tensor, strength: float) -> torch.Tensor:
 
 def shaded(image: torch.Tensor, share: float) -> torch.Tensor:
     """A share of the pictures in a hard light from one side, half of those darker as a whole: brightness falls to
-    between a quarter and nine tenths across a line through the middle part, softly or within some pixels."""
+    between a third and nine tenths across a line through the middle part, softly or within some pixels."""
     b, side, device = len(image), image.shape[-1], image.device
 
     def draw(low: float, high: float) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from idinpaint.cli.parser import CHOICES
+from idinpaint.types import CHOICES
 
 from .restore import restore
 

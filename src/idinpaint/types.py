@@ -20,6 +20,7 @@ STRATEGIES = (
     "colorize",
     "abstain",
 )  # from the least to the most cautious
+CHOICES = ("auto", *STRATEGIES[:-1])  # what a user may ask for; to abstain is nothing to ask for
 NETWORKS = ("prior", "gan", "diffusion")  # strategies that invent features; they look at reference photos
 PICKED = "picked by hand"  # the reason of a candidate that the user chose
 CROP_SIZE = 256  # px, side of the aligned face crop (FFHQ-style)

@@ -30,7 +30,7 @@ from idinpaint.imaging.staging import refuse_loops
 from idinpaint.painting.candidates import with_candidate
 from idinpaint.progress import Progress
 from idinpaint.report.content_credentials import find_credentials
-from idinpaint.report.reporting import headline, summary_lines, to_plain
+from idinpaint.report.reporting import headline, summary_lines, to_plain, verdict_words
 from idinpaint.types import Decision, FaceAnalysis, InputError, Restoration
 
 RESTORED, BAD, ABSTAINED = 0, 2, 3  # exit statuses
@@ -113,15 +113,15 @@ def _run(
     warn(notices, progress)
     models = Models(args, progress)
     rows: list[dict[str, Any]] = []
-    before = {} if output is None else earlier_rows(output / SUMMARY)
-    unfinished = {image for image, row in before.items() if row["status"] == "abstained"}
+    earlier = {} if output is None else earlier_rows(output / SUMMARY)
+    unfinished = {image for image, row in earlier.items() if row["status"] == "abstained"}
     try:
         for number, job in enumerate(jobs, 1):
             progress.photo(number, job.image.name)
             rows.append(_try(work, job, args, models, progress, str(job.image) in unfinished))
     finally:
         if output is not None:
-            write_summary(output / SUMMARY, rows)
+            write_summary(output / SUMMARY, rows, earlier)
     counts = {status: sum(row["status"] == status for row in rows) for status in ("error", "abstained", "skipped")}
     if as_json:
         print(json.dumps(to_plain(rows), indent=2))
@@ -220,7 +220,7 @@ def restore_one(job: Job, args: argparse.Namespace, models: Models, progress: Pr
     status = "abstained" if restoration.abstained else "restored"
     what = f"{headline(report)} ({decision.strategy}): {decision.reason}"
     if args.image.is_dir() and report["verdict"] not in (None, "abstained"):
-        what += f"; {report['verdict'].replace('_', ' ')}"
+        what += f"; {verdict_words(report)}"
     print(f"{job.output}: {what} [{report['seconds_total']:.1f} s]", flush=True)
     if not args.image.is_dir():
         print("".join(f"  {line}\n" for line in summary_lines(report)), end="", flush=True)

@@ -11,10 +11,9 @@ from idinpaint import __version__
 from idinpaint.cli.detect import add_detect, mask_argument
 from idinpaint.cli.restore_options import add_restore_options
 from idinpaint.exits import BAD
-from idinpaint.types import STRATEGIES
+from idinpaint.types import CHOICES
 
 IDENTITY_HELP = "of identity: bundled, or insightface:PACK (a pack's name, folder or ONNX file)"
-CHOICES = ("auto", *STRATEGIES[:-1])  # to abstain is nothing to ask for
 
 
 class Parser(argparse.ArgumentParser):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +74,13 @@ def earlier_rows(path: Path) -> dict[str, dict[str, Any]]:
         return {}
 
 
-def write_summary(path: Path, rows: list[dict[str, Any]]) -> None:
-    """One line a photo, CSV with a header. A photo that was passed over keeps the line of the run that restored it."""
+def write_summary(path: Path, rows: list[dict[str, Any]], earlier: Mapping[str, dict[str, Any]]) -> None:
+    """One line a photo, CSV with a header. earlier: `earlier_rows` of that file; a photo that was passed over keeps its
+    line."""
     from idinpaint.imaging.encoders import write_atomic
     from idinpaint.report.reporting import to_plain
 
-    text, earlier = io.StringIO(), earlier_rows(path)
+    text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for row in to_plain(rows):

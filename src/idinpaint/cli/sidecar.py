@@ -23,7 +23,7 @@ from idinpaint.imaging.photo import Photo, save_photo
 from idinpaint.imaging.staging import staging
 from idinpaint.report import visuals
 from idinpaint.report.provenance import xmp_packet
-from idinpaint.report.reporting import summary_lines, to_plain
+from idinpaint.report.reporting import summary_lines, to_plain, verdict_words
 from idinpaint.types import Restoration
 
 WRITTEN = ("output", "report", "picture", "html", "invented", "found")  # the files of a Job
@@ -90,7 +90,7 @@ def write_pictures(job: Job, rgb: np.ndarray, mask: np.ndarray, restoration: Res
 
 def beside_input(rgb: np.ndarray, mask: np.ndarray, restoration: Restoration) -> np.ndarray:
     """The comparison picture, with the verdict."""
-    verdict = (restoration.report.get("verdict") or "").replace("_", " ")
+    verdict = verdict_words(restoration.report)
     done = "not restored: abstained" if restoration.abstained else "restored" + f", {verdict}" * bool(verdict)
     return visuals.comparison(rgb, mask, restoration.image, restoration.candidates, restoration.picked, done)
 
@@ -111,7 +111,7 @@ def render_page(report: Mapping[str, Any], rgb: np.ndarray, mask: np.ndarray, re
     }
     if restoration.invented is not None:
         pictures["Where the candidates disagree (bright: invented differently)"] = restoration.invented
-    verdict = (report["verdict"] or "no face judged").replace("_", " ")
+    verdict = verdict_words(report) or "no face judged"
     parts = [
         f"<!doctype html><html lang=en><meta charset=utf-8><title>idinpaint report</title><style>{_STYLE}</style>",
         "<h1>What was done to this picture</h1>",

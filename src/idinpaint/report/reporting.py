@@ -103,6 +103,11 @@ def versions() -> dict[str, str]:
     return found
 
 
+def verdict_words(report: Mapping[str, Any]) -> str:
+    """The photo's verdict: not verified; empty where no face was judged."""
+    return (report.get("verdict") or "").replace("_", " ")
+
+
 def headline(report: Mapping[str, Any]) -> str:
     """What became of the photo: restored; 2 of 3 faces restored; not restored."""
     faces = report["faces"]
