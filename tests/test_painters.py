@@ -12,14 +12,8 @@ from safetensors.torch import load_file
 
 from idinpaint.data.packed import PackedFaces
 from idinpaint.models.pconv import PConvPrior
-from idinpaint.models.references import (
-    MIRROR_68,
-    ReferenceEncoder,
-    affine_between,
-    mirrored_points,
-    own_mirror,
-    reference_input,
-)
+from idinpaint.models.points import MIRROR_68, affine_between, mirrored_points
+from idinpaint.models.references import ReferenceEncoder, own_mirror, reference_input
 from idinpaint.models.weights import BUNDLED
 from idinpaint.types import InputError
 

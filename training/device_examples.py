@@ -34,7 +34,8 @@ from idinpaint.data.packed import PackedFaces
 from idinpaint.imaging.masks import random_mask
 from idinpaint.models.face_maps import FaceMaps
 from idinpaint.models.id_encoder import IdentityNet
-from idinpaint.models.references import affine_between, mirrored_points, own_mirror, reference_input
+from idinpaint.models.points import affine_between, mirrored_points
+from idinpaint.models.references import own_mirror, reference_input
 from idinpaint.models.tensors import constant
 
 ENOUGH = 0.15  # of the middle of a component's window is hidden: the losses look at it

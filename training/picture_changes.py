@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 
 from idinpaint.faces.alignment import ARCFACE_POINTS5
-from idinpaint.models.references import MIRROR_68, inverse_2x2, warp
+from idinpaint.models.points import MIRROR_68, inverse_2x2
+from idinpaint.models.references import warp
 from idinpaint.models.tensors import constant
 from idinpaint.types import LUMA
 

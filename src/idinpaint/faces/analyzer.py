@@ -18,6 +18,7 @@ from idinpaint.faces.features import (
 )
 from idinpaint.faces.identity import arcface_crop
 from idinpaint.faces.landmarks import LandmarkPredictor
+from idinpaint.faces.mirror import labels_by_half
 from idinpaint.faces.search import MAX_FACES, AlignedFace, FaceSearch, same
 from idinpaint.types import FaceAnalysis
 
@@ -74,6 +75,7 @@ class FaceAnalyzer:
     def _describe(self, photo: np.ndarray, hole: np.ndarray, face: AlignedFace) -> FaceAnalysis:
         """Regions, coverage and identity of an aligned face."""
         labels = None if self.parser is None else self.parser.predict(face.crop, face.crop_mask)
+        labels = labels_by_half(face.crop, face.crop_mask, face.landmarks, labels)
         regions = feature_regions(face.landmarks, labels, ~face.crop_mask)
         share = warp_share(hole, face.crop_to_photo)
         shares = coverage(regions, share, face.outside)

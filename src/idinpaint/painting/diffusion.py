@@ -7,7 +7,8 @@ import torch
 
 from idinpaint.models.conditioning import StageOne
 from idinpaint.models.diffusion_pipeline import IdentityInpaintPipeline
-from idinpaint.models.references import affine_between, own_mirror, reference_input
+from idinpaint.models.points import affine_between
+from idinpaint.models.references import own_mirror, reference_input
 from idinpaint.models.tensors import draw_heatmaps, to_tensor, to_uint8
 from idinpaint.painting.base import MOST_PICTURES, FillRequest
 from idinpaint.types import InputError

@@ -13,7 +13,6 @@ from idinpaint.faces.alignment import scale_of, transform_points, warp_share, wa
 from idinpaint.faces.heads import head
 from idinpaint.imaging.compositing import coarse_fill
 from idinpaint.imaging.texture import continued
-from idinpaint.painting.other_half import labels_of
 from idinpaint.types import FaceAnalysis
 
 WIDE_PX, WIDE_SHARE = 20, 0.04  # px, and of the photo's shorter side: a narrower part is a stroke, filled by waves
@@ -70,7 +69,7 @@ def wide_background(hole: np.ndarray, faces: Sequence[FaceAnalysis]) -> tuple[np
     people = np.zeros(hole.shape, bool)
     for face in faces:
         if face.labels is not None:
-            shown = cv2.GaussianBlur(255 * (labels_of(face) > 0).astype(np.uint8), (0, 0), OUTLINE)
+            shown = cv2.GaussianBlur(255 * (face.labels > 0).astype(np.uint8), (0, 0), OUTLINE)
             people |= cv2.warpAffine(shown, face.crop_to_photo, hole.shape[::-1]) > 127
         inside = np.rint(np.clip(transform_points(face.crop_to_photo, face.landmarks), -1e5, 1e5)).astype(np.int32)
         hull = cv2.fillConvexPoly(np.zeros(hole.shape, np.uint8), cv2.convexHull(inside), 1)
