@@ -109,7 +109,7 @@ def evidence(
 ) -> tuple[float, float]:  # fmt: skip
     """Of the window that looks most like a face: (mean confidence of its visible landmarks, share of skin and hair).
 
-    The share is of the known pixels round the part that belong to no face's head; 0 where the confidence is below SCORE.
+    The share is of the known pixels round the part that belong to no face's head; 0 for a confidence below SCORE.
     """
     best, best_crop = 0.0, None
     for matrix in _windows(part, faces)[:WINDOWS]:
