@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -69,3 +70,13 @@ def test_a_weight_file_is_read_through_once_to_check_it_and_once_to_name_it(monk
     load_bundle(painters=False)
     assert seen[weights.BUNDLED / "parsing.safetensors"] == seen[weights.BUNDLED / "damage.safetensors"] == 1
     assert max(seen.values()) == 2
+
+
+def test_each_thread_has_a_detector_of_its_own():
+    """OpenCV works without Python's lock, and a detector holds one picture at a time."""
+    path = weights.WeightStore().find(detection.YUNET_FILE)
+    pictures = [cv2.resize(skimage.data.astronaut(), (side, side)) for side in (160, 256, 384, 512)]
+    alone = [detection._search_yunet(picture, path)[0][0] for picture in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda picture: detection._search_yunet(picture, path)[0][0], pictures * 8))
+    assert together == alone * 8
