@@ -184,15 +184,19 @@ def test_lean_imports_hide_and_give_back():
         "import sys\n"
         "import gc\n"
         "from importlib import metadata\n"
-        "from idinpaint.cli.lean_imports import COMPILER, UNUSED, without_unused\n"
+        "from idinpaint.cli.lean_imports import COMPILER, TRANSFORMERS, UNUSED, without_unused\n"
         "with without_unused():\n"
         "    from idinpaint.restorer import Restorer\n"
         "    Restorer.from_pretrained()\n"
         "assert not [n for n in UNUSED if sys.modules.get(n)], 'loaded'\n"
-        "assert not [n for n in (*UNUSED, COMPILER) if n in sys.modules], 'left hidden'\n"
-        "assert gc.isenabled() and metadata.packages_distributions()\n"
+        "assert not [n for n in (*UNUSED, COMPILER, TRANSFORMERS) if n in sys.modules], 'left hidden'\n"
+        "assert gc.isenabled() and gc.get_freeze_count() > 100_000\n"
+        "assert metadata.packages_distributions()\n"
         "import scipy, torch\n"
         "assert torch._dynamo.eval_frame.innermost_fn, 'the compiler itself'\n"
+        "assert len([n for n in sys.modules if n.startswith(TRANSFORMERS + '.')]) < 10, 'all of them'\n"
+        "from diffusers import DiTTransformer2DModel\n"
+        "from diffusers.models.transformers import FluxTransformer2DModel, Transformer2DModel\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-500:]

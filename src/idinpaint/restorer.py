@@ -154,7 +154,9 @@ class Restorer:
         with clock("filling the background"):
             look = read_look(scene.known, scene.hole, options.seed, options.grain)
             analyzer = None if options.strategy == "telea" else self.analyzer
-            backdrop = continue_background(scene.known, scene.hole, scene.faces, analyzer, options.seed)
+            backdrop = continue_background(
+                scene.known, scene.hole, scene.faces, analyzer, options.seed, scene.possible.everyone
+            )
         work = Work(backdrop.picture, look, backdrop.part)
         painter = Painter(
             self.inpainters, self.bundle.landmarker, self.verifier, options.reference_pixels, self.believer, look.tint,

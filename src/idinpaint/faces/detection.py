@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 import cv2
@@ -176,10 +177,18 @@ def _search_haar(rgb: np.ndarray, thorough: bool) -> list[tuple[tuple[float, flo
     return faces
 
 
+@lru_cache(maxsize=1)
+def _yunet(path: str, _: int) -> Any:
+    """The detector of a file, for one thread: it keeps what it works on. One for all copies of a photo: most have the
+    size of the one before, so that the memory of its layers is used again; asking for it anew took a quarter of the
+    CPU time of a search."""
+    return cv2.FaceDetectorYN.create(path, "", (SEARCH_SIDE, SEARCH_SIDE), 0.6, 0.3, 200)
+
+
 def _search_yunet(rgb: np.ndarray, path: Path) -> list[tuple[tuple[float, float, float, float], float, np.ndarray]]:
     """Boxes, scores and five points [5, 2]."""
-    height, width = rgb.shape[:2]
-    detector = cv2.FaceDetectorYN.create(str(path), "", (width, height), 0.6, 0.3, 200)
+    detector = _yunet(str(path), get_ident())
+    detector.setInputSize(rgb.shape[1::-1])
     rows = detector.detect(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))[1]
     if rows is None:
         return []

@@ -33,10 +33,12 @@ ROUND_IT = 0.2
 @dataclass(frozen=True)
 class Possible:
     """marked: [H, W] bool, the parts that may hide a face; wide: (x, y) photo px of parts that are wide enough to hide
-    one though nothing round them speaks for it."""
+    one though nothing round them speaks for it; everyone: FaceAnalyzer.everyone, None where nobody had to be looked
+    for."""
 
     marked: np.ndarray
     wide: list[tuple[float, float]]
+    everyone: list[Any] | None = None
 
 
 def possible_faces(
@@ -63,7 +65,7 @@ def possible_faces(
             else:
                 ys, xs = np.nonzero(part)
                 wide.append((float(xs.mean()), float(ys.mean())))
-    return Possible(marked, wide)
+    return Possible(marked, wide, list(faces))
 
 
 def _width(part: np.ndarray) -> float:
@@ -107,9 +109,9 @@ def evidence(
 ) -> tuple[float, float]:  # fmt: skip
     """Of the window that looks most like a face: (mean confidence of its visible landmarks, share of skin and hair).
 
-    The share is of the known pixels round the part that belong to no face's head.
+    The share is of the known pixels round the part that belong to no face's head; 0 for a confidence below SCORE.
     """
-    best = (0.0, 0.0)
+    best, best_crop = 0.0, None
     for matrix in _windows(part, faces)[:WINDOWS]:
         crop, crop_mask, outside = warp_to_crop(known, hole, matrix)
         if (~crop_mask).mean() < 0.1:
@@ -121,15 +123,17 @@ def evidence(
         if seen.sum() < 5 or others[mid_y, mid_x]:
             continue  # nothing to see, or a face that is known
         score = float(np.asarray(confidence)[seen].mean())
-        if score <= best[0]:
+        if score <= best:
             continue
         here = _warp(part, matrix)
         ring = cv2.dilate(here.astype(np.uint8), np.ones((41, 41), np.uint8)).astype(bool) & ~crop_mask & ~others
         if ring.sum() < 50:
             continue
-        labels = parser.predict(crop, crop_mask)
-        best = (score, float(np.isin(labels[ring], PERSON).mean()))
-    return best
+        best, best_crop = score, (crop, crop_mask, ring)
+    if best < SCORE:
+        return best, 0.0
+    crop, crop_mask, ring = best_crop
+    return best, float(np.isin(parser.predict(crop, crop_mask)[ring], PERSON).mean())
 
 
 def _warp(area: np.ndarray, matrix: np.ndarray) -> np.ndarray:

@@ -133,7 +133,8 @@ def _nearest(
         some = centres[start : start + AT_ONCE]
         count = _patches(counts[..., None], some)[..., 0]
         patch = _patches(padded, some) * count[..., None]
-        difference = count @ squares.T - 2 * patch.reshape(len(some), -1) @ flat.T
+        difference = count @ squares.T
+        difference += (-2 * patch).reshape(len(some), -1) @ flat.T
         best = difference.argmin(1)
         indices.append(best)
         least = difference[np.arange(len(some)), best] + (patch**2).sum((1, 2))

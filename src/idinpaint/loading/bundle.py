@@ -95,10 +95,11 @@ def load_bundle(
     (buffalo_l), a folder or an ONNX file; judge: see load_judge.
     """
     store, pipeline_folder = resolve_model(name_or_path)
+    digests = hashes(pipeline_folder, PIPELINE)
     if pipeline_folder.is_relative_to(store.folder):
         for name in store.manifest:
             store.checked(name)
-        if unlisted := [name for name in hashes(pipeline_folder, PIPELINE) if name not in store.manifest]:
+        if unlisted := [name for name in digests if name not in store.manifest]:
             raise InputError(f"{store.folder / unlisted[0]}: weights.json does not list it; take it away")
     landmarker, parser, encoder = load_faces(store, device, landmarks, identity)
     return Bundle(
@@ -108,7 +109,7 @@ def load_bundle(
         identity=encoder,
         pipeline=load_pipeline(pipeline_folder, device, dtype) if painters else None,
         pipeline_folder=pipeline_folder,
-        weights=_face_weights(store) | hashes(pipeline_folder, PIPELINE),
+        weights=_face_weights(store) | digests,
         independent=None if judge == identity else load_judge(store, judge, device),
     )
 

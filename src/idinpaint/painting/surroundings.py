@@ -89,12 +89,13 @@ def wide_background(hole: np.ndarray, faces: Sequence[FaceAnalysis]) -> tuple[np
 
 
 def continue_background(
-    known: np.ndarray, hole: np.ndarray, faces: Sequence[FaceAnalysis], analyzer: Any, seed: int
-) -> Backdrop:
+    known: np.ndarray, hole: np.ndarray, faces: Sequence[FaceAnalysis], analyzer: Any, seed: int,
+    everyone: Sequence[Any] | None = None,
+) -> Backdrop:  # fmt: skip
     """The photo with its hole filled coarsely, the wide background parts by texture that goes on.
 
     known: uint8 [H, W, 3], the hole [H, W] bool zeroed; faces: those under the hole; analyzer: the FaceAnalyzer that
-    finds the others, since no head is copied; None leaves all of it coarse.
+    finds the others, since no head is copied; None leaves all of it coarse. everyone: what it found already.
     """
     picture, nothing = coarse_fill(known, hole), np.zeros_like(hole)
     if analyzer is None:
@@ -102,7 +103,7 @@ def continue_background(
     part, people = wide_background(hole, faces)
     if not part.any():
         return Backdrop(picture, nothing)
-    for face in analyzer.everyone(known, hole, list(faces)):
+    for face in analyzer.everyone(known, hole, list(faces)) if everyone is None else everyone:
         people |= head(face.landmarks, face.crop_to_photo, hole.shape)
     near = cv2.dilate(people.astype(np.uint8), np.ones((2 * APART + 1, 2 * APART + 1), np.uint8)).astype(bool)
     reach = round(BEHIND * max([1.0, *(scale_of(face.crop_to_photo) for face in faces)]))
