@@ -1,7 +1,7 @@
 """Chooses telea, gan, diffusion, colorize or abstain from coverage numbers alone; reads no pixels, loads no network.
 
-The ladder lies in controller.yaml: thresholds of how much of the facial features is hidden, and for each rung the
-strategy without and with reference photos. A decision carries the rule that fired, its numbers, and the reason in
+The ladder lies in abstain_thresholds.yaml: thresholds of how much of the facial features is hidden, and for each rung
+the strategy without and with reference photos. A decision carries the rule that fired, its numbers, and the reason in
 words; what a user overrode is recorded in it.
 """
 
@@ -13,15 +13,13 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
-from idinpaint.config import load_config
+from idinpaint.config import build_config, read_values
 from idinpaint.types import FEATURE_WEIGHTS, FEATURES, STRATEGIES, Decision, FaceAnalysis, InputError
 
-LADDER = Path(__file__).with_name("controller.yaml")  # the one that ships
+LADDER = Path(__file__).with_name("abstain_thresholds.yaml")  # the one that ships
 OFFERED = tuple(name for name in STRATEGIES if name != "prior")  # of the ladder: the prior alone is for measuring
 PAINTS = ("gan", "diffusion")  # strategies that invent features
 FALLBACK = {"gan": "diffusion"}  # where the model lacks the first
-TWIN = 0.5  # of its weight counts of a hidden eye or brow whose twin is visible: the networks see the mirrored half
-TWIN_VISIBLE = 0.25  # of a twin may be hidden itself
 SHARE_WORDS = (  # a share below the first number is said so
     (0.03, "hardly any of"), (0.07, "a small part of"), (0.15, "about a tenth of"), (0.225, "about a fifth of"),
     (0.29, "about a quarter of"), (0.37, "about a third of"), (0.45, "about two fifths of"), (0.55, "about half of"),
@@ -32,24 +30,26 @@ RUNGS = ("if_untouched", "below_thin", "up_to_low", "low_to_stop", "stop_to_colo
 
 @dataclass(frozen=True)
 class ControllerConfig:
-    """The keys of controller.yaml. Thresholds are shares in [0, 1], `thin` <= `low` <= `stop` <= `colour`.
+    """The keys of abstain_thresholds.yaml. Shares in [0, 1], `thin` <= `low` <= `stop` <= `colour`.
 
     Each rung is (strategy without references, with references); `A or B` delivers A only when it is verified.
     weights: feature -> weight of its coverage in the face's; None means the package's own.
     """
 
-    thin: float = 0.02
-    low: float = 0.17
-    stop: float = 0.26
-    colour: float = 0.53
-    eyes: float = 0.90
-    if_untouched: tuple[str, str] = ("telea", "telea")
-    below_thin: tuple[str, str] = ("telea", "telea")
-    up_to_low: tuple[str, str] = ("diffusion", "diffusion")
-    low_to_stop: tuple[str, str] = ("diffusion", "diffusion")
-    stop_to_colour: tuple[str, str] = ("abstain", "diffusion or abstain")
-    above_colour: tuple[str, str] = ("colorize", "diffusion or colorize")
-    eyes_hidden: tuple[str, str] = ("abstain", "diffusion or abstain")
+    thin: float
+    low: float
+    stop: float
+    colour: float
+    eyes: float
+    twin: float
+    twin_visible: float
+    if_untouched: tuple[str, str]
+    below_thin: tuple[str, str]
+    up_to_low: tuple[str, str]
+    low_to_stop: tuple[str, str]
+    stop_to_colour: tuple[str, str]
+    above_colour: tuple[str, str]
+    eyes_hidden: tuple[str, str]
     weights: dict | None = None
 
     def __post_init__(self) -> None:
@@ -59,6 +59,8 @@ class ControllerConfig:
                 "controller: thresholds must rise from thin to colour, within [0, 1]: "
                 f"thin {self.thin}, low {self.low}, stop {self.stop}, colour {self.colour}, eyes {self.eyes}"
             )
+        if not (0.0 <= self.twin <= 1.0 and 0.0 <= self.twin_visible <= 1.0):
+            raise InputError(f"controller: twin {self.twin} and twin_visible {self.twin_visible} are shares in [0, 1]")
         for rung in RUNGS:
             _check_rung(rung, getattr(self, rung))
         for name, weight in (self.weights or {}).items():
@@ -90,7 +92,7 @@ def _nearest(name: str, known: Collection[str]) -> str:
 
 
 def load_controller(path: Path | str | None = None) -> ControllerConfig:
-    """The ladder of a YAML file; the package's own by default. Raises InputError that names the file and the key."""
+    """The ladder that ships, with what a YAML file says otherwise. Raises InputError naming the file and the key."""
     return _shipped() if path is None else _load(Path(path))
 
 
@@ -101,7 +103,7 @@ def _shipped() -> ControllerConfig:
 
 def _load(source: Path) -> ControllerConfig:
     try:
-        return load_config(ControllerConfig, source)
+        return build_config(ControllerConfig, {**read_values(LADDER), **read_values(source)}, str(source))
     except InputError as error:
         raise error if str(source) in str(error) else InputError(f"{source}: {error}") from None
 
@@ -237,9 +239,9 @@ def twin_share(coverage: dict[str, float], config: ControllerConfig) -> float:
     weights, served = config.weights or FEATURE_WEIGHTS, 0.0
     for part in ("eye", "brow"):
         left, right = (coverage.get(f"{side}_{part}", 0.0) for side in ("left", "right"))
-        if part == "eye" and min(left, right) > TWIN_VISIBLE:
+        if part == "eye" and min(left, right) > config.twin_visible:
             return 0.0
-        served += TWIN * abs(left - right) * weights.get(f"{'left' if left > right else 'right'}_{part}", 0.0)
+        served += config.twin * abs(left - right) * weights.get(f"{'left' if left > right else 'right'}_{part}", 0.0)
     return served / sum(weights.values())
 
 
