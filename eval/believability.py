@@ -128,7 +128,7 @@ def run(args: argparse.Namespace) -> None:
     def begin():
         from idinpaint import Restorer
         from idinpaint.loading.bundle import load_bundle
-        from idinpaint.painting.diffusion import PriorInpainter
+        from idinpaint.painting.prior import PriorInpainter
 
         order, kinds = np.random.default_rng(0).permutation(len(entries)), list(HIDDEN)
         restorer = Restorer.from_pretrained(device="cpu")

@@ -1,4 +1,4 @@
-"""Chooses telea, gan, diffusion, colorize or abstain from coverage numbers alone; reads no pixels, loads no network.
+"""Chooses one of strategies.py from coverage numbers alone; reads no pixels, loads no network.
 
 The ladder lies in abstain_thresholds.yaml: thresholds of how much of the facial features is hidden, and for each rung
 the strategy without and with reference photos. A decision carries the rule that fired, its numbers, and the reason in
@@ -14,12 +14,10 @@ from functools import cache
 from pathlib import Path
 
 from idinpaint.config import build_config, read_values
-from idinpaint.types import FEATURE_WEIGHTS, FEATURES, STRATEGIES, Decision, FaceAnalysis, InputError
+from idinpaint.strategies import OFFERED, PAINTS, STRATEGIES, UNPAINTED
+from idinpaint.types import FEATURE_WEIGHTS, FEATURES, Decision, FaceAnalysis, InputError
 
 LADDER = Path(__file__).with_name("abstain_thresholds.yaml")  # the one that ships
-OFFERED = tuple(name for name in STRATEGIES if name != "prior")  # of the ladder: the prior alone is for measuring
-PAINTS = ("gan", "diffusion")  # strategies that invent features
-FALLBACK = {"gan": "diffusion"}  # where the model lacks the first
 SHARE_WORDS = (  # a share below the first number is said so
     (0.03, "hardly any of"), (0.07, "a small part of"), (0.15, "about a tenth of"), (0.225, "about a fifth of"),
     (0.29, "about a quarter of"), (0.37, "about a third of"), (0.45, "about two fifths of"), (0.55, "about half of"),
@@ -167,7 +165,7 @@ def _limited(decision: Decision, limit: float) -> Decision:
     if share > limit and decision.strategy in PAINTS:
         reason = f"{in_words(share)} the facial features are under the mask, above the limit of {words}"
         decision = replace(decision, strategy="abstain", rule="max-coverage", reason=reason, unless_verified=None)
-    elif share <= limit and decision.strategy in ("abstain", "colorize") and not decision.rule.startswith("both-eyes"):
+    elif share <= limit and decision.strategy in UNPAINTED and not decision.rule.startswith("both-eyes"):
         reason = f"painted below the limit of {words}, although {decision.reason}"
         decision = replace(decision, strategy="diffusion", rule="max-coverage", reason=reason, unless_verified=None)
     elif share <= limit and decision.unless_verified is not None and not decision.rule.startswith("both-eyes"):
@@ -179,7 +177,7 @@ def _limited(decision: Decision, limit: float) -> Decision:
 
 def _forced(decision: Decision) -> Decision:
     """Paints and delivers whatever the rule says, and says that it was forced."""
-    if decision.strategy not in ("abstain", "colorize") and decision.unless_verified is None:
+    if decision.strategy not in UNPAINTED and decision.unless_verified is None:
         return decision
     strategy = decision.strategy if decision.strategy in PAINTS else "diffusion"
     reason = f"forced by the user, although {decision.reason}; what is painted is a guess"
@@ -188,11 +186,11 @@ def _forced(decision: Decision) -> Decision:
 
 def _available(decision: Decision, available: Collection[str]) -> Decision:
     """Another strategy where the model lacks the chosen one."""
-    wanted = decision.strategy
-    if wanted in available or wanted not in FALLBACK:
+    wanted, other = decision.strategy, STRATEGIES[decision.strategy].instead
+    if wanted in available or not other:
         return decision
-    reason = f"{decision.reason}; this model has no {wanted}, so {FALLBACK[wanted]} paints"
-    return replace(decision, strategy=FALLBACK[wanted], reason=reason, instead_of=wanted)
+    reason = f"{decision.reason}; this model has no {wanted}, so {other} paints"
+    return replace(decision, strategy=other, reason=reason, instead_of=wanted)
 
 
 def _rule(
@@ -259,14 +257,8 @@ def _reason(fired: _Fired, strategy: str, otherwise: str, has_references: bool) 
 
 def _outcome(decision: Decision) -> str:
     """What would become of the face."""
-    if decision.strategy in PAINTS:
-        condition = " and delivered only when it agrees with the references" if decision.unless_verified else ""
-        return f"it would be painted by {decision.strategy}{condition}"
-    return {
-        "telea": "it would be filled from its surroundings",
-        "colorize": "the hole would only be given a smooth tone",
-        "abstain": "it would not be painted",
-    }[decision.strategy]
+    condition = " and delivered only when it agrees with the references" if decision.unless_verified else ""
+    return f"{STRATEGIES[decision.strategy].outcome}{condition}"
 
 
 def near_threshold(face: FaceAnalysis, ladder: ControllerConfig, has_references: bool = False) -> list[str]:
