@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import skimage.data
 
-from idinpaint.imaging.compositing import coarse_fill
+from idinpaint.imaging.telea import coarse_fill
 from idinpaint.imaging.texture import continued
 from idinpaint.painting.other_half import HAIR, labels_of, looks_ahead, with_other_hair
 from idinpaint.painting.surroundings import Backdrop, continue_background, wide_background
