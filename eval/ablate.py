@@ -25,7 +25,8 @@ import yaml
 from benchmark import run_benchmark
 from cases import BenchmarkConfig
 from command import parser_of, run_main, write_text
-from summary import heading, pairs_of, read_summary, summary_cell
+from metrics import heading
+from summary import pairs_of, read_summary, summary_cell
 from tables import markdown_table
 
 from idinpaint.config import load_config, read_values

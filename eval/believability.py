@@ -24,7 +24,7 @@ from tables import markdown_table
 from idinpaint.data.photos import load_landmarks
 from idinpaint.faces.alignment import warp_to_crop
 from idinpaint.faces.references import References
-from idinpaint.imaging.compositing import coarse_fill
+from idinpaint.imaging.telea import coarse_fill
 from idinpaint.painting.base import FillRequest
 from idinpaint.painting.painter import fitted
 from idinpaint.types import Decision
@@ -128,7 +128,7 @@ def run(args: argparse.Namespace) -> None:
     def begin():
         from idinpaint import Restorer
         from idinpaint.loading.bundle import load_bundle
-        from idinpaint.painting.diffusion import PriorInpainter
+        from idinpaint.painting.prior import PriorInpainter
 
         order, kinds = np.random.default_rng(0).permutation(len(entries)), list(HIDDEN)
         restorer = Restorer.from_pretrained(device="cpu")

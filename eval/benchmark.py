@@ -27,7 +27,8 @@ from cases import BenchmarkConfig, Item, plan_items, read_rgb
 from command import commit, parser_of, run_main, write_json
 from cost import measured
 from methods import Fill, export_cases, fingerprint, method_factory, parse_predictions
-from metrics import MetricSuite, identity_similarity, landmark_error, load_metrics
+from metric_networks import MetricSuite, load_metrics
+from metrics import Filled, score
 from run_store import ORIGINALS, Features, RunFolder
 from slices import describe
 from summary import write_summary
@@ -89,10 +90,6 @@ class Scorer:
         self._suite, self._originals, self._points = suite, originals, points
         self._read = functools.cache(lambda path: suite.identity.read(read_rgb(path)))
 
-    def _mean_similarity(self, vector: np.ndarray | None, paths: tuple[Path, ...]) -> float:
-        found = [e[0] for e in map(self._read, paths) if e is not None]
-        return float(np.mean([identity_similarity(vector, e) for e in found])) if found else float("nan")
-
     def _features(self, image: np.ndarray, face: tuple | None) -> dict[str, np.ndarray]:
         own = {"sface": np.zeros(FACE_DIMS) if face is None else face[0]}
         if self._suite.inception is not None:
@@ -115,8 +112,8 @@ class Scorer:
     ) -> tuple[dict[str, object], dict[str, np.ndarray]]:
         """All COLUMNS of one picture, and its features. Identity is NaN only when the ORIGINAL has no face found."""
         original, found = self._remember(item), self._suite.identity.read(fill.image)
-        vector, points = found or (None, None)
-        nan = float("nan")
+        others = [face[0] for face in map(self._read, item.others) if face is not None]
+        look = (fill.image, item.photo, item.mask, fill.samples, found, original, others, cost)
         row = {
             "method": method,
             "bin": item.bin,
@@ -126,15 +123,8 @@ class Scorer:
             "mask": item.mask_name,
             "hole_ratio": float(item.mask.mean()),
             **describe(item.photo, item.mask, self._points(item)),
-            **self._suite.score(fill.image, item.photo, item.mask),
-            "identity_original": nan if original is None else identity_similarity(vector, original[0]),
-            "identity_other": self._mean_similarity(vector, item.others),
-            "identity_other_ceiling": self._mean_similarity(original and original[0], item.others),
-            "landmark_error": landmark_error(points, original and original[1], item.mask),
-            "detected": int(vector is not None),
-            "diversity": self._suite.diversity(fill.samples),
+            **score(Filled(self._suite, *look)),
             "decision": fill.decision,
-            **cost,
             "others": "|".join(path.name for path in item.others),
         }
         return row, self._features(fill.image, found)

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from command import parser_of, run_main, write_json
 from estimates import Estimate
-from summary import LOWER_IS_BETTER, METRICS, heading
+from metrics import COMPARED, TABLE, heading
 from tables import column, markdown_table, read_frame
 
 from idinpaint.types import InputError
@@ -116,13 +116,13 @@ def holm(values: Sequence[float]) -> list[float]:
 def compare_runs(a: pd.DataFrame, b: pd.DataFrame, draws: int = DRAWS) -> tuple[list[Outcome], bool]:
     """An Outcome of each metric that both have, and whether the cases were the same."""
     tests, same = [], True
-    for metric in METRICS:
+    for metric in COMPARED:
         of_a, of_b, same_cases = paired_values(a, b, metric)
         if len(of_a) < 2:
             continue
         difference, same = of_b - of_a, same and same_cases
         low, high, p = bootstrap(difference, draws)
-        wins, losses, p_sign = sign_test(-difference if metric in LOWER_IS_BETTER else difference)
+        wins, losses, p_sign = sign_test(-difference if TABLE[metric].lower else difference)
         mean, deviation = float(difference.mean()), float(difference.std(ddof=1))
         effect = mean / deviation if deviation > 0 else 0.0
         numbers = (float(of_a.mean()), float(of_b.mean()), mean, low, high, effect, len(of_a), wins, losses)
@@ -131,7 +131,7 @@ def compare_runs(a: pd.DataFrame, b: pd.DataFrame, draws: int = DRAWS) -> tuple[
         raise InputError("the two runs have fewer than two people in common")
     corrected = holm([max(t.p, t.p_sign) for t in tests])  # both tests must agree: the larger p is corrected
     for index, (test, p_holm) in enumerate(zip(tests, corrected)):
-        better = "B better" if (test.difference < 0) == (test.metric in LOWER_IS_BETTER) else "B worse"
+        better = "B better" if (test.difference < 0) == TABLE[test.metric].lower else "B worse"
         tests[index] = replace(test, p_holm=p_holm, verdict="no difference" if p_holm > LEVEL else better)
     return tests, same
 
@@ -157,7 +157,7 @@ def gate_failures(tests: Sequence[Outcome], limits: Mapping[str, float]) -> list
             lines.append(f"{metric}: not measured in both runs")
             continue
         difference = found[metric].difference
-        loss = difference if metric in LOWER_IS_BETTER else -difference
+        loss = difference if TABLE[metric].lower else -difference
         if loss > limit:
             lines.append(f"{metric}: worse by {loss:.4f}, allowed {limit:g}")
     return lines
@@ -172,8 +172,8 @@ def parse_gate(texts: Sequence[str]) -> dict[str, float]:
             limits[metric] = float(number)
         except ValueError:
             raise InputError(f"--gate {text}: write it as METRIC=LOSS, such as ms_ssim=0.005") from None
-        if metric not in METRICS:
-            raise InputError(f"--gate {text}: no metric of that name; known: {', '.join(METRICS)}")
+        if metric not in COMPARED:
+            raise InputError(f"--gate {text}: no metric of that name; known: {', '.join(COMPARED)}")
     return limits or dict(GATE)
 
 

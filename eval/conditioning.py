@@ -23,7 +23,7 @@ from cases import holed, read_rgb, split_people
 from command import parser_of, run_main, write_text
 from estimates import compare, estimate
 from methods import given_face_box
-from metrics import identity_similarity, load_metrics
+from metric_networks import identity_similarity, load_metrics
 from pictures import write_png
 from run_store import write_rows
 from tables import column, frame, markdown_table

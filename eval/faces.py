@@ -19,7 +19,7 @@ from cases import SPLITS, BenchmarkConfig, holed, plan_items, read_mask
 from command import parser_of, run_main, write_json
 from estimates import estimate
 from PIL import Image
-from set_metrics import pair_owners, rank_below, split_pairs
+from set_scores import pair_owners, rank_below, split_pairs
 
 from idinpaint.data.photos import list_identity_folders, load_landmarks, load_photos, read_split
 from idinpaint.faces.identity import hide

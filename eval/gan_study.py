@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from cases import BenchmarkConfig, Item, plan_items
 from command import add_data, parser_of, run_main
-from metrics import BACKBONE_FILES, LPIPS, find_weight, weight_folders
+from metric_networks import BACKBONE_FILES, LPIPS, find_weight, weight_folders
 from pictures import write_png
 
 from idinpaint.imaging.masks import random_mask

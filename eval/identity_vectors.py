@@ -15,13 +15,13 @@ import numpy as np
 from cases import holed, read_rgb, split_people
 from damage import Damage
 from methods import given_face_box
-from metrics import SFACE_FILE, find_weight, weight_folders
+from metric_networks import SFACE_FILE, find_weight, weight_folders
 from run_store import SAVE_EVERY, Features, read_features, write_features
 
 from idinpaint.data.photos import PhotoEntry, load_landmarks
 from idinpaint.faces.identity import IdentityEncoder, SFaceEncoder
 from idinpaint.faces.quality import aligned_face, face_quality
-from idinpaint.imaging.compositing import coarse_fill
+from idinpaint.imaging.telea import coarse_fill
 from idinpaint.judging.verification import aligned_crop, visible_part
 from idinpaint.models.weights import sha256_of
 from idinpaint.types import InputError

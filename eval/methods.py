@@ -16,7 +16,8 @@ from run_store import write_rows
 
 import idinpaint
 from idinpaint.imaging.compositing import composite
-from idinpaint.types import CHOICES, InputError
+from idinpaint.strategies import CHOICES
+from idinpaint.types import InputError
 
 TELEA_RADIUS = 3  # px
 

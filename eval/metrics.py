@@ -1,243 +1,239 @@
-"""Scores of a filled picture against the original: LPIPS (alex, vgg), SFace identity, and those of pixel_metrics.py.
+"""Every metric of the benchmark, declared once: a row of TABLE is a column of rows.csv, of the summary and the tables.
 
-Pictures are uint8 [H, W, 3] RGB, masks bool [H, W], True = hole. Nothing here is used in training, with one
-exception that PROTOCOL.md states: the training's perceptual loss reads the same AlexNet features as LPIPS-alex.
+A new metric is a row here; its function may lie beside the others, in pixel_scores.py or set_scores.py. `of` scores
+one filled picture, `of_set` all pictures of a method together. Nothing here is used in training, with one exception
+that PROTOCOL.md states: the training's perceptual loss reads the same AlexNet features as LPIPS-alex.
 """
 
 from __future__ import annotations
 
-import itertools
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 
-import cv2
 import numpy as np
-import torch
-import torch.nn.functional as F
-from PIL import Image
-from pixel_metrics import ms_ssim, psnr, seam_error, ssim
-from torch import Tensor, nn
+from estimates import Estimate, estimate
+from metric_networks import MetricSuite, identity_similarity, landmark_error
+from pixel_scores import ms_ssim, psnr, seam_error, ssim
+from set_scores import (
+    SET_DRAWS,
+    Gallery,
+    accepted,
+    frechet_distance,
+    inception_discriminative,
+    kernel_distance,
+    recognised,
+    set_distance,
+)
 
-from idinpaint.models.weights import user_folder
-from idinpaint.types import InputError
-
-SFACE_FILE = "face_recognition_sface_2021dec.onnx"
-YUNET_FILE = "face_detection_yunet_2023mar.onnx"
-INCEPTION_FILE = "inception_fid.pt"
-INCEPTION_SIDE = 299  # px
-BACKBONE_FILES = {"alex": "alexnet_features_torchvision.pth", "vgg": "vgg16_features_torchvision.pth"}
-
-# torchvision's `features` as (index, in, out, kernel, stride, padding), pools as (index, kernel), and the slices'
-# ends: LPIPS reads the ReLU output that closes each slice.
-ALEX_CONVS = ((0, 3, 64, 11, 4, 2), (3, 64, 192, 5, 1, 2), (6, 192, 384, 3, 1, 1), (8, 384, 256, 3, 1, 1))
-ALEX_CONVS += ((10, 256, 256, 3, 1, 1),)
-ALEX_POOLS, ALEX_SLICES = ((2, 3), (5, 3)), (1, 4, 7, 9, 11)
-VGG_WIDTHS = {0: (3, 64), 2: (64, 64), 5: (64, 128), 7: (128, 128), 10: (128, 256), 12: (256, 256), 14: (256, 256)}
-VGG_WIDTHS |= {17: (256, 512), **{i: (512, 512) for i in (19, 21, 24, 26, 28)}}
-VGG_CONVS = tuple((i, a, b, 3, 1, 1) for i, (a, b) in VGG_WIDTHS.items())
-VGG_POOLS, VGG_SLICES = ((4, 2), (9, 2), (16, 2), (23, 2)), (3, 8, 15, 22, 29)
+NAN = float("nan")
+Face = tuple[np.ndarray, np.ndarray] | None  # FaceIdentity.read's
 
 
-def build_features(net: str) -> nn.Sequential:
-    """torchvision's `alexnet().features` or `vgg16().features` up to the last ReLU that LPIPS reads, untrained."""
-    convs, pools, slices = (
-        (ALEX_CONVS, ALEX_POOLS, ALEX_SLICES) if net == "alex" else (VGG_CONVS, VGG_POOLS, VGG_SLICES)
-    )
-    layers: dict[int, nn.Module] = {i: nn.MaxPool2d(kernel, stride=2) for i, kernel in pools}
-    for index, channels_in, channels_out, kernel, stride, padding in convs:
-        layers[index] = nn.Conv2d(channels_in, channels_out, kernel, stride, padding)
-        layers[index + 1] = nn.ReLU()
-    return nn.Sequential(*(layers[i] for i in range(slices[-1] + 1)))
+@dataclass
+class Filled:
+    """One filled picture. image, original: uint8 [H, W, 3]; mask: bool [H, W], True = hole; samples: its candidates;
+    face, original_face: what was found in both; others: vectors of the person's other photos; cost: of the fill."""
+
+    suite: MetricSuite
+    image: np.ndarray
+    original: np.ndarray
+    mask: np.ndarray
+    samples: tuple[np.ndarray, ...]
+    face: Face
+    original_face: Face
+    others: Sequence[np.ndarray]
+    cost: Mapping[str, float]
+
+    @cached_property
+    def ssim(self) -> tuple[float, float]:
+        """Of the whole picture and of the hole, as the three below."""
+        return ssim(self.image, self.original, self.mask)
+
+    @cached_property
+    def ms_ssim(self) -> tuple[float, float]:
+        """As ssim."""
+        return ms_ssim(self.image, self.original, self.mask)
+
+    @cached_property
+    def alex(self) -> tuple[float, float]:
+        """As ssim."""
+        return self.suite.lpips_alex.distance(self.image, self.original, self.mask)
+
+    @cached_property
+    def vgg(self) -> tuple[float, float]:
+        """As ssim; NaN without the network's weights."""
+        net = self.suite.lpips_vgg
+        return net.distance(self.image, self.original, self.mask) if net else (NAN, NAN)
+
+    def to_others(self, face: Face) -> float:
+        """Mean cosine to the person's other photos; NaN without any. A face that was not found counts 0."""
+        found = [identity_similarity(face and face[0], other) for other in self.others]
+        return float(np.mean(found)) if found else NAN
+
+    def to_original(self) -> float:
+        """Cosine to the original; NaN only when no face is found in that."""
+        if self.original_face is None:
+            return NAN
+        return identity_similarity(self.face and self.face[0], self.original_face[0])
+
+    def landmark_error(self) -> float:
+        """See metric_networks.py."""
+        return landmark_error(self.face and self.face[1], self.original_face and self.original_face[1], self.mask)
 
 
-class LPIPS(nn.Module):
-    """Learned perceptual distance (Zhang 2018, v0.1): torchvision backbone, linear heads as torchmetrics ships them."""
+@dataclass
+class PictureSet:
+    """A method's pictures. real, fake: features [N, D] of the same photos, untouched and filled; people: whose they
+    are; others: per photo features [K, D] of the person's other photos; draws: of the bootstrap."""
 
-    def __init__(self, net: str, backbone: Path) -> None:
-        """net: "alex" or "vgg"; backbone: state dict with torchvision's names (`features.N.weight`)."""
-        super().__init__()
-        self.slices = ALEX_SLICES if net == "alex" else VGG_SLICES
-        state = torch.load(backbone, map_location="cpu", weights_only=True)
-        self.features = build_features(net)
-        self.features.load_state_dict({key.removeprefix("features."): value.float() for key, value in state.items()})
-        heads = torch.load(_heads_file(net), map_location="cpu", weights_only=True)
-        self.heads = [heads[f"lin{i}.model.1.weight"].float() for i in range(len(self.slices))]
-        self.shift = torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1)
-        self.scale = torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1)
-        self._last: tuple[np.ndarray, list[Tensor]] | None = None
-        self.eval().requires_grad_(False)
+    real: np.ndarray
+    fake: np.ndarray
+    people: list[str]
+    others: Sequence[np.ndarray]
+    draws: int
 
-    def unit_features(self, image: Tensor) -> list[Tensor]:
-        """[B, 3, H, W] in [-1, 1] -> each slice's features [B, C, h, w], of length 1 at every pixel."""
-        x, found = (image - self.shift) / self.scale, []
-        for index, layer in enumerate(self.features):
-            x = layer(x)
-            if index in self.slices:
-                found.append(x / torch.sqrt(1e-8 + x.square().sum(dim=1, keepdim=True)))
-        return found
+    @cached_property
+    def discriminated(self) -> tuple[np.ndarray, np.ndarray]:
+        """(U-IDS, P-IDS) of each photo."""
+        return inception_discriminative(self.real, self.fake, self.people)
 
-    def maps_between(self, a: list[Tensor], b: list[Tensor]) -> list[Tensor]:
-        """unit_features twice -> one weighted distance map [B, 1, h, w] per slice."""
-        return [F.conv2d((x - y).square(), head) for x, y, head in zip(a, b, self.heads, strict=True)]
+    @cached_property
+    def gallery(self) -> Gallery:
+        """All untouched photos; one that is in several cases, as original or as other photo, is there once."""
+        owners = np.array(self.people + [who for who, own in zip(self.people, self.others) for _ in own])
+        vectors, first = np.unique(np.concatenate([self.real, *self.others]), axis=0, return_index=True)
+        return Gallery(vectors, owners[first])
 
-    def large_map(self, maps: list[Tensor], shape: tuple[int, int]) -> np.ndarray:
-        """[H, W] of that shape: maps [1, 1, h, w] bilinearly enlarged and added up."""
-        large = [F.interpolate(m, size=shape, mode="bilinear", align_corners=False) for m in maps]
-        return sum(large)[0, 0].numpy()
+    @cached_property
+    def threshold(self) -> float:
+        """The gallery's."""
+        return self.gallery.threshold()
 
-    def _of_original(self, original: np.ndarray) -> list[Tensor]:
-        """Its features; those of the last original are kept, since a case is scored method after method."""
-        if self._last is None or self._last[0] is not original:
-            self._last = (original, self.unit_features(_to_tensor(original)))
-        return self._last[1]
+    def mean(self, values: np.ndarray) -> Estimate:
+        """With its interval over people."""
+        return estimate(values, self.people, self.draws)
 
-    @torch.no_grad()
-    def pairwise(self, pictures: Sequence[np.ndarray]) -> float:
-        """Mean distance over all pairs of the pictures, each read once."""
-        found = [self.unit_features(_to_tensor(picture)) for picture in pictures]
-        pairs = itertools.combinations(found, 2)
-        return float(np.mean([sum(float(m.mean()) for m in self.maps_between(a, b)) for a, b in pairs]))
+    def distance(self, measure: Callable[[np.ndarray], float]) -> Estimate:
+        """See set_distance."""
+        return set_distance(measure, self.people, min(self.draws, SET_DRAWS))
 
-    def distance(self, image: np.ndarray, original: np.ndarray, mask: np.ndarray | None = None) -> tuple[float, float]:
-        """Distance of the pictures, and of the bilinearly enlarged distance maps over the hole (NaN without mask)."""
-        with torch.no_grad():
-            maps = self.maps_between(self.unit_features(_to_tensor(image)), self._of_original(original))
-            whole = sum(float(m.mean()) for m in maps)
-            return whole, float("nan") if mask is None else float(self.large_map(maps, mask.shape)[mask].mean())
-
-
-def _to_tensor(image: np.ndarray) -> Tensor:
-    return torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None].contiguous() / 127.5 - 1
-
-
-def _heads_file(net: str) -> Path:
-    import torchmetrics.functional.image as functional_image
-
-    return Path(functional_image.__file__).parent / "lpips_models" / f"{net}.pth"
-
-
-class FaceIdentity:
-    """SFace behind YuNet's five points: an encoder that neither trained nor conditioned anything here."""
-
-    def __init__(self, sface: Path, yunet: Path, score_threshold: float = 0.6) -> None:
-        self._recognizer = cv2.FaceRecognizerSF.create(str(sface), "")
-        self._detector = cv2.FaceDetectorYN.create(str(yunet), "", (256, 256), score_threshold)
-
-    def read(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-        """(unit vector [128], points [5, 2] px: eyes, nose, mouth corners) of the surest face; None without one."""
-        bgr = np.ascontiguousarray(image[..., ::-1])  # both OpenCV networks want BGR
-        self._detector.setInputSize((bgr.shape[1], bgr.shape[0]))
-        faces = self._detector.detect(bgr)[1]
-        if faces is None:
+    def seen_distance(self) -> Estimate | None:
+        """The Frechet distance where a face was found in both pictures; None for fewer than three."""
+        seen = np.any(self.real, axis=1) & np.any(self.fake, axis=1)
+        if seen.sum() <= 2:
             return None
-        best = faces[int(np.argmax(faces[:, -1]))]
-        vector = self._recognizer.feature(self._recognizer.alignCrop(bgr, best))[0].astype(np.float64)
-        return vector / np.linalg.norm(vector), best[4:14].reshape(5, 2).astype(np.float64)
+        a, b, whose = self.real[seen], self.fake[seen], [name for name, found in zip(self.people, seen) if found]
+        return set_distance(lambda w: frechet_distance(a, b, w), whose, min(self.draws, SET_DRAWS))
 
-    def embed(self, image: np.ndarray) -> np.ndarray | None:
-        """Unit vector [128] of the face with the best score in a uint8 RGB picture, None when none is detected."""
-        found = self.read(image)
-        return None if found is None else found[0]
+    def accepted(self, vectors: np.ndarray) -> Estimate | None:
+        """Matches of the person's other photos above the threshold; None where there is only one person."""
+        return self.mean(accepted(vectors, self.others, self.threshold)) if np.isfinite(self.threshold) else None
 
+    def recognised(self, vectors: np.ndarray) -> Estimate | None:
+        """Rank-1 recognition; None as above."""
+        return self.mean(recognised(vectors, self.people, self.others)) if np.isfinite(self.threshold) else None
 
-def landmark_error(points: np.ndarray | None, truth: np.ndarray | None, mask: np.ndarray) -> float:
-    """Mean distance of the points [5, 2] whose true place is under the mask, in per cent of the eyes' distance.
-
-    NaN when no point is hidden, or when a face was not found in one of the pictures (None).
-    """
-    if points is None or truth is None:
-        return float("nan")
-    x, y = np.clip(np.rint(truth), 0, mask.shape[0] - 1).astype(int).T
-    hidden = mask[y, x]
-    eyes = float(np.linalg.norm(truth[0] - truth[1]))
-    return float(100 * np.linalg.norm(points - truth, axis=1)[hidden].mean() / eyes) if hidden.any() else float("nan")
-
-
-class Inception:
-    """Features [2048] of the Inception-v3 that FID is defined with (TorchScript; input (x - 128) / 128 at 299 px)."""
-
-    def __init__(self, path: Path) -> None:
-        self._net = torch.jit.load(str(path), map_location="cpu").eval()
-
-    def features(self, image: np.ndarray) -> np.ndarray:
-        """uint8 [H, W, 3] -> float32 [2048]. Resized as clean-fid does: bicubic, antialiased, in float, no rounding."""
-        size = (INCEPTION_SIDE, INCEPTION_SIDE)
-        planes = [Image.fromarray(image[..., c].astype(np.float32)) for c in range(3)]
-        large = [np.asarray(plane.resize(size, Image.Resampling.BICUBIC)) for plane in planes]
-        with torch.no_grad():
-            return self._net((torch.from_numpy(np.stack(large))[None] - 128) / 128)[0].numpy().astype(np.float32)
-
-
-def identity_similarity(a: np.ndarray | None, b: np.ndarray | None) -> float:
-    """Cosine of two unit vectors in [-1, 1]; 0 when the face was not detected in one of the pictures."""
-    return 0.0 if a is None or b is None else float(a @ b)
+    def auc(self) -> Estimate | None:
+        """Of real pairs of one person against pairs of two; None without any."""
+        ranks, whose = self.gallery.genuine_ranks() if np.isfinite(self.threshold) else ((), ())
+        return estimate(ranks, whose, min(self.draws, SET_DRAWS)) if len(ranks) else None
 
 
 @dataclass(frozen=True)
-class MetricSuite:
-    """Every metric with its weights loaded. lpips_vgg and inception are None when their weights are absent."""
+class Metric:
+    """title, decimals: how it is shown; lower: smaller is better; group: the table it stands in, none where empty;
+    against: how it is compared with Telea, and run with run: difference, ratio, or not at all; overview: on the
+    report's first table; of, of_set: its function; features: what of_set reads, inception [2048] or sface [128] (all
+    zero: no face found)."""
 
-    lpips_alex: LPIPS
-    lpips_vgg: LPIPS | None
-    identity: FaceIdentity
-    inception: Inception | None = None
-
-    def score(self, image: np.ndarray, original: np.ndarray, mask: np.ndarray) -> dict[str, float]:
-        """All scores of one picture except identity, by column name of the benchmark's rows."""
-        ssim_whole, ssim_hole = ssim(image, original, mask)
-        ms_ssim_whole, ms_ssim_hole = ms_ssim(image, original, mask)
-        alex, alex_hole = self.lpips_alex.distance(image, original, mask)
-        vgg, vgg_hole = self.lpips_vgg.distance(image, original, mask) if self.lpips_vgg else (float("nan"),) * 2
-        return {
-            "psnr": psnr(image, original),
-            "psnr_hole": psnr(image, original, mask),
-            "ssim": ssim_whole,
-            "ssim_hole": ssim_hole,
-            "ms_ssim": ms_ssim_whole,
-            "ms_ssim_hole": ms_ssim_hole,
-            "seam_error": seam_error(image, original, mask),
-            "lpips_alex": alex,
-            "lpips_alex_hole": alex_hole,
-            "lpips_vgg": vgg,
-            "lpips_vgg_hole": vgg_hole,
-        }
-
-    def diversity(self, samples: tuple[np.ndarray, ...]) -> float:
-        """Mean LPIPS-alex over all pairs of the samples; NaN for fewer than two."""
-        return self.lpips_alex.pairwise(samples) if len(samples) > 1 else float("nan")
+    title: str
+    decimals: int
+    group: str = ""
+    lower: bool = False
+    against: str = ""
+    overview: bool = False
+    of: Callable[[Filled], float] | None = None
+    of_set: Callable[[PictureSet], Estimate | None] | None = None
+    features: str = ""
 
 
-def weight_folders(data: Path, given: Path | None) -> list[Path]:
-    """Where metric weights are looked for: the given one, else beside the data, else where the user keeps weights."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "idinpaint" / "metric_weights"
-    return [given] if given else [data.resolve().parent / "metric_weights", user_folder(), cache]
+def _picture(title: str, decimals: int, group: str, of: Callable[[Filled], float], **more) -> Metric:
+    return Metric(title, decimals, group, of=of, **{"against": "difference", **more})
 
 
-def find_weight(name: str, folders: list[Path]) -> Path | None:
-    """First folder's file of that name, or None."""
-    return next((folder / name for folder in folders if (folder / name).is_file()), None)
+def _set(title: str, decimals: int, group: str, features: str, of_set: Callable, **more) -> Metric:
+    return Metric(title, decimals, group, of_set=of_set, features=features, **more)
 
 
-def load_metrics(data: Path, given: Path | None = None) -> MetricSuite:
-    """Load every metric. Raises InputError, with the way out, when SFace, YuNet or AlexNet is missing."""
-    folders = weight_folders(data, given)
-    with_models = [*folders, data.resolve().parent / "models"]  # AlexNet and YuNet also lie beside the data
-    found = {
-        name: find_weight(name, with_models)
-        for name in (SFACE_FILE, YUNET_FILE, INCEPTION_FILE, *BACKBONE_FILES.values())
-    }
-    for name in (SFACE_FILE, YUNET_FILE, BACKBONE_FILES["alex"]):
-        if found[name] is None:
-            raise InputError(
-                f"metric weights: {name} is not in {' or '.join(map(str, folders))}; "
-                "run `python eval/fetch_metric_weights.py DIR` and pass --metric-weights DIR"
-            )
-    vgg, inception = found[BACKBONE_FILES["vgg"]], found[INCEPTION_FILE]
-    return MetricSuite(
-        lpips_alex=LPIPS("alex", found[BACKBONE_FILES["alex"]]),
-        lpips_vgg=LPIPS("vgg", vgg) if vgg else None,
-        identity=FaceIdentity(found[SFACE_FILE], found[YUNET_FILE]),
-        inception=Inception(inception) if inception else None,
-    )
+LESS = {"lower": True, "against": "ratio"}
+PICTURE, HOLE, PERSON, SET = "Picture", "Hole", "Person", "Set and cost"
+TABLE = {
+    "psnr": _picture("PSNR (dB)", 2, PICTURE, lambda f: psnr(f.image, f.original)),
+    "ssim": _picture("SSIM", 4, PICTURE, lambda f: f.ssim[0]),
+    "ms_ssim": _picture("MS-SSIM", 4, PICTURE, lambda f: f.ms_ssim[0], overview=True),
+    "lpips_alex": _picture("LPIPS-alex", 4, PICTURE, lambda f: f.alex[0], overview=True, **LESS),
+    "lpips_vgg": _picture("LPIPS-vgg", 4, PICTURE, lambda f: f.vgg[0], overview=True, **LESS),
+    "psnr_hole": _picture("PSNR hole (dB)", 2, HOLE, lambda f: psnr(f.image, f.original, f.mask), overview=True),
+    "ssim_hole": _picture("SSIM hole", 3, HOLE, lambda f: f.ssim[1]),
+    "ms_ssim_hole": _picture("MS-SSIM hole", 3, HOLE, lambda f: f.ms_ssim[1]),
+    "lpips_alex_hole": _picture("LPIPS-alex hole", 3, HOLE, lambda f: f.alex[1], **LESS),
+    "lpips_vgg_hole": _picture("LPIPS-vgg hole", 3, HOLE, lambda f: f.vgg[1], **LESS),
+    "identity_original": _picture("identity to original", 3, PERSON, Filled.to_original, overview=True),
+    "identity_other": _picture("identity to other photos", 3, PERSON, lambda f: f.to_others(f.face), overview=True),
+    "identity_other_ceiling": _picture(
+        "of the original", 3, "", lambda f: f.to_others(f.original_face), against=""
+    ),
+    "detected": _picture("detected", 3, "", lambda f: int(f.face is not None), against=""),
+    "tar": _set("TAR at FAR 0.1 %", 3, PERSON, "sface", lambda s: s.accepted(s.fake), overview=True),
+    "tar_ceiling": _set("TAR of the original", 3, "", "sface", lambda s: s.accepted(s.real)),
+    "recognised": _set("recognised", 3, PERSON, "sface", lambda s: s.recognised(s.fake), overview=True),
+    "recognised_ceiling": _set("originals recognised", 3, "", "sface", lambda s: s.recognised(s.real)),
+    "identity_auc": _set("AUC of real pairs", 4, "", "sface", PictureSet.auc),
+    "landmark_error": _picture(
+        "landmark error in the hole (%)", 2, PERSON, Filled.landmark_error, lower=True, overview=True
+    ),
+    "seam_error": _picture(
+        "seam error (grey levels)", 2, PERSON, lambda f: seam_error(f.image, f.original, f.mask), lower=True,
+        overview=True,
+    ),
+    "fid": _set(
+        "FID", 2, SET, "inception", lambda s: s.distance(lambda w: frechet_distance(s.real, s.fake, w)), lower=True,
+        overview=True,
+    ),
+    "kid": _set(
+        "KID", 4, SET, "inception", lambda s: s.distance(kernel_distance(s.real, s.fake)), lower=True, overview=True
+    ),
+    "id_fid": _set("ID-FID", 3, SET, "sface", PictureSet.seen_distance, lower=True, overview=True),
+    "u_ids": _set("U-IDS", 3, SET, "inception", lambda s: s.mean(s.discriminated[0])),
+    "p_ids": _set("P-IDS", 3, SET, "inception", lambda s: s.mean(s.discriminated[1])),
+    "diversity": _picture("diversity", 3, SET, lambda f: f.suite.diversity(f.samples), against="", overview=True),
+    "seconds": _picture("s/image", 2, SET, lambda f: f.cost["seconds"], lower=True, against="", overview=True),
+    "peak_mb": _picture("peak memory (MB)", 0, SET, lambda f: f.cost["peak_mb"], lower=True, against="", overview=True),
+}  # fmt: skip
+SCORED = tuple(name for name, row in TABLE.items() if row.of)  # columns of rows.csv
+COMPARED = tuple(name for name, row in TABLE.items() if row.against)  # a run with another one
+OVERVIEW = tuple(name for name, row in TABLE.items() if row.overview)
+GROUPS = {group: tuple(n for n, row in TABLE.items() if row.group == group) for group in (PICTURE, HOLE, PERSON, SET)}
+
+
+def score(filled: Filled) -> dict[str, float]:
+    """All scores of one picture by column of rows.csv."""
+    return {name: TABLE[name].of(filled) for name in SCORED}
+
+
+def score_set(pictures: PictureSet, features: str) -> dict[str, Estimate]:
+    """The metrics that read these features (inception or sface) over a method's pictures."""
+    rows = {name: row for name, row in TABLE.items() if row.features == features}
+    made = {name: row.of_set(pictures) for name, row in rows.items()}
+    return {name: value for name, value in made.items() if value is not None}
+
+
+def heading(metric: str) -> tuple[str, int]:
+    """(heading, decimals)."""
+    return TABLE[metric].title, TABLE[metric].decimals
+
+
+def better_word(metric: str) -> str:
+    """Which way is better."""
+    return "lower" if TABLE[metric].lower else "higher"

@@ -15,7 +15,8 @@ import pandas as pd
 from command import parser_of, run_main, write_text
 from compare import Outcome, compare_runs, load_run
 from estimates import Estimate
-from summary import ALL_BINS, heading, pairs_of, read_summary, summary_cell
+from metrics import heading
+from summary import ALL_BINS, pairs_of, read_summary, summary_cell
 from tables import markdown_table
 
 from idinpaint.types import InputError

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from estimates import estimate
+from metrics import better_word, heading
 from slices import COVERAGE_EDGES
-from summary import better_word, heading
 from tables import column, pyplot, spread
 
 # Okabe and Ito (2008): told apart with any colour blindness; black first, the yellow left out (faint on paper).

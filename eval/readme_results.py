@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 from command import parser_of, run_main, write_text
+from metrics import TABLE
 from plots import curves_figure, frontier_figure
 from summary import hole_title, pairs_of, read_summary
 from tables import markdown_table, read_frame
@@ -19,16 +20,7 @@ from idinpaint.imaging.encoders import write_atomic
 from idinpaint.types import InputError
 
 BEGIN, END = "<!-- RESULTS", "<!-- /RESULTS -->"
-# metric of summary.csv: heading, decimals, sign of the comparison with Telea
-COLUMNS = {
-    "psnr_hole": ("PSNR in the hole, dB", 2, "+"),
-    "lpips_alex": ("LPIPS-alex", 4, "x"),
-    "lpips_vgg": ("LPIPS-vgg", 4, "x"),
-    "identity_original": ("identity to the original", 3, "+"),
-    "identity_other": ("to other photos", 3, "+"),
-    "seconds": ("s/image", 2, ""),
-}
-
+SHOWN = ("psnr_hole", "lpips_alex", "lpips_vgg", "identity_original", "identity_other", "seconds")
 PLOTTED = ("lpips_vgg", "identity_original", "identity_other")
 DRAWS = 1000
 ALT = {
@@ -37,22 +29,20 @@ ALT = {
 }
 
 
-def cell(row: pd.Series, decimals: int, sign: str) -> str:
+def cell(row: pd.Series, metric: str) -> str:
     """`value (comparison with Telea)`."""
+    decimals, way = TABLE[metric].decimals, TABLE[metric].against
     text, value = f"{row['mean']:.{decimals}f}", row["against_value"]
-    if not sign or pd.isna(value):
+    if not way or pd.isna(value):
         return text
-    return f"{text} ({value:+.{decimals}f})" if sign == "+" else f"{text} (x {value:.2f})"
+    return f"{text} ({value:+.{decimals}f})" if way == "difference" else f"{text} (x {value:.2f})"
 
 
 def results_table(summary: pd.DataFrame, leave_out: Sequence[str] = (), bins: Sequence[str] = ()) -> str:
     """Markdown: one line a hole size (of `bins`, all by default) and method; the ceiling of `to other photos` below."""
     shown = [pair for pair in pairs_of(summary) if pair[1] not in leave_out and pair[0] in (bins or pair)]
-    lines = [
-        [hole_title(pair[0]), pair[1], *(cell(summary.loc[(*pair, m)], *way) for m, (_, *way) in COLUMNS.items())]
-        for pair in shown
-    ]
-    table = markdown_table(["hole", "method", *(heading for heading, *_ in COLUMNS.values())], lines)
+    lines = [[hole_title(pair[0]), pair[1], *(cell(summary.loc[(*pair, m)], m) for m in SHOWN)] for pair in shown]
+    table = markdown_table(["hole", "method", *(TABLE[m].title for m in SHOWN)], lines)
     ceilings = summary.xs("identity_other_ceiling", level="metric")
     row = ceilings[ceilings.index.get_level_values("bin").isin(bins or {key[0] for key in ceilings.index})].iloc[0]
     words = f"In brackets: beside Telea. The untouched originals score {row['mean']:.3f} to other photos of the same "

@@ -24,8 +24,8 @@ from benchmark import check_setup, write_run
 from cases import BenchmarkConfig
 from command import parser_of, run_main, write_text
 from methods import given_face_box, readable
-from metrics import MetricSuite, identity_similarity, landmark_error, load_metrics
-from pixel_metrics import psnr
+from metric_networks import MetricSuite, identity_similarity, landmark_error, load_metrics
+from pixel_scores import psnr
 from realism_cases import CORNER, Case, plan_cases
 from realism_scores import DIFFERENCE_HEAD, case_lines, component_lines, difference_lines, gradient_energy
 from realism_sheet import write_sheets

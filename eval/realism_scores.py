@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from cases import same_person
 from estimates import UNKNOWN, Estimate, compare, estimate, interval, resample_weights
-from set_metrics import cubic_kernel, frechet_distance
+from set_scores import cubic_kernel, frechet_distance
 from tables import column, markdown_table
 
 from idinpaint.types import LUMA

@@ -21,10 +21,11 @@ from cases import BenchmarkConfig, plan_items
 from command import parser_of, run_main, write_text
 from estimates import estimate
 from methods import method_factory
+from metrics import COMPARED, OVERVIEW, TABLE, heading
 from pictures import picture_uri, uri_of
 from plots import curves_figure, frontier_figure
 from slices import slice_rows
-from summary import LOWER_IS_BETTER, METRICS, heading, pairs_of, read_summary
+from summary import pairs_of, read_summary
 from tables import cell, column, markdown_table, read_frame
 
 from idinpaint.config import load_config
@@ -36,8 +37,6 @@ QUALITY = ("psnr_hole", "lpips_vgg", "ms_ssim")
 IDENTITY = ("identity_original", "identity_other", "landmark_error")
 SLICED = ("psnr_hole", "lpips_vgg", "identity_original", "identity_other")
 EXAMPLES = {"best": 3, "worst": 3, "random": 6}
-OVERVIEW = ("psnr_hole", "ms_ssim", "lpips_alex", "lpips_vgg", "identity_original", "identity_other", "tar")
-OVERVIEW += ("recognised", "fid", "kid", "id_fid", "landmark_error", "seam_error", "diversity", "seconds", "peak_mb")
 NOTE = "Bars are 95 % bootstrap intervals over people. eval/PROTOCOL.md says how every number is made."
 Groups = Mapping[str, pd.DataFrame]  # method -> rows
 Table = list[list[str]]  # the first row is the head
@@ -67,7 +66,7 @@ def read_labels(path: Path | None) -> dict[str, dict[str, str]]:
 def overview(run: Path) -> Table:
     """Means over all bins' rows from summary.csv, a line a bin and method."""
     means = read_summary(run)["mean"].unstack("metric").reindex(pairs_of(read_summary(run)))
-    means = means.reindex(columns=OVERVIEW).dropna(axis=1, how="all")
+    means = means.reindex(columns=list(OVERVIEW)).dropna(axis=1, how="all")
     lines = [
         [*key, *(f"{row[m]:.{heading(m)[1]}f}" if pd.notna(row[m]) else "-" for m in means)]
         for key, row in means.iterrows()
@@ -88,7 +87,7 @@ def slices_table(groups: Groups, labels: Mapping[str, Mapping[str, str]], draws:
 
 def choose(rows: pd.DataFrame, metric: str, seed: int = 0) -> dict[str, pd.DataFrame]:
     """EXAMPLES of one method's rows: best and worst by the metric, and drawn by the seed without looking."""
-    order = rows.dropna(subset=metric).sort_values(metric, ascending=metric in LOWER_IS_BETTER, kind="stable")
+    order = rows.dropna(subset=metric).sort_values(metric, ascending=TABLE[metric].lower, kind="stable")
     drawn = np.random.default_rng(seed).permutation(len(rows))[: EXAMPLES["random"]]
     return {
         "best": order[: EXAMPLES["best"]],
@@ -133,8 +132,8 @@ def build(args: argparse.Namespace) -> tuple[str, str]:
     method = args.method or list(groups)[-1]
     if method not in groups:
         raise InputError(f"--method {method}: the run has {', '.join(groups)}")
-    if args.metric not in METRICS:
-        raise InputError(f"--metric {args.metric}: choose one of {', '.join(METRICS)}")
+    if args.metric not in COMPARED:
+        raise InputError(f"--metric {args.metric}: choose one of {', '.join(COMPARED)}")
     if args.data and not run:
         raise InputError(f"{path}: not there (an older run), so its cases cannot be filled again; leave --data out")
     values = {"name": args.run.name, "note": NOTE, "main": overview(args.run)}

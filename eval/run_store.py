@@ -14,17 +14,14 @@ from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
+from metrics import SCORED
 from slices import CASE_COLUMNS
 
 from idinpaint.imaging.encoders import write_atomic
 from idinpaint.types import InputError
 
 KEYS = ("method", "bin", "index", "person", "photo", "mask")
-SCORES = ("psnr", "psnr_hole", "ssim", "ssim_hole", "ms_ssim", "ms_ssim_hole", "seam_error")
-SCORES += ("lpips_alex", "lpips_alex_hole", "lpips_vgg", "lpips_vgg_hole")
-IDENTITY = ("identity_original", "identity_other", "identity_other_ceiling", "landmark_error", "detected")
-COST = ("diversity", "decision", "seconds", "peak_mb")
-COLUMNS = (*KEYS, "hole_ratio", *CASE_COLUMNS, *SCORES, *IDENTITY, *COST, "others")
+COLUMNS = (*KEYS, "hole_ratio", *CASE_COLUMNS, *SCORED, "decision", "others")
 ORIGINALS = "originals"  # the untouched photos' features
 SAVE_EVERY = 15.0  # seconds: what an interruption may cost
 
@@ -122,7 +119,7 @@ class RunFolder:
         self.features: dict[str, Features] = {ORIGINALS: read_features(self.feature_file(ORIGINALS))}
         self.rows: dict[tuple, Row] = {}
         for row in read_rows(folder / "rows.csv"):
-            if tuple(row) != tuple(self.columns):
+            if set(row) != set(self.columns):
                 raise InputError(f"{folder}/rows.csv: other columns than this version writes; choose another --output")
             if self.whole(row, kinds):
                 self.rows[self.key_of(row)] = row

@@ -12,67 +12,16 @@ import pandas as pd
 from cases import BenchmarkConfig, same_person
 from command import write_text
 from estimates import Estimate, compare, estimate
+from metrics import COMPARED, GROUPS, SCORED, TABLE, PictureSet, heading, score_set
 from run_store import ORIGINALS, Features, RunFolder
-from set_metrics import score_identity_sets, score_sets
 from tables import cell, column, frame, markdown_table
 
 from idinpaint.types import InputError
 
 ANCHOR = "telea"
 ALL_BINS = "all"  # the bin of all bins together
-# column: (heading, decimals, how it is compared with the anchor)
-METRICS = {
-    "psnr_hole": ("PSNR hole (dB)", 2, "difference"),
-    "psnr": ("PSNR (dB)", 2, "difference"),
-    "ssim_hole": ("SSIM hole", 3, "difference"),
-    "ssim": ("SSIM", 4, "difference"),
-    "ms_ssim": ("MS-SSIM", 4, "difference"),
-    "ms_ssim_hole": ("MS-SSIM hole", 3, "difference"),
-    "lpips_alex": ("LPIPS-alex", 4, "ratio"),
-    "lpips_alex_hole": ("LPIPS-alex hole", 3, "ratio"),
-    "lpips_vgg": ("LPIPS-vgg", 4, "ratio"),
-    "lpips_vgg_hole": ("LPIPS-vgg hole", 3, "ratio"),
-    "seam_error": ("seam error (grey levels)", 2, "difference"),
-    "identity_original": ("identity to original", 3, "difference"),
-    "identity_other": ("identity to other photos", 3, "difference"),
-    "landmark_error": ("landmark error in the hole (%)", 2, "difference"),
-}
-PLAIN = {
-    "identity_other_ceiling": ("of the original", 3),
-    "detected": ("detected", 3),
-    "diversity": ("diversity", 3),
-    "seconds": ("s/image", 2),
-    "peak_mb": ("peak memory (MB)", 0),
-}
-SETS = {
-    "fid": ("FID", 2),
-    "kid": ("KID", 4),
-    "id_fid": ("ID-FID", 3),
-    "u_ids": ("U-IDS", 3),
-    "p_ids": ("P-IDS", 3),
-    "tar": ("TAR at FAR 0.1 %", 3),
-    "recognised": ("recognised", 3),
-}
-LOWER_IS_BETTER = {"lpips_alex", "lpips_alex_hole", "lpips_vgg", "lpips_vgg_hole", "seam_error", "landmark_error"}
-LOWER_IS_BETTER |= {"fid", "kid", "id_fid", "seconds", "peak_mb"}
-TABLES = {
-    "Picture": ("psnr", "ssim", "ms_ssim", "lpips_alex", "lpips_vgg"),
-    "Hole": ("psnr_hole", "ssim_hole", "ms_ssim_hole", "lpips_alex_hole", "lpips_vgg_hole"),
-    "Person": ("identity_original", "identity_other", "tar", "recognised", "landmark_error", "seam_error"),
-    "Set and cost": ("fid", "kid", "id_fid", "u_ids", "p_ids", "diversity", "seconds", "peak_mb"),
-}
 Record = dict[str, Any]
 NUMBERS = ("mean", "low", "high", "against_value", "against_low", "against_high")
-
-
-def heading(metric: str) -> tuple[str, int]:
-    """(heading, decimals) of any metric."""
-    return {**METRICS, **PLAIN, **SETS}[metric][:2]
-
-
-def better_word(metric: str) -> str:
-    """Which way is better."""
-    return "lower" if metric in LOWER_IS_BETTER else "higher"
 
 
 def hole_title(bin_name: str, other: str = "") -> str:
@@ -120,11 +69,8 @@ def set_records(
             continue
         real, fake = (np.stack([case[i] for case in own]).astype(np.float64) for i in (0, 1))
         people = [(same or {}).get(case[2], case[2]) for case in own]
-        if kind == "inception":
-            scores |= score_sets(real, fake, people, draws)
-        else:
-            others = [np.array(case[3], np.float64).reshape(-1, real.shape[1]) for case in own]
-            scores |= score_identity_sets(real, fake, people, others, draws)
+        others = [np.array(case[3], np.float64).reshape(-1, real.shape[1]) for case in own]
+        scores |= score_set(PictureSet(real, fake, people, others, draws), kind)
     return scores
 
 
@@ -137,13 +83,13 @@ def summarise(run: RunFolder, config: BenchmarkConfig) -> list[Record]:
         keys = ["bin", "index"]
         paired = method != ANCHOR and anchor is not None and np.array_equal(anchor[keys], own[keys])
         sets = set_records(own, run.of(method), run.of(ORIGINALS), config.bootstrap, same)
-        for metric in (*METRICS, *PLAIN, *sets):
+        for metric in (name for name in TABLE if name in SCORED or name in sets):
             record: Record = {"bin": bin_name, "method": method, "metric": metric, "images": len(own)}
             record |= {"people": len(set(people)), "kind": "", "against": None}
             values = None if metric in sets else column(own, metric)
             record["mean"] = sets[metric] if values is None else estimate(values, people, config.bootstrap)
-            if values is not None and paired and metric in METRICS:
-                record["kind"] = METRICS[metric][2]
+            if values is not None and paired and TABLE[metric].against:
+                record["kind"] = TABLE[metric].against
                 other = column(anchor, metric)
                 record["against"] = compare(values, other, people, config.bootstrap, record["kind"])
             records.append(record)
@@ -198,7 +144,7 @@ def markdown(records: Sequence[Record], config: BenchmarkConfig) -> str:
         title = f"All: {', '.join(config.bins)}" if bin_name == ALL_BINS else hole_title(bin_name, "Masks ")
         title = f"Hole {title}" if title == f"{bin_name} %" else title
         lines += [f"### {title}: {of_bin[0]['images']} cases, {of_bin[0]['people']} people", ""]
-        for name, metrics in TABLES.items():
+        for name, metrics in GROUPS.items():
             lines += [*means_table(name, table, methods, metrics), ""]
         lines += [_ceilings(table, methods[0]), "", *_against_table(table, methods)]
     return "\n".join(lines)
@@ -239,9 +185,9 @@ def _against_table(table: Mapping[tuple[str, str], Record], methods: Sequence[st
     lines = []
     for method in methods:
         if table[method, "psnr_hole"]["against"] is not None:
-            ways = {m: (2, "") if kind == "ratio" else (d, "+") for m, (_, d, kind) in METRICS.items()}
+            ways = {m: (2, "") if TABLE[m].against == "ratio" else (TABLE[m].decimals, "+") for m in COMPARED}
             lines.append([method, *(cell(table[method, m]["against"], *way) for m, way in ways.items())])
-    heads = [f"{head} {'x' if kind == 'ratio' else '±'}" for head, _, kind in METRICS.values()]
+    heads = [f"{TABLE[m].title} {'x' if TABLE[m].against == 'ratio' else '±'}" for m in COMPARED]
     return [*markdown_table([f"beside {ANCHOR} (x ratio, ± difference)", *heads], lines), ""] if lines else []
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import cv2
 import jsonschema
@@ -11,11 +10,10 @@ import numpy as np
 import pytest
 import skimage.data
 
-import idinpaint
 from idinpaint.faces.quality import FaceQuality
 from idinpaint.faces.references import Reference, References
 from idinpaint.judging.controller import load_controller
-from idinpaint.report.reporting import SCHEMA_VERSION
+from idinpaint.report.reporting import SCHEMA_VERSION, report_schema
 
 FACE_BOX = (170.0, 60.0, 110.0, 130.0)  # of the astronaut
 
@@ -83,7 +81,7 @@ def test_a_missing_strategy_falls_back(restorer, portrait, tmp_path):
 
 
 def test_the_report_follows_its_schema(restorer, portrait):
-    schema = json.loads((Path(idinpaint.__file__).parent / "report" / "report.schema.json").read_text())
+    schema = report_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
     assert schema["properties"]["schema_version"]["const"] == SCHEMA_VERSION
     validate = jsonschema.Draft202012Validator(schema).validate

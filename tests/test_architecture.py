@@ -23,19 +23,19 @@ LIGHT = (
     "judging.controller",
     "imaging.compositing",
 )
-LIGHT += ("types", "config", "imaging.masks", "report.reporting")
+LIGHT += ("types", "strategies", "config", "imaging.masks", "report.reporting")
 # Extras, imported inside functions only.
 PLUG_INS = {"insightface", "face_alignment", "onnxruntime", "datasets", "pyarrow", "peft", "c2pa"}
 PLUG_INS |= {"gradio", "cryptography", "pillow_heif"}  # cryptography beside c2pa
 
 # From the lowest layer to the highest: a module imports from its own layer and from those below it, never upwards.
 LAYERS = (
-    ("types", "exits", "progress"),
+    ("types", "strategies", "exits", "progress"),
     ("config",),
     ("imaging",),
     ("models",),
     ("faces",),
-    ("loading", "losses"),
+    ("loading",),
     ("damage",),
     ("judging",),
     ("painting",),

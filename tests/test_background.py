@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from idinpaint.imaging import background
 from idinpaint.imaging.background import available, refine_background
-from idinpaint.imaging.compositing import coarse_fill
+from idinpaint.imaging.telea import coarse_fill
 
 needs_waves = pytest.mark.skipif(
     not available(), reason="this OpenCV lacks xphoto: pip install --force-reinstall opencv-contrib-python-headless"

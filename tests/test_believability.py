@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import skimage.data
 
-from idinpaint.imaging.compositing import coarse_fill
+from idinpaint.imaging.telea import coarse_fill
 from idinpaint.judging.believability import NO_TWIN, hidden_features, twin_colour, twin_likeness, window
 
 REPO = Path(__file__).parents[1]

@@ -21,7 +21,7 @@ import cases  # noqa: E402
 import estimates  # noqa: E402
 import faces  # noqa: E402
 import methods  # noqa: E402
-import metrics  # noqa: E402
+import metric_networks  # noqa: E402
 import readme_results  # noqa: E402
 
 from idinpaint.types import InputError  # noqa: E402
@@ -66,9 +66,9 @@ def data(tmp_path, monkeypatch) -> Path:
         mask[y : y + 200, x : x + 200] = 255
         Image.fromarray(mask).save(root / "nvidia_irregular_masks" / name)
     torch.manual_seed(0)
-    features = metrics.build_features("alex")
+    features = metric_networks.build_features("alex")
     torch.save({f"features.{k}": v for k, v in features.state_dict().items()}, tmp_path / "alex.pth")
-    suite = metrics.MetricSuite(metrics.LPIPS("alex", tmp_path / "alex.pth"), None, StubIdentity())
+    suite = metric_networks.MetricSuite(metric_networks.LPIPS("alex", tmp_path / "alex.pth"), None, StubIdentity())
     monkeypatch.setattr(benchmark, "load_metrics", lambda *args: suite)
     people = {p.name for p in (root / "celeba_id256").iterdir()}
     read = cases.read_split
@@ -169,7 +169,7 @@ def test_hidden_points_are_those_under_the_mask():
 def test_two_real_photos(shared, tmp_path, capsys):
     folders = [shared / "metric_weights", REPO / "runs" / "metric_weights"]
     folders += [Path(os.environ["IDINPAINT_METRIC_WEIGHTS"])] if "IDINPAINT_METRIC_WEIGHTS" in os.environ else []
-    found = metrics.find_weight(metrics.SFACE_FILE, folders)
+    found = metric_networks.find_weight(metric_networks.SFACE_FILE, folders)
     if found is None:
         pytest.skip("SFace is not there: fetch_metric_weights.py runs/metric_weights, or set IDINPAINT_METRIC_WEIGHTS")
     weights = ["--metric-weights", str(found.parent)]
@@ -184,7 +184,7 @@ def test_two_real_photos(shared, tmp_path, capsys):
 def test_readme_table_is_what_the_summary_says() -> None:
     rows = {}
     for method, mean, against in (("telea", "20.0", ""), ("diffusion", "22.5", "2.5")):
-        for metric in (*readme_results.COLUMNS, "identity_other_ceiling"):
+        for metric in (*readme_results.SHOWN, "identity_other_ceiling"):
             line = {"mean": float(mean), "against_value": float(against or "nan"), "images": 40, "people": 30}
             rows["10-20", method, metric] = line
     summary = pd.DataFrame.from_dict(rows, orient="index").rename_axis(["bin", "method", "metric"])

@@ -25,7 +25,8 @@ import benchmark  # noqa: E402
 import cases  # noqa: E402
 import curvature  # noqa: E402
 import methods  # noqa: E402
-import metrics  # noqa: E402
+import metric_networks  # noqa: E402
+import pixel_scores  # noqa: E402
 import slices  # noqa: E402
 from tables import frame  # noqa: E402
 
@@ -35,7 +36,7 @@ from idinpaint.types import InputError  # noqa: E402
 DRIVER = """
 import sys
 sys.path.insert(0, {eval!r})
-import benchmark, metrics, numpy as np
+import benchmark, metric_networks, numpy as np
 from pathlib import Path
 
 class Identity:
@@ -43,8 +44,8 @@ class Identity:
         vector = np.pad(image.reshape(-1, 3).mean(axis=0) + 1.0, (0, 125))
         return vector / np.linalg.norm(vector), np.array([[90, 100], [160, 100], [128, 140], [100, 180], [150, 180.0]])
 
-alex = metrics.LPIPS("alex", Path({alex!r}))
-benchmark.load_metrics = lambda *args: metrics.MetricSuite(alex, None, Identity())
+alex = metric_networks.LPIPS("alex", Path({alex!r}))
+benchmark.load_metrics = lambda *args: metric_networks.MetricSuite(alex, None, Identity())
 benchmark.point_finder = lambda *args: lambda item: None
 if __name__ == "__main__":
     raise SystemExit(benchmark.main(sys.argv[1:]))
@@ -61,7 +62,7 @@ def driver(tmp_path, monkeypatch):
             small = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
             small.resize((256, 256), Image.Resampling.BICUBIC).save(tmp_path / "photos" / person / f"{number}.png")
     torch.manual_seed(0)
-    state = {f"features.{k}": v for k, v in metrics.build_features("alex").state_dict().items()}
+    state = {f"features.{k}": v for k, v in metric_networks.build_features("alex").state_dict().items()}
     torch.save(state, tmp_path / "alex.pth")
     text = DRIVER.format(eval=str(REPO / "eval"), alex=str(tmp_path / "alex.pth"))
     (tmp_path / "driver.py").write_text(text)
@@ -100,7 +101,7 @@ def test_an_outside_method_joins_by_its_pictures(driver, capsys):
     item = cases.plan_items(benchmark.load_config(cases.BenchmarkConfig, None, joined[5:16:2]), driver)[0]()
     holed = np.where(item.mask[..., None], 0, item.photo).astype(np.uint8)
     direct = cv2.inpaint(holed, item.mask.astype(np.uint8), 3, cv2.INPAINT_NS)
-    expected = metrics.psnr(direct, item.photo, item.mask)
+    expected = pixel_scores.psnr(direct, item.photo, item.mask)
     assert float(found["navier-stokes", "block", "0"]["psnr_hole"]) == pytest.approx(expected, abs=1e-5)
     (driver / "ns" / f"{cases_there[0]}.png").unlink()
     assert benchmark.main(arguments(driver, "y", "--predictions", f"ns={driver / 'ns'}")) == 2

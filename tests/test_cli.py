@@ -18,7 +18,8 @@ from PIL import Image
 import idinpaint
 from idinpaint.cli import doctor, main
 from idinpaint.cli.parser import build_parser
-from idinpaint.imaging.compositing import coarse_fill, mark_hole
+from idinpaint.imaging.compositing import mark_hole
+from idinpaint.imaging.telea import coarse_fill
 from idinpaint.judging.controller import decide
 from idinpaint.report.reporting import build_report, face_report, versions
 from idinpaint.types import Candidate, FaceAnalysis, InputError, Restoration

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from idinpaint.imaging import compositing
-from idinpaint.imaging.compositing import coarse_fill, composite, harmonize, hole_boxes, mark_hole, paste_crop
+from idinpaint.imaging.compositing import composite, harmonize, mark_hole, paste_crop
+from idinpaint.imaging.telea import coarse_fill, hole_boxes
 
 CROP = np.random.default_rng(7).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 

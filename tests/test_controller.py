@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import MISSING, replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -10,69 +11,45 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from idinpaint.judging.calibration import load_calibration
-from idinpaint.judging.controller import LADDER, RUNGS, ControllerConfig, decide, in_words, load_controller
-from idinpaint.types import InputError
+from idinpaint.judging.controller import ControllerConfig, decide, in_words, load_controller
+from idinpaint.types import FEATURE_WEIGHTS, InputError
 
 WITHOUT_GAN = ("telea", "diffusion", "colorize", "abstain")
 ARTICLE = load_controller(Path(__file__).parents[1] / "configs" / "controller-article.yaml")
+SHIPPED = load_controller()
+LITTLE = 1e-4  # share of a face
+LOW, STOP, COLOUR = (f"{100 * share:g}" for share in (SHIPPED.low, SHIPPED.stop, SHIPPED.colour))
 
 
-@pytest.mark.parametrize(
-    "face, references, strategy, unless_verified, rule",
-    [
-        (0.0, False, "telea", None, "face-untouched"),
-        (0.0, True, "telea", None, "face-untouched"),
-        (0.001, False, "telea", None, "thin"),
-        (0.0199, True, "telea", None, "thin"),
-        (0.02, False, "gan", None, "up-to-15"),
-        (0.149, False, "gan", None, "up-to-15"),
-        (0.149, True, "gan", None, "up-to-15"),
-        (0.15, False, "gan", None, "up-to-15"),
-        (0.15, True, "gan", None, "up-to-15"),
-        (0.1501, False, "diffusion", None, "15-25"),
-        (0.249, False, "diffusion", None, "15-25"),
-        (0.249, True, "diffusion", None, "15-25"),
-        (0.25, False, "abstain", None, "25-30"),
-        (0.25, True, "diffusion", "abstain", "25-30-with-references"),
-        (0.299, False, "abstain", None, "25-30"),
-        (0.299, True, "diffusion", "abstain", "25-30-with-references"),
-        (0.30, False, "abstain", None, "25-30"),
-        (0.30, True, "diffusion", "abstain", "25-30-with-references"),
-        (0.3001, False, "colorize", None, "above-30"),
-        (0.3001, True, "diffusion", "colorize", "above-30-with-references"),
-        (1.0, False, "colorize", None, "above-30"),
-        (1.0, True, "diffusion", "colorize", "above-30-with-references"),
-    ],
-)
-def test_table_of_the_literature(face, references, strategy, unless_verified, rule):
-    check_row(face, references, strategy, unless_verified, rule, ARTICLE)
-
-
-@pytest.mark.parametrize(
-    "face, references, strategy, unless_verified, rule",
-    [
-        (0.0199, False, "telea", None, "thin"),
-        (0.02, False, "diffusion", None, "up-to-17"),
-        (0.17, True, "diffusion", None, "up-to-17"),
-        (0.1701, False, "diffusion", None, "17-26"),
-        (0.2599, True, "diffusion", None, "17-26"),
-        (0.26, False, "abstain", None, "26-53"),
-        (0.26, True, "diffusion", "abstain", "26-53-with-references"),
-        (0.53, False, "abstain", None, "26-53"),
-        (0.5301, False, "colorize", None, "above-53"),
-        (0.5301, True, "diffusion", "colorize", "above-53-with-references"),
-    ],
-)
-def test_table_that_ships(face, references, strategy, unless_verified, rule):
-    check_row(face, references, strategy, unless_verified, rule, None)
+@pytest.mark.parametrize("ladder, light", [(ARTICLE, "gan"), (SHIPPED, "diffusion")])
+@pytest.mark.parametrize("references", [False, True])
+def test_every_rung_up_to_its_edge(ladder, light, references):
+    """Shares at both sides of each threshold of the file."""
+    low, stop, colour = (f"{100 * share:g}" for share in (ladder.low, ladder.stop, ladder.colour))
+    tail = "-with-references" if references else ""
+    marked = ("diffusion", "abstain") if references else ("abstain", None)
+    toned = ("diffusion", "colorize") if references else ("colorize", None)
+    for face, outcome, rule in (
+        (0.0, ("telea", None), "face-untouched"),
+        (LITTLE, ("telea", None), "thin"),
+        (ladder.thin - LITTLE, ("telea", None), "thin"),
+        (ladder.thin, (light, None), f"up-to-{low}"),
+        (ladder.low, (light, None), f"up-to-{low}"),
+        (ladder.low + LITTLE, ("diffusion", None), f"{low}-{stop}"),
+        (ladder.stop - LITTLE, ("diffusion", None), f"{low}-{stop}"),
+        (ladder.stop, marked, f"{stop}-{colour}{tail}"),
+        (ladder.colour, marked, f"{stop}-{colour}{tail}"),
+        (ladder.colour + LITTLE, toned, f"above-{colour}{tail}"),
+        (1.0, toned, f"above-{colour}{tail}"),
+    ):
+        check_row(face, references, *outcome, rule, ladder)
+    assert decide({}, ladder.stop, 0.1, references) == decide({}, ladder.stop, 0.1, references, SHIPPED)
 
 
 def test_the_shipped_thresholds_are_the_measured_ones():
     proposed = load_calibration().values["proposed_controller"]
-    ladder = load_controller()
     for name in ("low", "stop", "colour"):
-        assert getattr(ladder, name) == pytest.approx(proposed[name], abs=0.0051)
-        assert getattr(ladder, name) == getattr(ControllerConfig(), name)  # what a file that leaves it out gets
+        assert getattr(SHIPPED, name) == pytest.approx(proposed[name], abs=0.0051)
 
 
 def test_a_share_in_words():
@@ -93,33 +70,34 @@ def check_row(face, references, strategy, unless_verified, rule, ladder):
     assert decision.paints_no_face == (strategy in ("abstain", "colorize"))
 
 
-@pytest.mark.parametrize(
-    "left, right, references, strategy",
-    [
-        (0.91, 0.91, False, "abstain"),
-        (0.91, 0.91, True, "diffusion"),
-        (0.90, 0.91, False, "diffusion"),
-        (1.0, 0.0, False, "diffusion"),
-    ],
-)
-def test_both_eyes_hidden_with_5_per_cent_of_the_frame(left, right, references, strategy):
-    decision = decide({"left_eye": left, "right_eye": right}, 0.1, 0.05, references)
-    assert decision.strategy == strategy
-    assert decision.rule.startswith("both-eyes") == (min(left, right) > 0.9)
-    assert decision.numbers["left_eye"] == left and decision.numbers["hole_ratio"] == 0.05
-    assert decision.unless_verified == ("abstain" if references else None)
+@pytest.mark.parametrize("references", [False, True])
+def test_both_eyes_hidden_with_5_per_cent_of_the_frame(references):
+    for left, right in ((1, 1), (LITTLE, LITTLE), (0, LITTLE), (1, -SHIPPED.eyes)):
+        left, right = (min(1.0, SHIPPED.eyes + part) for part in (left, right))
+        decision, both = (
+            decide({"left_eye": left, "right_eye": right}, 0.1, 0.05, references),
+            right > SHIPPED.eyes < left,
+        )
+        assert decision.rule.startswith("both-eyes") == both
+        assert decision.strategy == ("abstain" if both and not references else "diffusion")
+        assert decision.numbers["left_eye"] == left and decision.numbers["hole_ratio"] == 0.05
+        assert decision.unless_verified == ("abstain" if both and references else None)
 
 
 def test_a_model_without_gan_paints_with_diffusion_and_says_so():
-    for face, strategy in ((0.02, "gan"), (0.149, "gan"), (0.15, "gan"), (0.1501, "diffusion"), (0.25, "abstain")):
-        assert decide({}, face, 0.1, False, ARTICLE).strategy == strategy
     decision = decide({}, 0.1, 0.1, False, ARTICLE, available=WITHOUT_GAN)
-    assert (decision.strategy, decision.instead_of, decision.rule) == ("diffusion", "gan", "up-to-15")
+    assert (decision.strategy, decision.instead_of, decision.rule) == (
+        "diffusion",
+        "gan",
+        f"up-to-{100 * ARTICLE.low:g}",
+    )
     assert "no gan" in decision.reason
     assert decide({}, 0.2, 0.1, False, available=WITHOUT_GAN).instead_of is None
 
 
-@pytest.mark.parametrize("face, references, rule", [(0.45, False, "26-53"), (0.6, False, "above-53")])
+@pytest.mark.parametrize(
+    "face, references, rule", [(SHIPPED.stop, False, f"{STOP}-{COLOUR}"), (1.0, False, f"above-{COLOUR}")]
+)
 def test_force_overrides_and_says_so(face, references, rule):
     decision = decide({}, face, 0.2, references, force=True)
     assert decision.strategy == "diffusion" and decision.forced and decision.rule == rule
@@ -159,15 +137,14 @@ def test_numbers_out_of_range_are_refused(face, hole, eye):
         decide({}, 0, 0, False, max_coverage=2)
 
 
-def test_the_shipped_file_is_the_defaults_with_all_keys():
-    loaded, plain = load_controller(), ControllerConfig()
-    assert {name: getattr(loaded, name) for name in RUNGS} == {name: getattr(plain, name) for name in RUNGS}
-    assert sum(loaded.weights.values()) == pytest.approx(1.0)
-    from idinpaint.faces.features import FEATURE_WEIGHTS
-
-    assert loaded.weights == FEATURE_WEIGHTS
-    repository = LADDER.parents[3] / "configs" / "controller.yaml"
-    assert repository.read_text() == LADDER.read_text()
+def test_a_file_says_only_what_it_changes(tmp_path):
+    """The numbers are in one file: a user's takes what it leaves out from there, and the code has no defaults."""
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"stop: {SHIPPED.stop + 0.01}\n")
+    assert load_controller(path) == replace(SHIPPED, stop=SHIPPED.stop + 0.01)
+    fields = ControllerConfig.__dataclass_fields__.values()
+    assert [field.name for field in fields if field.default is not MISSING] == ["weights"]
+    assert sum(FEATURE_WEIGHTS.values()) == pytest.approx(1.0) and SHIPPED.weights is None
 
 
 @pytest.mark.parametrize(
@@ -176,6 +153,7 @@ def test_the_shipped_file_is_the_defaults_with_all_keys():
         ("stopp: 0.2", "did you mean `stop`"),
         ("low: 0.3\nstop: 0.2", "rise from thin to colour"),
         ("colour: 1.5", "within"),
+        ("twin: 2", "shares in"),
         ("up_to_low: [gna, gan]", "unknown strategy `gna`; did you mean `gan`"),
         ("up_to_low: [gan]", "wants \\[without references, with references\\]"),
         ("up_to_low: [diffusion or abstain, gan]", "nothing can be verified"),
@@ -195,7 +173,7 @@ def test_a_wrong_file_is_one_line_that_names_it(tmp_path, text, said):
 
 
 def test_rules_are_named_by_their_thresholds():
-    config = ControllerConfig(low=0.15, stop=0.2, colour=0.4)
+    config = replace(SHIPPED, low=0.15, stop=0.2, colour=0.4)
     assert decide({}, 0.2, 0.1, False, config).rule == "20-40"
     assert decide({}, 0.41, 0.1, True, config).rule == "above-40-with-references"
 
@@ -204,7 +182,7 @@ def test_a_visible_eye_serves_its_hidden_twin():
     hidden = {"left_eye": 1.0, "left_brow": 1.0, "skin": 0.2}
     share = sum({"left_eye": 0.2, "left_brow": 0.06, "skin": 0.03}.values())
     served = decide({**hidden, "right_eye": 0.0}, share, 0.1, False)
-    assert (served.strategy, served.rule) == ("diffusion", "26-twin") and "other eye" in served.reason
+    assert (served.strategy, served.rule) == ("diffusion", f"{STOP}-twin") and "other eye" in served.reason
     assert decide({**hidden, "right_eye": 0.5}, share, 0.1, False).strategy == "abstain", "the twin is damaged too"
     half_a_face = {**hidden, "nose": 0.5, "mouth": 0.5, "skin": 0.5}
     assert decide(half_a_face, 0.47, 0.2, False).strategy == "abstain"
@@ -216,13 +194,19 @@ def test_torn_hair_is_painted_though_no_feature_is_hidden():
         torn = decide({}, share, 0.1, False, torn_hair=True)
         assert (torn.strategy, torn.rule) == ("diffusion", "hair") and "hair" in torn.reason
         assert decide({}, share, 0.1, False).strategy == "telea"
-    assert decide({}, 0.1, 0.1, False, torn_hair=True).rule == "up-to-17", "features decide where they are hidden"
+    assert decide({}, 0.1, 0.1, False, torn_hair=True).rule == f"up-to-{LOW}", "features decide where they are hidden"
 
 
 def test_strategies_are_listed_once():
-    """The schema is the only copy; what types.py adds the command line, the report and the measures know."""
-    from idinpaint.types import CHOICES, NETWORKS, STRATEGIES
+    """What strategies.py has, the command line, the ladder's file and the schema take; its modules are there."""
+    from idinpaint.cli.parser import build_parser
+    from idinpaint.report.reporting import report_schema
+    from idinpaint.strategies import CHOICES, STRATEGIES
 
-    schema = json.loads((Path(__file__).parents[1] / "src/idinpaint/report/report.schema.json").read_text())
-    assert schema["$defs"]["decision"]["properties"]["strategy"]["enum"] == list(STRATEGIES)
-    assert set(CHOICES) - {"auto"} == set(STRATEGIES) - {"abstain"} and set(NETWORKS) < set(STRATEGIES)
+    for name in CHOICES[1:]:
+        words = ["restore", "a.png", "--mask", "m.png", "-o", "b.png", "--strategy", name]
+        assert build_parser().parse_args(words).strategy == name
+    assert report_schema()["$defs"]["decision"]["properties"]["strategy"]["enum"] == list(STRATEGIES)
+    for name, row in STRATEGIES.items():
+        assert not row.module or callable(import_module(f"idinpaint.painting.{name}").load)
+        assert row.instead in ("", *STRATEGIES)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,6 +16,7 @@ from idinpaint.cli.lazy_models import Models
 from idinpaint.damage.finder import CERTAIN, STRIDE, TILE, _wide, load_finder, spots, tile_starts
 from idinpaint.damage.prints import damaged_print
 from idinpaint.damage.synthetic import SHAPES
+from idinpaint.report.reporting import report_schema
 
 
 @pytest.fixture(scope="module")
@@ -182,8 +182,7 @@ def test_mask_auto_without_damage_gives_the_photo_unchanged(tmp_path, capsys):
     assert b"xmpmeta" not in (tmp_path / "o.png").read_bytes()  # nothing was done that it would have to say
     assert not np.asarray(Image.open(tmp_path / "o_mask_auto.png")).any()
     report = json.loads((tmp_path / "r.json").read_text())
-    schema = Path(main.__code__.co_filename).parents[1] / "report" / "report.schema.json"
-    jsonschema.validate(report, json.loads(schema.read_text()))
+    jsonschema.validate(report, report_schema())
     assert main(["analyze", str(tmp_path / "p.png"), "--mask", "auto"]) == 0
     assert main(["restore", str(tmp_path / "p.png"), "--invert-mask", *words]) == 2
     assert "--invert-mask" in capsys.readouterr().err

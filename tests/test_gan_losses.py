@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import math
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from idinpaint.losses.gan import (
+from idinpaint.types import InputError
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+
+from equations.gan import (  # noqa: E402
     VGGFeatures,
     feature_l1,
     feature_matching,
@@ -19,8 +25,7 @@ from idinpaint.losses.gan import (
     style_loss,
     total_variation,
 )
-from idinpaint.losses.pictures import heatmap_loss, skin_l1
-from idinpaint.types import InputError
+from equations.pictures import heatmap_loss, skin_l1  # noqa: E402
 
 
 def scores(*values: float) -> list[list[torch.Tensor]]:

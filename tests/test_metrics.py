@@ -13,8 +13,8 @@ import torch
 REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO / "eval"))
 
-import metrics  # noqa: E402
-import pixel_metrics  # noqa: E402
+import metric_networks  # noqa: E402
+import pixel_scores  # noqa: E402
 
 
 def noise(seed: int, size: int = 96) -> np.ndarray:
@@ -34,23 +34,23 @@ def left_half(size: int = 96) -> np.ndarray:
 
 def test_psnr_of_a_known_offset():
     original = np.full((16, 16, 3), 100, np.uint8)
-    assert metrics.psnr(original + 10, original) == pytest.approx(20 * np.log10(25.5), abs=1e-9)
-    assert metrics.psnr(original, original) == pixel_metrics.PSNR_CAP
+    assert pixel_scores.psnr(original + 10, original) == pytest.approx(20 * np.log10(25.5), abs=1e-9)
+    assert pixel_scores.psnr(original, original) == pixel_scores.PSNR_CAP
 
 
 def test_psnr_of_the_hole_counts_the_hole_only():
     original, mask = np.full((16, 16, 3), 100, np.uint8), left_half(16)
     image = original.copy()
     image[mask] += 10
-    assert metrics.psnr(image, original, mask) == pytest.approx(20 * np.log10(25.5), abs=1e-9)
-    assert metrics.psnr(image, original) == pytest.approx(20 * np.log10(25.5) + 10 * np.log10(2), abs=1e-9)
+    assert pixel_scores.psnr(image, original, mask) == pytest.approx(20 * np.log10(25.5), abs=1e-9)
+    assert pixel_scores.psnr(image, original) == pytest.approx(20 * np.log10(25.5) + 10 * np.log10(2), abs=1e-9)
 
 
 def test_ssim_of_two_constants_is_the_luminance_term():
     a, b = np.full((32, 32, 3), 100, np.uint8), np.full((32, 32, 3), 150, np.uint8)
     c1 = (0.01 * 255) ** 2
     expected = (2 * 100 * 150 + c1) / (100**2 + 150**2 + c1)
-    whole, hole = metrics.ssim(a, b, left_half(32))
+    whole, hole = pixel_scores.ssim(a, b, left_half(32))
     assert whole == pytest.approx(expected, abs=1e-6) and hole == pytest.approx(expected, abs=1e-6)
 
 
@@ -71,7 +71,7 @@ def test_ssim_agrees_with_a_direct_gaussian_window():
         values.append((2 * ma * mb + c1) * (2 * cov + c2) / ((ma**2 + mb**2 + c1) * (va + vb + c2)))
     one_pixel = np.zeros((96, 96), bool)
     one_pixel[row, column] = True
-    assert metrics.ssim(smooth(), noise(0), one_pixel)[1] == pytest.approx(np.mean(values), abs=1e-9)
+    assert pixel_scores.ssim(smooth(), noise(0), one_pixel)[1] == pytest.approx(np.mean(values), abs=1e-9)
 
 
 def metric_folders() -> list[Path]:
@@ -81,8 +81,8 @@ def metric_folders() -> list[Path]:
 
 
 @pytest.fixture
-def alex(shared) -> metrics.LPIPS:
-    return metrics.LPIPS("alex", shared / "models" / metrics.BACKBONE_FILES["alex"])
+def alex(shared) -> metric_networks.LPIPS:
+    return metric_networks.LPIPS("alex", shared / "models" / metric_networks.BACKBONE_FILES["alex"])
 
 
 def test_lpips_of_identical_pictures_is_zero_and_grows_with_noise(alex):
@@ -108,14 +108,14 @@ def test_lpips_equals_torchmetrics_on_the_same_backbone(net, tmp_path, monkeypat
     from torchmetrics.functional.image import lpips as reference
 
     torch.manual_seed(0)
-    features = metrics.build_features(net)
+    features = metric_networks.build_features(net)
     torch.save({f"features.{key}": value for key, value in features.state_dict().items()}, tmp_path / "net.pth")
     monkeypatch.setattr(reference, "_get_tv_model_features", lambda *args, **kwargs: features)
     theirs = reference._LPIPS(pretrained=True, net=net).eval()
-    ours = metrics.LPIPS(net, tmp_path / "net.pth")
+    ours = metric_networks.LPIPS(net, tmp_path / "net.pth")
     a, b = smooth(), noise(3)
     with torch.no_grad():
-        expected = theirs(metrics._to_tensor(a), metrics._to_tensor(b)).item()
+        expected = theirs(metric_networks._to_tensor(a), metric_networks._to_tensor(b)).item()
     assert ours.distance(a, b)[0] == pytest.approx(expected, rel=1e-5)
 
 
@@ -125,12 +125,12 @@ PUBLISHED_VGG = (0.3497, 0.3494, 0.3473, 0.3558, 0.3437, 0.3366, 0.3716, 0.3516,
 
 
 def test_lpips_vgg_of_published_pairs():
-    path = metrics.find_weight(metrics.BACKBONE_FILES["vgg"], metric_folders())
+    path = metric_networks.find_weight(metric_networks.BACKBONE_FILES["vgg"], metric_folders())
     if path is None:
         pytest.skip("VGG16 features are not there: fetch_metric_weights.py runs/metric_weights")
     random = np.random.RandomState(123)
     a, b = (torch.from_numpy(random.rand(10, 3, 100, 100)).float() * 2 - 1 for _ in range(2))
-    net = metrics.LPIPS("vgg", path)
+    net = metric_networks.LPIPS("vgg", path)
     with torch.no_grad():
         found = sum(m.mean((1, 2, 3)) for m in net.maps_between(*map(net.unit_features, (a[:3], b[:3]))))
     assert found.tolist() == pytest.approx(PUBLISHED_VGG[:3], abs=5.1e-5)  # half of the last published digit
@@ -146,11 +146,11 @@ def test_scores_with_a_kept_original_are_those_without(alex):
 
 def test_identity_counts_a_missing_face_as_zero():
     unit = np.array([0.6, 0.8])
-    assert metrics.identity_similarity(unit, unit) == pytest.approx(1)
-    assert metrics.identity_similarity(None, unit) == 0
+    assert metric_networks.identity_similarity(unit, unit) == pytest.approx(1)
+    assert metric_networks.identity_similarity(None, unit) == 0
 
 
 def test_missing_weights_are_one_line_with_the_way_out(tmp_path):
-    with pytest.raises(metrics.InputError) as caught:
-        metrics.load_metrics(tmp_path / "data", tmp_path / "weights")
+    with pytest.raises(metric_networks.InputError) as caught:
+        metric_networks.load_metrics(tmp_path / "data", tmp_path / "weights")
     assert "fetch_metric_weights.py" in str(caught.value) and "\n" not in str(caught.value)

@@ -84,7 +84,7 @@ def test_identity_and_references_begin_by_changing_nothing():
 
 
 def test_window_losses_by_hand():
-    import window_losses as w
+    import losses as w
 
     assert w.best_of(torch.tensor([1.0, 5.0, 3.0, 1.0]), 2).tolist() == pytest.approx([0.8 * 1 + 0.2 * 3, 0.8 + 1.0])
     assert float(w.weighted_mean(torch.tensor([2.0, 4.0]), torch.tensor([1.0, 0.0]))) == 2
@@ -229,7 +229,8 @@ def test_every_stage_trains_from_the_bundle_and_writes_what_exports(tmp_path, mo
 def test_losses_look_at_the_hidden_features_and_right_eyes_as_left_ones(tmp_path):
     from device_examples import Examples
     from feature_critics import KINDS, WindowCritics
-    from painter_losses import LossConfig, PainterLoss
+    from losses import LossConfig
+    from painter_steps import PainterLoss
 
     random_teachers(tmp_path / "teachers")
     config = LossConfig(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from idinpaint.imaging import phone_formats
+from idinpaint.imaging import formats
 from idinpaint.imaging.encoders import check_output
 from idinpaint.imaging.photo import load_photo, save_photo
 from idinpaint.imaging.tiff_strips import CODES
@@ -29,7 +29,7 @@ def restored(photo, value=(90, 100, 110)):
 
 
 def has_heif() -> bool:
-    return phone_formats.register()
+    return formats.can_use(formats.BY_NAME["HEIF"])
 
 
 @pytest.mark.parametrize("ending", [".avif", ".heic", ".heif"])
@@ -67,7 +67,7 @@ def test_missing_heif_is_said_with_the_command(tmp_path, monkeypatch):
 
 
 def test_missing_avif_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(phone_formats.features, "check", lambda name: False)
+    monkeypatch.setattr(formats.features, "check", lambda name: False)
     with pytest.raises(InputError, match="out.avif: AVIF cannot be written by this Pillow; pip install --upgrade"):
         check_output(tmp_path / "out.avif")
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from idinpaint.imaging import encoders
+from idinpaint.imaging import encoders, formats
 from idinpaint.imaging.photo import check_output, load_photo, save_photo
 from idinpaint.types import InputError
 
@@ -30,7 +30,7 @@ def samples(channels=3, dtype=np.uint8):
 
 def write(path, data, **options):
     """Writes [H, W, C] samples, 8 or 16 bits."""
-    kind = encoders.output_format(path)
+    kind = formats.output_format(path).name
     if data.dtype == np.uint16:
         writer = encoders.write_png16 if kind == "PNG" else encoders.write_tiff
         with open(path, "wb") as file:

@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from idinpaint.imaging.compositing import coarse_fill, known_ring
+from idinpaint.imaging.compositing import known_ring
 from idinpaint.imaging.grain import SIGMA, read_grain
 from idinpaint.imaging.print_look import LUMA, read_look, read_tone
+from idinpaint.imaging.telea import coarse_fill
 from idinpaint.painting.candidates import with_candidate
 
 SEPIA = (np.array([0.9, 0.82, 0.68]), np.array([24, 14, 4]))

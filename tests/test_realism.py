@@ -15,7 +15,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "eval"))
 
 import cases  # noqa: E402
-import metrics  # noqa: E402
+import metric_networks  # noqa: E402
 import realism  # noqa: E402
 import realism_cases  # noqa: E402
 import realism_scores  # noqa: E402
@@ -75,10 +75,10 @@ def data(tmp_path, monkeypatch) -> Path:
     (root / "CelebAMask-HQ").mkdir()
     np.savez(root / "CelebAMask-HQ" / "landmarks_mp468.npz", names=["0.jpg"], lm=mesh[:1] / 256)
     torch.manual_seed(0)
-    state = {f"features.{k}": v for k, v in metrics.build_features("alex").state_dict().items()}
+    state = {f"features.{k}": v for k, v in metric_networks.build_features("alex").state_dict().items()}
     torch.save(state, tmp_path / "alex.pth")
-    lpips = metrics.LPIPS("alex", tmp_path / "alex.pth")
-    suite = metrics.MetricSuite(lpips, None, StubIdentity(), StubInception())
+    lpips = metric_networks.LPIPS("alex", tmp_path / "alex.pth")
+    suite = metric_networks.MetricSuite(lpips, None, StubIdentity(), StubInception())
     monkeypatch.setattr(realism, "load_metrics", lambda *args: suite)
     return root
 

@@ -100,7 +100,7 @@ def recipe(name: str) -> dict:
 
 
 def test_every_recipe_is_here_and_names_its_initial_weights():
-    others = {"benchmark", "benchmark-all", "controller", "controller-article", "ablation-diffusion"}
+    others = {"benchmark", "benchmark-all", "controller-article", "ablation-diffusion"}
     others |= {"believability", "bundle", "detail"}  # no recipes of the shared loop
     assert {path.stem for path in (REPO / "configs").glob("*.yaml")} - others == set(SCRIPTS)
     for name in (*SCRIPTS, "ablation-diffusion"):

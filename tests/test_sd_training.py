@@ -14,14 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_sd import save_tiny_sd
 
-from idinpaint.losses.diffusion import (
+sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+
+from equations.diffusion import (  # noqa: E402
     latent_weight,
     low_noise,
     pred_original_sample,
     prediction_target,
     weighted_mse,
 )
-from idinpaint.losses.pictures import relative_heatmap_loss, skin_l1
+from equations.pictures import relative_heatmap_loss, skin_l1  # noqa: E402
 
 REPO = Path(__file__).parents[1]
 

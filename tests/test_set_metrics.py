@@ -12,10 +12,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "eval"))
 
 import cases  # noqa: E402
-import set_metrics  # noqa: E402
+import metrics  # noqa: E402
+import set_scores  # noqa: E402
 import summary  # noqa: E402
-from metrics import landmark_error  # noqa: E402
-from pixel_metrics import ms_ssim, seam_error, similarity_maps, ssim  # noqa: E402
+from metric_networks import landmark_error  # noqa: E402
+from pixel_scores import ms_ssim, seam_error, similarity_maps, ssim  # noqa: E402
 from tables import frame  # noqa: E402
 
 
@@ -29,12 +30,12 @@ def people(count: int) -> list[str]:
 
 def test_fid_of_a_set_against_itself_is_zero_and_a_shift_is_its_square():
     a = features(0)
-    assert set_metrics.frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
-    assert set_metrics.frechet_distance(a, a + 0.5) == pytest.approx(12 * 0.25, rel=1e-9)  # Heusel 2017, eq. 6
+    assert set_scores.frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
+    assert set_scores.frechet_distance(a, a + 0.5) == pytest.approx(12 * 0.25, rel=1e-9)  # Heusel 2017, eq. 6
     # of scaled features: tr(S + c^2 S - 2 c S) = (1 - c)^2 tr S
     centred = a - a.mean(0)
     expected = 0.25 * np.cov(a.T).trace()
-    assert set_metrics.frechet_distance(centred, 1.5 * centred) == pytest.approx(expected, rel=1e-9)
+    assert set_scores.frechet_distance(centred, 1.5 * centred) == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("count", [24, 8])  # more and fewer pictures than dimensions
@@ -46,23 +47,23 @@ def test_fid_and_kid_agree_with_torchmetrics(count):
     tensors = [torch.from_numpy(x) for x in (a, b)]
     moments = [m for x in tensors for m in (x.mean(0), torch.cov(x.T))]
     # rank-deficient covariances give their eigenvalues noise of about 1e-9, and its root is 3e-5
-    assert set_metrics.frechet_distance(a, b) == pytest.approx(_compute_fid(*moments).item(), rel=1e-4)
-    assert set_metrics.kernel_distance(a, b)() == pytest.approx(poly_mmd(*tensors).item(), rel=1e-9)
+    assert set_scores.frechet_distance(a, b) == pytest.approx(_compute_fid(*moments).item(), rel=1e-4)
+    assert set_scores.kernel_distance(a, b)() == pytest.approx(poly_mmd(*tensors).item(), rel=1e-9)
 
 
 def test_repeating_photos_by_weight_is_repeating_them():
     a, b, w = features(3, 6), features(4, 6), np.array([2, 0, 1, 1, 2, 0])
-    alone = set_metrics.kernel_distance(a[w > 0], b[w > 0])()
-    assert set_metrics.kernel_distance(a, b)((w > 0).astype(float)) == pytest.approx(alone)
-    repeated = set_metrics.frechet_distance(np.repeat(a, w, axis=0), np.repeat(b, w, axis=0))
-    assert set_metrics.frechet_distance(a, b, w) == pytest.approx(repeated, rel=1e-9)
-    value = set_metrics.set_distance(lambda v: set_metrics.frechet_distance(a, b, v), people(6), 50)
+    alone = set_scores.kernel_distance(a[w > 0], b[w > 0])()
+    assert set_scores.kernel_distance(a, b)((w > 0).astype(float)) == pytest.approx(alone)
+    repeated = set_scores.frechet_distance(np.repeat(a, w, axis=0), np.repeat(b, w, axis=0))
+    assert set_scores.frechet_distance(a, b, w) == pytest.approx(repeated, rel=1e-9)
+    value = set_scores.set_distance(lambda v: set_scores.frechet_distance(a, b, v), people(6), 50)
     assert value.low < value.value < value.high
 
 
 def test_svm_is_at_its_minimum_and_cannot_tell_equal_sets_apart():
     x, y = features(5, 40, 3), np.repeat([1.0, -1.0], 20)
-    w = set_metrics.linear_svm(x, y)
+    w = set_scores.linear_svm(x, y)
 
     def loss(v: np.ndarray) -> float:
         slack = np.maximum(0, 1 - y * (x @ v[:-1] + v[-1]))
@@ -71,9 +72,9 @@ def test_svm_is_at_its_minimum_and_cannot_tell_equal_sets_apart():
     rng = np.random.default_rng(0)
     assert all(loss(w) <= loss(w + 1e-2 * rng.normal(size=4)) for _ in range(50))
     same = features(6, 60, 3)
-    u_ids, p_ids = set_metrics.inception_discriminative(same, same.copy(), people(60))
+    u_ids, p_ids = set_scores.inception_discriminative(same, same.copy(), people(60))
     assert u_ids.mean() == 0.5 and p_ids.mean() == 0  # equal pictures: one of each pair wrong, none more real
-    u_ids, p_ids = set_metrics.inception_discriminative(same, same + 20, people(60))
+    u_ids, p_ids = set_scores.inception_discriminative(same, same + 20, people(60))
     assert u_ids.mean() == 0 and p_ids.mean() == 0
 
 
@@ -81,13 +82,13 @@ def test_tar_and_recognition_of_people_on_axes():
     eye = np.eye(8)[:6]
     others = [np.stack([v, v]) for v in eye]
     names = list("abcdef")
-    assert set_metrics.accepted(eye, others, 0.5).tolist() == [1] * 6
-    assert set_metrics.recognised(eye, names, others).tolist() == [1] * 6
+    assert set_scores.accepted(eye, others, 0.5).tolist() == [1] * 6
+    assert set_scores.recognised(eye, names, others).tolist() == [1] * 6
     wrong = np.roll(eye, 1, axis=0)
-    assert set_metrics.recognised(wrong, names, others).tolist() == [0] * 6
+    assert set_scores.recognised(wrong, names, others).tolist() == [0] * 6
     lost = eye.copy()
     lost[2] = 0  # face not found
-    scores = set_metrics.score_identity_sets(eye, lost, names, others, 50)
+    scores = metrics.score_set(metrics.PictureSet(eye, lost, names, others, 50), "sface")
     assert scores["recognised"].value == pytest.approx(5 / 6) and scores["recognised_ceiling"].value == 1
     assert scores["tar"].value < 1 and scores["tar_ceiling"].value == 1
     assert scores["id_fid"].value == pytest.approx(0, abs=1e-9)
@@ -95,13 +96,15 @@ def test_tar_and_recognition_of_people_on_axes():
 
 def test_auc_of_real_pairs():
     unit = np.array([[1, 0], [0.8, 0.6], [0, 1], [0.6, 0.8]])
-    ranks, whose = set_metrics.Gallery(unit, np.array(["a", "a", "b", "b"])).genuine_ranks()
+    ranks, whose = set_scores.Gallery(unit, np.array(["a", "a", "b", "b"])).genuine_ranks()
     # genuine .8, .8; different people 0, .6, .6, .96: three of four are below each
     assert ranks.tolist() == [0.75, 0.75] and whose == ["a", "b"]
     eye = np.eye(6)
     others = [np.stack([v, 0.9 * v + 0.1 * np.roll(v, 1)]) for v in eye]
     others = [o / np.linalg.norm(o, axis=1, keepdims=True) for o in others]
-    assert set_metrics.score_identity_sets(eye, eye, list("abcdef"), others, 50)["identity_auc"].value == 1
+    assert (
+        metrics.score_set(metrics.PictureSet(eye, eye, list("abcdef"), others, 50), "sface")["identity_auc"].value == 1
+    )
 
 
 def test_two_labels_of_one_person_are_counted_as_one():
@@ -125,7 +128,7 @@ def test_threshold_lets_the_asked_share_of_strangers_in():
     vectors = rng.normal(size=(80, 16))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     owners = np.array([str(i) for i in range(80)])
-    limit = set_metrics.Gallery(vectors, owners).threshold(0.01)
+    limit = set_scores.Gallery(vectors, owners).threshold(0.01)
     cosine = (vectors @ vectors.T)[np.triu_indices(80, 1)]
     assert (cosine > limit).mean() == pytest.approx(0.01, abs=1 / cosine.size)
 
@@ -189,7 +192,7 @@ def test_landmark_error_counts_hidden_points_only():
 def weights_folder() -> Path | None:
     import os
 
-    from metrics import INCEPTION_FILE, find_weight
+    from metric_networks import INCEPTION_FILE, find_weight
 
     folders = [Path(__file__).parents[1] / "runs" / "metric_weights"]
     folders += [Path(os.environ["IDINPAINT_METRIC_WEIGHTS"])] if "IDINPAINT_METRIC_WEIGHTS" in os.environ else []
@@ -198,7 +201,7 @@ def weights_folder() -> Path | None:
 
 def test_fid_grows_with_blur():
     import cv2
-    from metrics import Inception
+    from metric_networks import Inception
 
     path = weights_folder()
     if path is None:
@@ -208,5 +211,5 @@ def test_fid_grows_with_blur():
     pictures = [cv2.resize(s, (128, 128), interpolation=cv2.INTER_NEAREST) for s in small]
     net = Inception(path)
     sets = [np.stack([net.features(cv2.GaussianBlur(p, (0, 0), s) if s else p) for p in pictures]) for s in (0, 2, 8)]
-    distances = [set_metrics.frechet_distance(sets[0], other) for other in sets]
+    distances = [set_scores.frechet_distance(sets[0], other) for other in sets]
     assert distances[0] < 1e-6 < distances[1] < distances[2]

@@ -10,7 +10,7 @@ import pytest
 import skimage.data
 
 from idinpaint.faces.mirror import CLOTH, HAIR, labels_by_half, looks_ahead
-from idinpaint.imaging.compositing import coarse_fill
+from idinpaint.imaging.telea import coarse_fill
 from idinpaint.imaging.texture import continued
 from idinpaint.judging.believability import TORN_HAIR, hidden_hair
 from idinpaint.painting.other_half import with_other_hair

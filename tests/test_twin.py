@@ -11,7 +11,7 @@ import skimage.data
 
 from idinpaint.faces.references import combine
 from idinpaint.judging.believability import Believability
-from idinpaint.painting.painter import OTHERS, Painter
+from idinpaint.painting.painter import HELPERS, Painter
 from idinpaint.painting.twin import iris_disc, like_twin
 from idinpaint.types import Decision
 
@@ -80,6 +80,6 @@ def test_the_other_networks_are_asked_where_nothing_is_believable(restorer, face
     for made in (paint(nobody), paint(nobody, "user")):  # what looks no better than the decided network's is not shown
         assert len(made) == 2 and all(c.painter is None for c in made)
     made = paint(believer)
-    assert made[0].painter in OTHERS and made[0].believable == 1.5 and "painted by" in made[0].reason
+    assert made[0].painter in HELPERS and made[0].believable == 1.5 and "painted by" in made[0].reason
     assert [c.painter for c in made].count(None) == 2 and len(made) == 4
     assert all(c.painter is None for c in paint(lambda crop, face: Believability({}, [], 2.0, 1.0)))

@@ -11,7 +11,7 @@ import skimage.data
 from idinpaint.faces.references import combine
 from idinpaint.judging.believability import Believability
 from idinpaint.judging.calibration import Calibration
-from idinpaint.judging.controller import ControllerConfig, near_threshold, twin_share
+from idinpaint.judging.controller import load_controller, near_threshold, twin_share
 from idinpaint.judging.verification import Verifier, overall_verdict, withhold
 from idinpaint.types import Decision
 
@@ -117,7 +117,8 @@ def test_nothing_painted_and_nothing_visible(restorer, face):
 def test_a_close_decision_is_called_one(face):
     low, high = face.coverage_interval
     assert low <= face.face_coverage <= high
-    middle = (low + high) / 2 - twin_share(face.coverage, ControllerConfig())  # its visible twin moves the limit
-    (notice,) = near_threshold(face, ControllerConfig(thin=0.0, low=0.0, stop=middle, colour=1.0))
+    ladder = replace(load_controller(), thin=0.0, low=0.0, stop=0.9, colour=1.0)
+    middle = (low + high) / 2 - twin_share(face.coverage, ladder)  # its visible twin moves the limit
+    (notice,) = near_threshold(face, replace(ladder, stop=middle))
     assert "close one" in notice
-    assert near_threshold(face, ControllerConfig(thin=0.0, low=0.0, stop=0.9, colour=1.0)) == []
+    assert near_threshold(face, ladder) == []

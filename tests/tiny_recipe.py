@@ -17,11 +17,11 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 
 from engine import Batch, Draw, LoopConfig, Terms, main_process, run_script, save_weights, train, training_device  # noqa: E402
+from equations.pictures import hole_l1  # noqa: E402
 from run_log import picture_grid  # noqa: E402
 from sampling import standard_normal  # noqa: E402
 
 from idinpaint.imaging.masks import random_mask  # noqa: E402
-from idinpaint.losses.pictures import hole_l1  # noqa: E402
 from idinpaint.models.tensors import to_tensor  # noqa: E402
 
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from idinpaint.data.photos import load_photos
 from idinpaint.faces.alignment import umeyama
-from idinpaint.imaging.compositing import coarse_fill, harmonize
+from idinpaint.imaging.compositing import harmonize
+from idinpaint.imaging.telea import coarse_fill
 
 KINDS = ("telea", "blur", "mean", "smear", "coarse", "grain", "shifted", "doubled", "half", "wrong")
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from hidden_masks import component_centres, draw_holes, hidden_places, hidden_shares
-from identity_terms import crop_points
+from identity_faces import crop_points
 from network_files import load_frozen
 from photo_source import others_of
 from picture_changes import (

@@ -16,7 +16,8 @@ import torch
 from checkpoints import written
 from export_bundle import write_manifest
 from launching import run_guarded
-from painter_stages import PRIOR_SHARE, DiffusionStage, GanStage, PriorStage
+from painter_stages import PRIOR_SHARE, DiffusionStage, GanStage
+from prior_stage import PriorStage
 
 from idinpaint.models.diffusion_pipeline import IdentityInpaintPipeline
 from idinpaint.models.weights import BUNDLED

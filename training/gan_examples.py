@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from engine import Draw, LoopConfig
-from identity_terms import crop_points
+from identity_faces import crop_points
 from network_files import load_frozen, load_prior
 from photo_source import PhotoSource
 from places import BUNDLE

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from checkpoints import cast, written
-from identity_terms import crop_points
+from identity_faces import crop_points
 from launching import run_guarded
 from network_files import load_frozen
 from PIL import Image

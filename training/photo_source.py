@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from identity_terms import align_faces, crop_points
+from identity_faces import align_faces, crop_points
 from loop_config import LoopConfig
 from network_files import load_frozen
 from run_log import progress

@@ -16,7 +16,9 @@ import torch
 import torch.nn.functional as F
 from checkpoints import written
 from engine import Batch, Draw, LoopConfig, Terms, main_process, save_weights, train, training_device
-from identity_terms import IdentityTerm, heatmap_term
+from equations.diffusion import latent_weight, low_noise, pred_original_sample, prediction_target, weighted_mse
+from equations.pictures import min_snr_weight, skin_l1
+from identity_faces import IdentityTerm, heatmap_term
 from model_card import push, write_model_card
 from photo_source import FaceConditions, PhotoSource
 from places import BUNDLE
@@ -24,8 +26,6 @@ from sampling import standard_normal
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from idinpaint.losses.diffusion import latent_weight, low_noise, pred_original_sample, prediction_target, weighted_mse
-from idinpaint.losses.pictures import min_snr_weight, skin_l1
 from idinpaint.models.sd_base import IdentityUNet, condition_maps, working_size
 from idinpaint.models.sd_pipeline import NEUTRAL_PROMPT, IdentitySDInpaintPipeline
 from idinpaint.models.tensors import draw_heatmaps, to_tensor

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from engine import Batch, Draw, LoopConfig, Terms, main_process, run_script, save_weights, train
+from equations.pictures import AlexFeatures, perceptual_loss
 from photo_source import PhotoSource, jitter
 from run_log import picture_grid
 from sampling import standard_normal
 from train_prior import hole_psnr
 
-from idinpaint.losses.pictures import AlexFeatures, perceptual_loss
 from idinpaint.models.autoencoder import PATCH, FaceAutoencoder
 from idinpaint.models.tensors import to_tensor
 

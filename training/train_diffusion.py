@@ -19,11 +19,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from checkpoints import save_folder
+from decoded_steps import PixelLoss
 from diffusers import UNet2DConditionModel
 from diffusion_config import DiffusionConfig
 from engine import Batch, Draw, Terms, main_process, run_script, save_weights, train, training_device
+from equations.diffusion import weighted_mse
+from equations.pictures import AlexFeatures, perceptual_loss
 from example_pool import ExamplePool
-from pixel_loss import PixelLoss
 from run_log import picture_grid
 from sampling import make_scheduler, standard_normal
 from torch import nn
@@ -31,8 +33,6 @@ from train_prior import hole_psnr
 from trainer import LossFunction
 
 from idinpaint.config import parse_overrides, read_values
-from idinpaint.losses.diffusion import weighted_mse
-from idinpaint.losses.pictures import AlexFeatures, perceptual_loss
 from idinpaint.models.autoencoder import FaceAutoencoder
 from idinpaint.models.diffusion_pipeline import IdentityInpaintPipeline
 from idinpaint.models.id_tokens import IdentityTokens

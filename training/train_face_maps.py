@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from engine import Batch, Draw, LoopConfig, Terms, main_process, run_script, save_weights, train
+from equations.pictures import heatmap_cross_entropy
 from run_log import picture_grid
 
 from idinpaint.data.photos import (
@@ -27,7 +28,6 @@ from idinpaint.data.photos import (
 from idinpaint.data.prepared import prepared_folders
 from idinpaint.faces.parsing import PARSING_CLASSES, read_parts, upsample
 from idinpaint.imaging.masks import random_mask
-from idinpaint.losses.pictures import heatmap_cross_entropy
 from idinpaint.models.face_maps import FaceMaps, expected_points
 from idinpaint.models.tensors import to_tensor
 from idinpaint.types import InputError

@@ -9,7 +9,7 @@ import torch
 from checkpoints import save_folder
 from engine import main_process, run_script, save_weights, train_networks, training_device
 from gan_examples import ExamplePool, GanConfig
-from gan_losses import GanLosses, paint
+from gan_steps import GanLosses, paint
 from places import find_file
 from run_log import picture_grid
 from torch import nn

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from engine import Batch, Draw, LoopConfig, Terms, main_process, run_script, save_weights, train
+from equations.pictures import identity_loss
 from run_log import progress
 
 from idinpaint.data.photos import (
@@ -32,7 +33,6 @@ from idinpaint.data.photos import (
 from idinpaint.data.prepared import prepared_folders
 from idinpaint.faces.alignment import arcface_matrix
 from idinpaint.imaging.masks import random_mask
-from idinpaint.losses.pictures import identity_loss
 from idinpaint.models.id_encoder import IdentityNet
 from idinpaint.models.teachers import load_mobilefacenet
 from idinpaint.models.tensors import to_tensor

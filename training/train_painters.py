@@ -23,14 +23,14 @@ from device_examples import DeviceExamples, Examples
 from feature_critics import WindowCritics
 from launching import parse, run_guarded
 from loop_config import process_state
+from losses import LossConfig, gradient_length, per_sample_l1, unit_distance
 from network_files import load_state, write_weights
-from painter_losses import LossConfig, PainterLoss
 from painter_stages import STAGES, DiffusionStage
+from painter_steps import PainterLoss
 from PIL import Image
 from run_log import picture_grid
 from torch import nn
 from torch.nn.utils import parametrize
-from window_losses import gradient_length, per_sample_l1, unit_distance
 
 from idinpaint.config import build_config, parse_overrides, read_values
 from idinpaint.data.packed import PackedFaces

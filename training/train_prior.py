@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from checkpoints import save_folder
 from engine import Batch, Draw, LoopConfig, Terms, main_process, run_script, save_weights, train, training_device
-from identity_terms import IdentityTerm
+from equations.gan import VGGFeatures, vgg_l1
+from equations.pictures import AlexFeatures, hole_l1, perceptual_loss
+from identity_faces import IdentityTerm
 from photo_source import PhotoSource
 from places import BUNDLE
 from run_log import picture_grid
 
-from idinpaint.losses.gan import VGGFeatures, vgg_l1
-from idinpaint.losses.pictures import AlexFeatures, hole_l1, perceptual_loss
 from idinpaint.models.pconv import PConvPrior
 from idinpaint.models.tensors import to_tensor
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from idinpaint.types import CHOICES
+from idinpaint.strategies import CHOICES
 
 from .restore import restore
 

@@ -37,7 +37,8 @@ from idinpaint.painting.surroundings import continue_background
 from idinpaint.progress import StageClock
 from idinpaint.report.reporting import build_report, face_report, versions
 from idinpaint.scene import Scene, Work
-from idinpaint.types import STRATEGIES, Candidate, Decision, FaceAnalysis, InputError, Restoration, RestoreOptions
+from idinpaint.strategies import STRATEGIES
+from idinpaint.types import Candidate, Decision, FaceAnalysis, InputError, Restoration, RestoreOptions
 
 
 class Restorer:
@@ -52,7 +53,7 @@ class Restorer:
         judge, calibration = getattr(bundle, "independent", None), load_calibration()
         self.verifier = Verifier(self.identity, judge, calibration)
         self.calibration_notices = self.verifier.differences(bundle.weights)
-        self.available = ("telea", "abstain", *inpainters)  # strategies
+        self.available = (*(name for name, row in STRATEGIES.items() if not row.module), *inpainters)
         self.use_controller(None)
 
     def use_controller(self, path: Any) -> None:
@@ -277,7 +278,7 @@ class Restorer:
 
     def _overall(self, decisions: list[Decision], scene: Scene, strategy: str, force: bool = False) -> Decision:
         if decisions:
-            return max(decisions, key=lambda d: STRATEGIES.index(d.strategy))
+            return max(decisions, key=lambda d: list(STRATEGIES).index(d.strategy))
         decision = decide({}, 0.0, hole_ratio(scene.hole), False, self.controller)
         if strategy != "auto":
             return replace(decision, rule="user", reason=f"no face; {decision.reason}")

@@ -12,16 +12,8 @@ from typing import Any
 
 import numpy as np
 
-STRATEGIES = (
-    "telea",
-    "prior",
-    "gan",
-    "diffusion",
-    "colorize",
-    "abstain",
-)  # from the least to the most cautious
-CHOICES = ("auto", *STRATEGIES[:-1])  # what a user may ask for; to abstain is nothing to ask for
-NETWORKS = ("prior", "gan", "diffusion")  # strategies that invent features; they look at reference photos
+from idinpaint.strategies import UNPAINTED
+
 PICKED = "picked by hand"  # the reason of a candidate that the user chose
 CROP_SIZE = 256  # px, side of the aligned face crop (FFHQ-style)
 LUMA = (0.299, 0.587, 0.114)  # brightness of R, G, B (ITU-R BT.601)
@@ -91,7 +83,7 @@ class RestoreOptions:
 class Decision:
     """The controller's choice.
 
-    strategy: telea, gan, diffusion, colorize or abstain (or one that the user named); rule: the row that fired;
+    strategy: a name of strategies.py; rule: the row that fired;
     numbers: what it was decided from; unless_verified: deliver this strategy instead when the painted face is not
     verified against the references; instead_of: the strategy that the ladder names and the model lacks; overrides:
     what the user set.
@@ -111,7 +103,7 @@ class Decision:
     @property
     def paints_no_face(self) -> bool:
         """Whether the face is left as a hole, marked or only toned: the result counts as abstained."""
-        return self.strategy in ("abstain", "colorize")
+        return self.strategy in UNPAINTED
 
 
 @dataclass(frozen=True)

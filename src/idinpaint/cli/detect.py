@@ -41,7 +41,8 @@ def run_detect(args: argparse.Namespace) -> int:
     from idinpaint.cli.jobs import always_read, check_distinct, model_files
     from idinpaint.cli.lazy_models import Models
     from idinpaint.imaging.containers import check_fits
-    from idinpaint.imaging.encoders import check_output, output_format
+    from idinpaint.imaging.encoders import check_output
+    from idinpaint.imaging.formats import output_format
     from idinpaint.imaging.mask_grow import grow_mask
     from idinpaint.imaging.photo import load_photo
     from idinpaint.imaging.staging import refuse_loops
@@ -50,7 +51,7 @@ def run_detect(args: argparse.Namespace) -> int:
 
     refuse_loops(args.output)
     check_output(args.output)
-    if output_format(args.output) == "JPEG":
+    if output_format(args.output).name == "JPEG":
         raise InputError(f"{args.output}: JPEG blurs a mask's rim; name a .png")
     check_distinct([args.image, *always_read(), *model_files(Path(args.model))], [args.output])
     photo = load_photo(args.image)

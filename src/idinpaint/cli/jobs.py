@@ -7,12 +7,11 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
-from idinpaint.imaging.encoders import FORMATS, check_output, check_writable
+from idinpaint.imaging.encoders import check_output, check_writable
+from idinpaint.imaging.formats import can_write, is_picture
 from idinpaint.models.weights import user_folder
 from idinpaint.types import InputError
 
-# Taken from a folder of photos. Others in it (sidecar files, raw formats) are named in a notice.
-READABLE = frozenset(FORMATS) | {".gif", ".jfif", ".jpe", ".jp2", ".mpo", ".ppm", ".pgm", ".tga"}
 SUMMARY = "summary.csv"
 MASK_SUFFIX = "_mask"
 FOUND_SUFFIX = "_mask_auto.png"
@@ -94,13 +93,13 @@ def plan_folder(
     for option, folder in (("-o", output), *sides):
         if folder is None:
             continue
-        if folder.suffix.lower() in {*FORMATS, ".json", ".html"} or folder.is_file():
+        if can_write(folder) or folder.suffix.lower() in (".json", ".html") or folder.is_file():
             raise InputError(f"{folder}: {images} is a folder, so {option} must name a folder too")
         if folder.resolve() in (images.resolve(), mask and mask.resolve()):
             raise InputError(f"{folder}: is the folder of the input, name another one for {option}")
         check_writable(folder / SUMMARY)
     files = visible_files(images)
-    found = [path for path in files if path.suffix.lower() in READABLE]
+    found = [path for path in files if is_picture(path)]
     if mask and mask.resolve() == images.resolve():  # NAME_mask.png beside NAME.jpg
         stems = {unicodedata.normalize("NFC", path.stem + MASK_SUFFIX) for path in found}
         found = [path for path in found if unicodedata.normalize("NFC", path.stem) not in stems]
@@ -118,7 +117,7 @@ def plan_folder(
         except InputError as error:
             jobs.append(Job(path, error=str(error)))
             continue
-        suffix = path.suffix if path.suffix.lower() in FORMATS else ".png"
+        suffix = path.suffix if can_write(path) else ".png"
         stem = path.stem if path.stem not in taken else f"{path.stem}_{path.suffix[1:]}"
         taken.add(stem)
         result = output / f"{stem}{suffix}" if output else None
@@ -142,7 +141,7 @@ def visible_files(folder: Path) -> list[Path]:
 
 def _passed_over(folder: Path, files: list[Path]) -> list[str]:
     """Notices of what is in a folder beside its pictures and sub-folders."""
-    others = [path.name for path in files if path.suffix.lower() not in READABLE]
+    others = [path.name for path in files if not is_picture(path)]
     shown = (path for path in folder.iterdir() if not path.name.startswith("."))
     odd = sorted(path.name for path in shown if not path.is_file() and not path.is_dir())
     said = ((others, "not pictures"), (odd, "no regular files (broken links, pipes, devices)"))
@@ -155,7 +154,7 @@ def _passed_over(folder: Path, files: list[Path]) -> list[str]:
 
 def _mask_for(image: Path, folder: Path) -> Path:
     """NAME.* or NAME_mask.* in a folder, beside the photo only the latter. InputError: none, or more than one."""
-    pictures = [path for path in visible_files(folder) if path.suffix.lower() in READABLE]
+    pictures = [path for path in visible_files(folder) if is_picture(path)]
     beside = folder.resolve() == image.parent.resolve()  # there the plain stem is the photo's own
     names = [image.stem + MASK_SUFFIX] if beside else [image.stem, image.stem + MASK_SUFFIX]
     # A Mac writes accents decomposed (NFD), others composed (NFC): the same name in other bytes.

@@ -12,8 +12,9 @@ from idinpaint.cli.jobs import Job, check_distinct
 from idinpaint.imaging.encoders import check_output
 from idinpaint.imaging.photo import Photo, save_photo
 from idinpaint.imaging.staging import staging
-from idinpaint.painting.candidates import OTHERS, with_candidate
+from idinpaint.painting.candidates import with_candidate
 from idinpaint.report.provenance import xmp_packet
+from idinpaint.strategies import HELPERS
 from idinpaint.types import Restoration
 
 
@@ -31,7 +32,7 @@ def check_kept(jobs: Iterable[Job], args: argparse.Namespace, inputs: Iterable[P
     if getattr(args, "keep_candidates", None) is None:
         return
     jobs = [job for job in jobs if job.output]
-    most = args.num_samples + len(OTHERS) + 1  # other networks' candidates and one without references
+    most = args.num_samples + len(HELPERS) + 1  # other networks' candidates and one without references
     kept = [kept_path(job, args, number) for job in jobs for number in range(1, most + 1)]
     for path in kept[::most]:
         check_output(path)

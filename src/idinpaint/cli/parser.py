@@ -11,7 +11,7 @@ from idinpaint import __version__
 from idinpaint.cli.detect import add_detect, mask_argument
 from idinpaint.cli.restore_options import add_restore_options
 from idinpaint.exits import BAD
-from idinpaint.types import CHOICES
+from idinpaint.strategies import CHOICES
 
 IDENTITY_HELP = "of identity: bundled, or insightface:PACK (a pack's name, folder or ONNX file)"
 

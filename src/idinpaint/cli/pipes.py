@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from idinpaint.imaging.encoders import FORMATS
+from idinpaint.imaging.formats import BY_NAME
 from idinpaint.imaging.photo import open_image
 from idinpaint.types import InputError
 
@@ -55,4 +55,4 @@ def through_pipes(args: argparse.Namespace, run: Callable[[argparse.Namespace], 
 def _ending(path: Path) -> str:
     """The file name ending for a result like this photo."""
     image: Image.Image = open_image(path)
-    return next((ending for ending, kind in FORMATS.items() if kind == image.format), ".png")
+    return next(iter(BY_NAME[image.format].suffixes), ".png")

@@ -51,14 +51,15 @@ def check_restore_options(args: argparse.Namespace) -> None:
 
 def reference_files(given: Sequence[Path]) -> tuple[Path, ...]:
     """The files that --reference names; a folder stands for the pictures in it, by name. InputError for one without."""
-    from idinpaint.cli.jobs import READABLE, visible_files
+    from idinpaint.cli.jobs import visible_files
+    from idinpaint.imaging.formats import is_picture
 
     found: list[Path] = []
     for path in given:
         if not path.is_dir():
             found.append(path)
             continue
-        pictures = [file for file in visible_files(path) if file.suffix.lower() in READABLE]
+        pictures = [file for file in visible_files(path) if is_picture(file)]
         if not pictures:
             raise InputError(f"--reference {path}: no pictures in this folder")
         found += pictures

@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from idinpaint.cli.jobs import READABLE, Job, check_distinct, plan_folder, visible_files
+from idinpaint.cli.jobs import Job, check_distinct, plan_folder, visible_files
+from idinpaint.imaging.formats import is_picture
 from idinpaint.types import InputError
 
 
@@ -26,7 +27,7 @@ def plan_tree(
         sub = folder.relative_to(images)
         masks = mask / sub if mask is not None and mask.is_dir() else mask
         if masks is not None and not masks.exists():
-            found = [path for path in visible_files(folder) if path.suffix.lower() in READABLE]
+            found = [path for path in visible_files(folder) if is_picture(path)]
             jobs += [Job(path, error=f"{path}: its masks should lie in {masks}, which is not there") for path in found]
             continue
         placed = [None if path is None else path / sub for path in (output, report, picture)]
@@ -46,6 +47,6 @@ def _folders(top: Path, apart: list[Path]) -> list[Path]:
     for name, below, _ in os.walk(top):
         folder = Path(name)
         below[:] = sorted(sub for sub in below if not sub.startswith(".") and (folder / sub).resolve() not in apart)
-        if any(path.suffix.lower() in READABLE for path in visible_files(folder)):
+        if any(is_picture(path) for path in visible_files(folder)):
             found.append(folder)
     return found

@@ -16,9 +16,8 @@ import numpy as np
 from PIL import Image
 
 from idinpaint.data.prepared import PreparedFaces, PreparedPhotos, has_split, prepared_folders, prepared_rows
+from idinpaint.imaging.formats import branded, check_codec, is_picture
 from idinpaint.types import CROP_SIZE, InputError
-
-PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
 
 def read_split(path: str | Path) -> list[str]:
@@ -50,7 +49,7 @@ def list_identity_folders(root: str | Path, exclude: Iterable[str] = ()) -> list
     entries = []
     for folder in sorted(p for p in _existing(root).iterdir() if p.is_dir() and p.name not in skip):
         for path in sorted(folder.iterdir()):
-            if path.suffix.lower() in PHOTO_SUFFIXES:
+            if is_picture(path):
                 entries.append(PhotoEntry(path, folder.name, f"{folder.name}/{path.name}"))
     return entries
 
@@ -61,7 +60,7 @@ def list_photos(root: str | Path, exclude: Iterable[str] = ()) -> list[PhotoEntr
     return [
         PhotoEntry(path, "", path.name)
         for path in sorted(_existing(root).iterdir())
-        if path.suffix.lower() in PHOTO_SUFFIXES and path.stem not in skip
+        if is_picture(path) and path.stem not in skip
     ]
 
 
@@ -148,6 +147,7 @@ def load_photos(entries: Sequence[PhotoEntry], size: int = CROP_SIZE) -> np.ndar
 
     def read(entry: PhotoEntry) -> np.ndarray:
         try:
+            check_codec(entry.path, branded(entry.path))
             with Image.open(entry.path) as image:
                 image = image.convert("RGB")
                 if image.size != (size, size):

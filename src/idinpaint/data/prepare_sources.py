@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from idinpaint.data.photos import PHOTO_SUFFIXES, read_split
+from idinpaint.data.photos import read_split
+from idinpaint.imaging.formats import READ, is_picture
 from idinpaint.types import InputError
 
 SPLITS = ("train", "validation", "test")
@@ -17,7 +18,6 @@ HELD_OUT = 0.05  # share of the people for the test split, and the same for vali
 IDENTITY_FILE, MAPPING_FILE = "identity_CelebA.txt", "CelebA-HQ-to-CelebA-mapping.txt"
 HQ_PHOTOS, HQ_PARTS, HQ_EXTRA = "CelebA-HQ-img", "CelebAMask-HQ-mask-anno", "extra-img"
 CELEBA_PHOTOS = ("img_align_celeba", "Img/img_align_celeba", "img_celeba", "Img/img_celeba")
-SUFFIXES = PHOTO_SUFFIXES | {".bmp", ".tif", ".tiff"}
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class PhotoSource:
             self.layout, self.folders = "folder", [celeba or self.root]
         self.lists = self._read_lists(Path(splits)) if splits is not None else {}
         if next(self._photos(), None) is None:
-            wanted = " ".join(sorted(SUFFIXES))
+            wanted = " ".join(sorted(READ))
             raise InputError(f"{root}: no photos there ({wanted}), neither in it nor in its sub-folders")
 
     def _photos(self) -> Iterator[Source]:
@@ -75,7 +75,7 @@ class PhotoSource:
             people = [] if self.layout == "celebamask-hq" else sorted(e.name for e in _scan(folder) if _is_folder(e))
             for person in ["", *people]:
                 inside = folder / person
-                names = (e.name for e in _scan(inside) if Path(e.name).suffix.lower() in SUFFIXES and not _is_folder(e))
+                names = (e.name for e in _scan(inside) if is_picture(e.name) and not _is_folder(e))
                 for name in sorted(names, key=_natural):
                     path = (inside / name).relative_to(self.root).as_posix()
                     identity = self.identities.get(name, "") if self.layout != "folder" else person

@@ -21,7 +21,7 @@ from idinpaint.faces.alignment import (
 from idinpaint.faces.detection import ROTATIONS, SEARCH_SIDE, YUNET_FILE, Detection, detect_everywhere, detect_faces
 from idinpaint.faces.heads import loose_hole
 from idinpaint.faces.landmarks import LandmarkPredictor
-from idinpaint.imaging.compositing import coarse_fill
+from idinpaint.imaging.telea import coarse_fill
 from idinpaint.types import CROP_SIZE, InputError
 
 FINE_SEARCH_SIDE = 1280  # px, for small faces, when the first search finds none under the mask

@@ -9,7 +9,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from idinpaint.imaging.compositing import check_pair, hole_boxes
+from idinpaint.imaging.compositing import check_pair
+from idinpaint.imaging.telea import hole_boxes
 
 MOST = 30_000  # hole px, at a tenth of a millisecond each on a free core; above it Telea's fill stays
 DEEPEST = 48.0  # px to the nearest known pixel; deeper there are no waves left to go on

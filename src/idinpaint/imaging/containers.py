@@ -12,11 +12,11 @@ from pathlib import Path
 
 from PIL import Image
 
+from idinpaint.imaging.formats import WRITTEN
 from idinpaint.types import InputError
 
 LONGEST_SIDE = 32_766  # px; OpenCV's warps address pixels by 16-bit numbers
 MOST_ASPECT = 32  # long side over short; thinner strips are no portraits, and the search for faces grows with them
-FORMAT_SIDES = {"WEBP": 16_383, "JPEG": 65_500}  # px, the format's own limit
 MOST_DPI = 100_000
 _STDERR = threading.RLock()  # the descriptor belongs to the whole process
 
@@ -69,13 +69,11 @@ def resolution(info: dict) -> tuple[float, float] | None:
 
 def check_fits(size: tuple[int, int], *outputs: Path | None) -> None:
     """InputError when an output's format cannot hold a picture of (width, height) px. Others than pictures pass."""
-    from idinpaint.imaging.encoders import FORMATS
-
     for path in outputs:
-        kind = FORMATS.get(path.suffix.lower()) if path else None
-        if max(size) > FORMAT_SIDES.get(kind, LONGEST_SIDE):
-            limit = FORMAT_SIDES[kind]
-            raise InputError(f"{path}: {kind} holds sides up to {limit} px, the photo is {size[0]}x{size[1]}; use PNG")
+        row = WRITTEN.get(path.suffix.lower()) if path else None
+        if row is not None and row.longest is not None and max(size) > row.longest:
+            limit = f"{row.name} holds sides up to {row.longest} px"
+            raise InputError(f"{path}: {limit}, the photo is {size[0]}x{size[1]}; use PNG")
 
 
 @contextmanager

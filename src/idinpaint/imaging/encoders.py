@@ -1,4 +1,4 @@
-"""Writing files: which formats exist, is a path writable, 16-bit PNG and TIFF (which Pillow cannot write in
+"""Writing files: is a path writable, 16-bit PNG and TIFF (which Pillow cannot write in
 colour), and the one way a file appears: written beside its target, then moved over it."""
 
 from __future__ import annotations
@@ -14,34 +14,11 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
-from idinpaint.imaging.phone_formats import check_codec
+from idinpaint.imaging.formats import check_codec, output_format
 from idinpaint.imaging.tiff_strips import CODES, PREDICTED, compressed
 from idinpaint.types import InputError
 
 XMP_KEYWORD = "XML:com.adobe.xmp"  # of the PNG text chunk that holds it
-
-# Extension -> Pillow's format name.
-FORMATS = {
-    ".png": "PNG",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".webp": "WEBP",
-    ".bmp": "BMP",
-    ".avif": "AVIF",
-    ".heic": "HEIF",
-    ".heif": "HEIF",
-}
-
-
-def output_format(path: str | Path) -> str:
-    """Pillow's name of the format that the extension stands for; InputError for an unknown one."""
-    path = Path(path)
-    if path.suffix.lower() not in FORMATS:
-        known = " ".join(FORMATS)
-        raise InputError(f"{path}: unknown output extension {path.suffix or '(none)'!r}; use one of {known}")
-    return FORMATS[path.suffix.lower()]
 
 
 def check_writable(path: str | Path) -> None:

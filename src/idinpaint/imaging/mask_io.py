@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
+from idinpaint.imaging.formats import BY_NAME
 from idinpaint.imaging.mask_marks import FLAT_SHARE, coloured_strokes, flat_share, marks_by_difference
 from idinpaint.imaging.photo import open_image
 from idinpaint.types import InputError
@@ -93,7 +94,7 @@ def _fit(path: Path, mask: np.ndarray, size: tuple[int, int], notices: list[str]
 def _grey_values(path: Path, notices: list[str], photo: np.ndarray | None) -> tuple[np.ndarray, bool]:
     """(The mask file as uint8 [h, w], upright, transparency and colour resolved; whether its format is lossy)."""
     opened = open_image(path)
-    lossy = opened.format in ("JPEG", "MPO", "WEBP", "AVIF")
+    lossy = BY_NAME[opened.format].lossy
     image = ImageOps.exif_transpose(opened)
     if image.mode.startswith("I") or image.mode == "F":
         return _scaled(path, np.asarray(image).astype(np.float64)), lossy

@@ -21,21 +21,19 @@ from idinpaint.imaging.containers import check_shape, encoding, mend_exif, quiet
 from idinpaint.imaging.encoders import (
     XMP_KEYWORD,
     check_output,
-    output_format,
     photo_tags,
     write_atomic,
     write_png16,
     write_tiff,
 )
-from idinpaint.imaging.phone_formats import QUALITY, check_codec, kind_of
-from idinpaint.imaging.read_checks import dropped_channels, plain_samples, read_formats, refuse_odd_tiff
+from idinpaint.imaging.formats import Format, branded, check_codec, output_format, read_formats
+from idinpaint.imaging.read_checks import dropped_channels, plain_samples, refuse_odd_tiff
 from idinpaint.imaging.tiff_strips import kept_compression
 from idinpaint.types import LUMA, InputError
 
 __all__ = ["Photo", "check_output", "load_photo", "open_image", "save_photo"]
 
 MAX_PIXELS = 175_000_000  # larger files are refused: a few kB of PNG can claim gigabytes
-JPEG_QUALITY = 95
 
 
 @dataclass
@@ -82,7 +80,7 @@ def open_image(path: str | Path) -> Image.Image:
             raise InputError(f"{path}: is no regular file (a device, pipe or socket)")
         if path.stat().st_size == 0:
             raise InputError(f"{path}: is empty (0 bytes)")
-        check_codec(path, kind_of(path))
+        check_codec(path, branded(path))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image = Image.open(path, formats=read_formats())
@@ -219,19 +217,19 @@ def save_photo(
     samples, space, icc = photo.samples.copy(), photo.space, photo.icc
     alpha = None if photo.alpha is None else nearest_known(photo.alpha, mask)
     samples[mask] = _to_native(photo, rgb[mask])
-    if space == "cmyk" and kind not in ("TIFF", "JPEG"):
-        notices.append(f"{kind} has no CMYK: written as RGB")
+    if space == "cmyk" and not kind.cmyk:
+        notices.append(f"{kind.name} has no CMYK: written as RGB")
         samples, space = np.where(mask[..., None], rgb, photo.rgb), "rgb"
         icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes() if photo.cmyk_profile else None
-    if samples.dtype == np.uint16 and kind not in ("PNG", "TIFF"):
-        notices.append(f"{kind} has no 16 bits: written with 8")
+    if samples.dtype == np.uint16 and not kind.deep:
+        notices.append(f"{kind.name} has no 16 bits: written with 8")
         samples, alpha = eight_bits(samples), None if alpha is None else eight_bits(alpha)
-    if alpha is not None and kind in ("JPEG", "BMP"):
-        notices.append(f"{kind} has no transparency: alpha is dropped")
+    if alpha is not None and not kind.alpha:
+        notices.append(f"{kind.name} has no transparency: alpha is dropped")
         alpha = None
     if alpha is not None:
         samples = np.dstack([samples, alpha])
-    if kind == "TIFF" and kept_compression(photo.compression) != photo.compression:
+    if kind.name == "TIFF" and kept_compression(photo.compression) != photo.compression:
         notices.append(f"its TIFF compression {photo.compression} is not written: LZW instead")
     with encoding(path):
         write_atomic(path, lambda file: _encode(file, kind, samples, space, icc, photo, xmp))
@@ -252,11 +250,11 @@ def _to_native(photo: Photo, pixels: np.ndarray) -> np.ndarray:
 
 
 def _encode(
-    file: BinaryIO, kind: str, samples: np.ndarray, space: str, icc: bytes | None, photo: Photo, xmp: bytes | None
+    file: BinaryIO, kind: Format, samples: np.ndarray, space: str, icc: bytes | None, photo: Photo, xmp: bytes | None
 ) -> None:
     """Writes [H, W, C] samples (alpha last) as `kind`, with ICC, EXIF and XMP."""
     exif = photo.exif
-    if kind == "TIFF":
+    if kind.name == "TIFF":
         rgba = samples[..., [0, 0, 0, 1]] if samples.shape[2] == 2 else samples  # few programs read grey + alpha
         write_tiff(
             file,
@@ -275,24 +273,14 @@ def _encode(
     mode = "CMYK" if space == "cmyk" else {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[samples.shape[2]]
     size = samples.shape[1::-1]
     image = Image.frombuffer(mode, size, np.ascontiguousarray(samples), "raw", mode, 0, 1)
-    options: dict = {"icc_profile": icc}
-    if photo.dpi and kind not in ("WEBP", "AVIF", "HEIF"):
+    options = {"icc_profile": icc, **kind.options}
+    if photo.dpi and kind.dpi:
         options["dpi"] = photo.dpi
-    if exif and kind != "BMP":
+    if exif and kind.exif:
         options["exif"] = exif
-    if kind == "JPEG":
-        options |= {"quality": JPEG_QUALITY, "subsampling": 0}
-    elif kind == "WEBP":
-        options |= {"lossless": True, "exact": True}
-    elif kind in ("AVIF", "HEIF"):
-        options |= (
-            {"quality": QUALITY, "subsampling": "4:4:4"} if kind == "AVIF" else {"quality": QUALITY, "chroma": 444}
-        )
-    elif kind == "PNG":
-        options["compress_level"] = 4
-        if xmp:
-            options["pnginfo"] = PngImagePlugin.PngInfo()
-            options["pnginfo"].add_itxt(XMP_KEYWORD, xmp.decode())
-    if xmp and kind in ("JPEG", "WEBP", "AVIF", "HEIF"):
+    if xmp and kind.name == "PNG":  # the others take it as it is
+        options["pnginfo"] = PngImagePlugin.PngInfo()
+        options["pnginfo"].add_itxt(XMP_KEYWORD, xmp.decode())
+    elif xmp and kind.xmp:
         options["xmp"] = xmp
-    image.save(file, kind, **options)
+    image.save(file, kind.name, **options)

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from idinpaint.imaging.compositing import check_pair, hole_boxes, shrink_known
+from idinpaint.imaging.compositing import check_pair
 from idinpaint.imaging.grain import Grain, read_grain
+from idinpaint.imaging.telea import hole_boxes, shrink_known
 from idinpaint.types import LUMA
 
 TONE_SIDE = 384  # px, a photo's colours are read from a copy of at most that side, where noise has averaged out

@@ -1,4 +1,4 @@
-"""What is not opened at all: formats outside of a list, TIFFs that would be read wrongly."""
+"""TIFFs that are not read, since they would be read wrongly, and what is left out of others."""
 
 from __future__ import annotations
 
@@ -8,16 +8,6 @@ import numpy as np
 from PIL import Image
 
 from idinpaint.types import InputError
-
-# What Pillow may open (its JPEG reader takes MPO too): its other readers start programs (EPS: Ghostscript) or are
-# rarely tested.
-READ_FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000", "PPM", "TGA", "AVIF", "HEIF")
-
-
-def read_formats() -> list[str]:
-    """READ_FORMATS without those that this build of Pillow lacks (it raises KeyError for them)."""
-    Image.init()
-    return [name for name in READ_FORMATS if name in Image.OPEN]
 
 
 def refuse_odd_tiff(path: Path, image: Image.Image, deep: bool) -> None:

@@ -1,7 +1,7 @@
-"""Chooses telea, gan, diffusion, colorize or abstain from coverage numbers alone; reads no pixels, loads no network.
+"""Chooses one of strategies.py from coverage numbers alone; reads no pixels, loads no network.
 
-The ladder lies in controller.yaml: thresholds of how much of the facial features is hidden, and for each rung the
-strategy without and with reference photos. A decision carries the rule that fired, its numbers, and the reason in
+The ladder lies in abstain_thresholds.yaml: thresholds of how much of the facial features is hidden, and for each rung
+the strategy without and with reference photos. A decision carries the rule that fired, its numbers, and the reason in
 words; what a user overrode is recorded in it.
 """
 
@@ -13,15 +13,11 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
-from idinpaint.config import load_config
-from idinpaint.types import FEATURE_WEIGHTS, FEATURES, STRATEGIES, Decision, FaceAnalysis, InputError
+from idinpaint.config import build_config, read_values
+from idinpaint.strategies import OFFERED, PAINTS, STRATEGIES, UNPAINTED
+from idinpaint.types import FEATURE_WEIGHTS, FEATURES, Decision, FaceAnalysis, InputError
 
-LADDER = Path(__file__).with_name("controller.yaml")  # the one that ships
-OFFERED = tuple(name for name in STRATEGIES if name != "prior")  # of the ladder: the prior alone is for measuring
-PAINTS = ("gan", "diffusion")  # strategies that invent features
-FALLBACK = {"gan": "diffusion"}  # where the model lacks the first
-TWIN = 0.5  # of its weight counts of a hidden eye or brow whose twin is visible: the networks see the mirrored half
-TWIN_VISIBLE = 0.25  # of a twin may be hidden itself
+LADDER = Path(__file__).with_name("abstain_thresholds.yaml")  # the one that ships
 SHARE_WORDS = (  # a share below the first number is said so
     (0.03, "hardly any of"), (0.07, "a small part of"), (0.15, "about a tenth of"), (0.225, "about a fifth of"),
     (0.29, "about a quarter of"), (0.37, "about a third of"), (0.45, "about two fifths of"), (0.55, "about half of"),
@@ -32,24 +28,26 @@ RUNGS = ("if_untouched", "below_thin", "up_to_low", "low_to_stop", "stop_to_colo
 
 @dataclass(frozen=True)
 class ControllerConfig:
-    """The keys of controller.yaml. Thresholds are shares in [0, 1], `thin` <= `low` <= `stop` <= `colour`.
+    """The keys of abstain_thresholds.yaml. Shares in [0, 1], `thin` <= `low` <= `stop` <= `colour`.
 
     Each rung is (strategy without references, with references); `A or B` delivers A only when it is verified.
     weights: feature -> weight of its coverage in the face's; None means the package's own.
     """
 
-    thin: float = 0.02
-    low: float = 0.17
-    stop: float = 0.26
-    colour: float = 0.53
-    eyes: float = 0.90
-    if_untouched: tuple[str, str] = ("telea", "telea")
-    below_thin: tuple[str, str] = ("telea", "telea")
-    up_to_low: tuple[str, str] = ("diffusion", "diffusion")
-    low_to_stop: tuple[str, str] = ("diffusion", "diffusion")
-    stop_to_colour: tuple[str, str] = ("abstain", "diffusion or abstain")
-    above_colour: tuple[str, str] = ("colorize", "diffusion or colorize")
-    eyes_hidden: tuple[str, str] = ("abstain", "diffusion or abstain")
+    thin: float
+    low: float
+    stop: float
+    colour: float
+    eyes: float
+    twin: float
+    twin_visible: float
+    if_untouched: tuple[str, str]
+    below_thin: tuple[str, str]
+    up_to_low: tuple[str, str]
+    low_to_stop: tuple[str, str]
+    stop_to_colour: tuple[str, str]
+    above_colour: tuple[str, str]
+    eyes_hidden: tuple[str, str]
     weights: dict | None = None
 
     def __post_init__(self) -> None:
@@ -59,6 +57,8 @@ class ControllerConfig:
                 "controller: thresholds must rise from thin to colour, within [0, 1]: "
                 f"thin {self.thin}, low {self.low}, stop {self.stop}, colour {self.colour}, eyes {self.eyes}"
             )
+        if not (0.0 <= self.twin <= 1.0 and 0.0 <= self.twin_visible <= 1.0):
+            raise InputError(f"controller: twin {self.twin} and twin_visible {self.twin_visible} are shares in [0, 1]")
         for rung in RUNGS:
             _check_rung(rung, getattr(self, rung))
         for name, weight in (self.weights or {}).items():
@@ -90,7 +90,7 @@ def _nearest(name: str, known: Collection[str]) -> str:
 
 
 def load_controller(path: Path | str | None = None) -> ControllerConfig:
-    """The ladder of a YAML file; the package's own by default. Raises InputError that names the file and the key."""
+    """The ladder that ships, with what a YAML file says otherwise. Raises InputError naming the file and the key."""
     return _shipped() if path is None else _load(Path(path))
 
 
@@ -101,7 +101,7 @@ def _shipped() -> ControllerConfig:
 
 def _load(source: Path) -> ControllerConfig:
     try:
-        return load_config(ControllerConfig, source)
+        return build_config(ControllerConfig, {**read_values(LADDER), **read_values(source)}, str(source))
     except InputError as error:
         raise error if str(source) in str(error) else InputError(f"{source}: {error}") from None
 
@@ -165,7 +165,7 @@ def _limited(decision: Decision, limit: float) -> Decision:
     if share > limit and decision.strategy in PAINTS:
         reason = f"{in_words(share)} the facial features are under the mask, above the limit of {words}"
         decision = replace(decision, strategy="abstain", rule="max-coverage", reason=reason, unless_verified=None)
-    elif share <= limit and decision.strategy in ("abstain", "colorize") and not decision.rule.startswith("both-eyes"):
+    elif share <= limit and decision.strategy in UNPAINTED and not decision.rule.startswith("both-eyes"):
         reason = f"painted below the limit of {words}, although {decision.reason}"
         decision = replace(decision, strategy="diffusion", rule="max-coverage", reason=reason, unless_verified=None)
     elif share <= limit and decision.unless_verified is not None and not decision.rule.startswith("both-eyes"):
@@ -177,7 +177,7 @@ def _limited(decision: Decision, limit: float) -> Decision:
 
 def _forced(decision: Decision) -> Decision:
     """Paints and delivers whatever the rule says, and says that it was forced."""
-    if decision.strategy not in ("abstain", "colorize") and decision.unless_verified is None:
+    if decision.strategy not in UNPAINTED and decision.unless_verified is None:
         return decision
     strategy = decision.strategy if decision.strategy in PAINTS else "diffusion"
     reason = f"forced by the user, although {decision.reason}; what is painted is a guess"
@@ -186,11 +186,11 @@ def _forced(decision: Decision) -> Decision:
 
 def _available(decision: Decision, available: Collection[str]) -> Decision:
     """Another strategy where the model lacks the chosen one."""
-    wanted = decision.strategy
-    if wanted in available or wanted not in FALLBACK:
+    wanted, other = decision.strategy, STRATEGIES[decision.strategy].instead
+    if wanted in available or not other:
         return decision
-    reason = f"{decision.reason}; this model has no {wanted}, so {FALLBACK[wanted]} paints"
-    return replace(decision, strategy=FALLBACK[wanted], reason=reason, instead_of=wanted)
+    reason = f"{decision.reason}; this model has no {wanted}, so {other} paints"
+    return replace(decision, strategy=other, reason=reason, instead_of=wanted)
 
 
 def _rule(
@@ -237,9 +237,9 @@ def twin_share(coverage: dict[str, float], config: ControllerConfig) -> float:
     weights, served = config.weights or FEATURE_WEIGHTS, 0.0
     for part in ("eye", "brow"):
         left, right = (coverage.get(f"{side}_{part}", 0.0) for side in ("left", "right"))
-        if part == "eye" and min(left, right) > TWIN_VISIBLE:
+        if part == "eye" and min(left, right) > config.twin_visible:
             return 0.0
-        served += TWIN * abs(left - right) * weights.get(f"{'left' if left > right else 'right'}_{part}", 0.0)
+        served += config.twin * abs(left - right) * weights.get(f"{'left' if left > right else 'right'}_{part}", 0.0)
     return served / sum(weights.values())
 
 
@@ -257,14 +257,8 @@ def _reason(fired: _Fired, strategy: str, otherwise: str, has_references: bool) 
 
 def _outcome(decision: Decision) -> str:
     """What would become of the face."""
-    if decision.strategy in PAINTS:
-        condition = " and delivered only when it agrees with the references" if decision.unless_verified else ""
-        return f"it would be painted by {decision.strategy}{condition}"
-    return {
-        "telea": "it would be filled from its surroundings",
-        "colorize": "the hole would only be given a smooth tone",
-        "abstain": "it would not be painted",
-    }[decision.strategy]
+    condition = " and delivered only when it agrees with the references" if decision.unless_verified else ""
+    return f"{STRATEGIES[decision.strategy].outcome}{condition}"
 
 
 def near_threshold(face: FaceAnalysis, ladder: ControllerConfig, has_references: bool = False) -> list[str]:

@@ -150,8 +150,7 @@ class IdentitySDInpaintPipeline(StableDiffusionInpaintPipeline):
         self._guidance_scale, self._interrupt = guidance, False
         times = begin(self.scheduler, steps, timesteps, sigmas, device)
         known, hole = working_size(picture.known, picture.hole, self.config.resolution)
-        b = len(known)
-        wanted = self.unet.config.heatmap_channels
+        b, wanted = len(known), self.unet.config.heatmap_channels
         if heatmaps is None:
             heatmaps = known.new_zeros(b, wanted, self.heatmap_size, self.heatmap_size)
         if heatmaps.shape[:2] != (b, wanted):

@@ -1,9 +1,10 @@
-"""What every inpainter offers; painting/loading.py has them by name."""
+"""What every inpainter offers; painting/loading.py loads them, by the names of strategies.py."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,6 +26,21 @@ class FillRequest:
     steps: int | None = None
     seed: int = 0
     references: Sequence[Reference] = ()
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a strategy's `load` makes its inpainter from. bundle: loading.bundle.Bundle, with its pipeline; generator:
+    folder of the GAN, None without one; device, dtype: of the networks that paint."""
+
+    bundle: Any
+    generator: Path | None
+    device: str
+    dtype: Any
+
+    def has(self, part: str) -> bool:
+        """Whether the model has a part: gan, or a folder of the pipeline (one on Stable Diffusion has no prior)."""
+        return self.generator is not None if part == "gan" else (self.bundle.pipeline_folder / part).is_dir()
 
 
 class Inpainter(Protocol):

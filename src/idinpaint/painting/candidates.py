@@ -10,8 +10,6 @@ import numpy as np
 from idinpaint.imaging.compositing import composite, paste_crop
 from idinpaint.types import PICKED, InputError, Restoration
 
-OTHERS = ("prior", "gan")  # networks that are asked where no candidate of the decided one is believable
-
 
 def with_candidate(restoration: Restoration, rgb: np.ndarray, mask: np.ndarray, number: int) -> Restoration:
     """The restoration with candidate `number` (1 = best-ranked) of every face that has one.

@@ -14,9 +14,10 @@ from idinpaint.models.conditioning import StageOne
 from idinpaint.models.gan import SYSTEMS, GanInputs, generate, needs_landmarks, needs_prior
 from idinpaint.models.lafin import landmark_map
 from idinpaint.models.tensors import to_uint8
-from idinpaint.models.weights import check_finite, first_line
-from idinpaint.painting.base import FillRequest
-from idinpaint.painting.diffusion import crop_tensors, first_stage
+from idinpaint.models.weights import check_finite, first_line, hashes
+from idinpaint.painting.base import FillRequest, Parts
+from idinpaint.painting.diffusion import crop_tensors
+from idinpaint.painting.prior import first_stage
 from idinpaint.types import InputError
 
 
@@ -77,6 +78,13 @@ class GanInpainter:
                 raise ValueError("lafin paints under landmarks; none are given")
             inputs.landmarks = landmark_map(torch.from_numpy(landmarks[None]).float()).to(self.device)
         return generate(self.system, self.generator, inputs).clamp(-1, 1)
+
+
+def load(parts: Parts) -> GanInpainter:
+    """See strategies.py; the generator's hashes are added to the bundle's, since it may come from elsewhere."""
+    inpainter = load_gan(parts.generator, parts.bundle.pipeline, parts.device, parts.dtype)
+    parts.bundle.weights |= hashes(parts.generator, f"gan/{inpainter.system}")
+    return inpainter
 
 
 def load_gan(folder: Path, pipeline: Any, device: str = "cpu", dtype: torch.dtype = torch.float32) -> GanInpainter:

@@ -15,12 +15,12 @@ from idinpaint.judging.ranking import believable, rank
 from idinpaint.judging.verification import Verifier, aligned_crop
 from idinpaint.judging.witnesses import witnesses
 from idinpaint.painting.base import MOST_PICTURES, FillRequest, Inpainter
-from idinpaint.painting.candidates import OTHERS
 from idinpaint.painting.other_half import with_other_hair
 from idinpaint.painting.softness import as_soft
 from idinpaint.painting.surroundings import Backdrop
 from idinpaint.painting.twin import like_twin
-from idinpaint.types import NETWORKS, Candidate, Decision, FaceAnalysis
+from idinpaint.strategies import HELPERS, NETWORKS
+from idinpaint.types import Candidate, Decision, FaceAnalysis
 
 
 def one_photo_each(request: FillRequest) -> list[FillRequest]:
@@ -86,7 +86,7 @@ class Painter:
         """The candidates; where none is believable, with those of the other networks that are."""
         if decision.strategy != "diffusion" or decision.rule == "user" or believable(made[0]):
             return made
-        for name in OTHERS:
+        for name in HELPERS:
             if name in self.inpainters:
                 more = self._paint(self.inpainters[name], request, request.id_embed)
                 made = [*made, *(replace(candidate, painter=name) for candidate in more if believable(candidate))]

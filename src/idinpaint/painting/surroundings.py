@@ -11,7 +11,7 @@ import numpy as np
 
 from idinpaint.faces.alignment import scale_of, transform_points, warp_share, warp_to_crop
 from idinpaint.faces.heads import head
-from idinpaint.imaging.compositing import coarse_fill
+from idinpaint.imaging.telea import coarse_fill
 from idinpaint.imaging.texture import continued
 from idinpaint.types import FaceAnalysis
 

@@ -15,15 +15,11 @@ from typing import Any
 
 from PIL import Image
 
-from idinpaint.imaging.encoders import output_format, write_atomic
+from idinpaint.imaging.encoders import write_atomic
+from idinpaint.imaging.formats import READ, TABLE, is_picture, output_format
 from idinpaint.report.provenance import account, source_type
 from idinpaint.types import InputError
 
-CARRIERS = {"PNG": "image/png", "JPEG": "image/jpeg", "TIFF": "image/tiff", "WEBP": "image/webp"}  # outputs
-SOURCES = {
-    ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".jfif": "image/jpeg", ".jpe": "image/jpeg",
-    ".tif": "image/tiff", ".tiff": "image/tiff", ".webp": "image/webp", ".gif": "image/gif", ".avif": "image/avif",
-}  # fmt: skip
 SETTINGS = {"builder": {"thumbnail": {"enabled": False}}}  # a thumbnail would show what lay under the mask
 EMBEDDED = (b"bidb", b"bfdb", b"c2pa.data", b"thumbnail")  # boxes and labels of files within a manifest (JUMBF)
 CREATION = "http://cv.iptc.org/newscodes/digitalsourcetype/digitalCreation"  # of the blank picture signed as a trial
@@ -57,10 +53,10 @@ class Credentials:
     def check(self, source: Path, output: Path) -> None:
         """Raises InputError when the output's format cannot carry a manifest, or the source's cannot be named in it,
         or the source's own manifest is damaged."""
-        kind = output_format(output)
-        if kind not in CARRIERS:
-            raise InputError(f"{output}: {kind} carries no Content Credentials; use {', '.join(CARRIERS)}")
-        if source.suffix.lower() not in SOURCES:
+        if not (kind := output_format(output)).signed:
+            known = ", ".join(row.name for row in TABLE if row.signed)
+            raise InputError(f"{output}: {kind.name} carries no Content Credentials; use {known}")
+        if not (is_picture(source) and READ[source.suffix.lower()].media):
             raise InputError(
                 f"{source}: Content Credentials cannot name such a source; convert it to PNG or TIFF first"
             )
@@ -69,7 +65,7 @@ class Credentials:
 
     def seal(self, picture: bytes, output: Path, source: Path, report: Mapping[str, Any]) -> bytes:
         """The encoded result with its manifest. InputError when the certificate will not do."""
-        return self._sign(picture, CARRIERS[output_format(output)], manifest(report), source)
+        return self._sign(picture, output_format(output).media, manifest(report), source)
 
     def _sign(self, picture: bytes, kind: str, definition: dict[str, Any], source: Path | None = None) -> bytes:
         import c2pa
@@ -120,7 +116,7 @@ def parent(source: Path) -> tuple[str, bytes]:
     """
     import c2pa
 
-    kind, data = SOURCES[source.suffix.lower()], source.read_bytes()
+    kind, data = READ[source.suffix.lower()].media, source.read_bytes()
     try:
         found = c2pa.Reader(kind, io.BytesIO(data)).json()
     except c2pa.C2paError.ManifestNotFound:

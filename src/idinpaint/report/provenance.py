@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 from xml.sax.saxutils import escape
 
-from idinpaint.types import NETWORKS
+from idinpaint.strategies import NETWORKS
 
 PAINTED = "compositeWithTrainedAlgorithmicMedia"  # IPTC NewsCodes, digitalsourcetype
 FILLED = "algorithmicallyEnhanced"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import platform
 from collections.abc import Mapping, Sequence
@@ -13,12 +14,20 @@ import numpy as np
 
 from idinpaint import __version__
 from idinpaint.judging.ranking import disagreement
+from idinpaint.strategies import STRATEGIES, UNPAINTED
 from idinpaint.types import PICKED, Candidate, Decision, FaceAnalysis
 
 SCHEMA_VERSION = "1.1"  # of report.schema.json: the first number changes when a reader must
 MOSTLY = 0.5  # of a feature under the mask: what is painted there is invented
 TOUCHED = 0.02  # of it, below which nobody would call it hidden
 MUCH = 8.0  # grey levels between the tries, on average over the hole
+
+
+def report_schema() -> dict[str, Any]:
+    """report.schema.json, with the names of the strategies."""
+    schema = json.loads(Path(__file__).with_name("report.schema.json").read_text(encoding="utf-8"))
+    schema["$defs"]["decision"]["properties"]["strategy"] = {"enum": list(STRATEGIES)}
+    return schema
 
 
 def face_report(
@@ -112,7 +121,7 @@ def headline(report: Mapping[str, Any]) -> str:
     """What became of the photo: restored; 2 of 3 faces restored; not restored."""
     faces = report["faces"]
     hidden = len(report.get("possible_faces", []))
-    left = sum(face["decision"]["strategy"] in ("abstain", "colorize") for face in faces if face["decision"])
+    left = sum(face["decision"]["strategy"] in UNPAINTED for face in faces if face["decision"])
     more = f", and {hidden} place{'s' * (hidden > 1)} left marked that may hide a face" if hidden else ""
     if len(faces) > 1:
         return f"{len(faces) - left} of {len(faces)} faces restored{more}"

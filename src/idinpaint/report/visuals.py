@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 
 from idinpaint.imaging.containers import encoding
-from idinpaint.imaging.encoders import output_format, write_atomic
+from idinpaint.imaging.encoders import write_atomic
+from idinpaint.imaging.formats import output_format
 from idinpaint.types import Candidate, Decision, FaceAnalysis
 
 MAX_WIDTH = 2400  # px
@@ -23,7 +24,7 @@ SEEN_COLOUR, HIDDEN_COLOUR = (60, 220, 90), (255, 210, 0)
 def save_picture(path: str | Path, picture: np.ndarray) -> None:
     """Writes uint8 RGB [h, w, 3] in the format of the extension, all or nothing. InputError when it fails."""
     with encoding(path):
-        write_atomic(path, lambda file: Image.fromarray(picture).save(file, output_format(path)))
+        write_atomic(path, lambda file: Image.fromarray(picture).save(file, output_format(path).name))
 
 
 def shrink(picture: np.ndarray, width: int) -> np.ndarray:

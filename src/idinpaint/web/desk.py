@@ -20,7 +20,7 @@ from idinpaint.cli.batch import Done, restore_job
 from idinpaint.cli.jobs import always_read, plan_single
 from idinpaint.cli.lazy_models import Models
 from idinpaint.cli.sidecar import write_files, write_json
-from idinpaint.imaging.encoders import FORMATS
+from idinpaint.imaging.formats import BY_NAME, can_write
 from idinpaint.imaging.mask_io import load_mask
 from idinpaint.imaging.photo import Photo, load_photo
 from idinpaint.painting.candidates import with_candidate
@@ -32,7 +32,7 @@ PREVIEW = 1400  # px, the longer side of pictures that are only looked at
 CANVAS = 1200  # px, the editor's square; a photo is scaled to fill it, up or down, and lies in its upper left
 PAINTED = 64  # of 255; a brush's opacity from which a pixel counts as painted
 SAME = "as the photo"
-ENDINGS = {SAME: "", "PNG": ".png", "TIFF": ".tif", "JPEG": ".jpg"}
+ENDINGS = {SAME: "", **{name: BY_NAME[name].suffixes[0] for name in ("PNG", "TIFF", "JPEG")}}
 Progress = Callable[[str], None]
 
 
@@ -172,7 +172,7 @@ def _arguments(
 
     if settings["form"] not in ENDINGS:
         raise InputError(f"format: use one of {', '.join(ENDINGS)}")
-    ending = ENDINGS[settings["form"]] or (photo.suffix if photo.suffix.lower() in FORMATS else ".png")
+    ending = ENDINGS[settings["form"]] or (photo.suffix if can_write(photo) else ".png")
     output = folder / f"{photo.stem}_restored{ending}"
     words = ["restore", str(photo), "--mask", "auto" if mask is None else str(mask), "-o", str(output)]
     words += ["--report", str(folder / f"{photo.stem}_report.json")]

@@ -6,13 +6,7 @@ from collections.abc import Iterator
 
 import torch
 from engine import Batch, Terms
-from gan_examples import GanConfig, windows
-from identity_terms import IdentityTerm
-from network_files import load_frozen
-from torch import nn
-from trainer import Networks
-
-from idinpaint.losses.gan import (
+from equations.gan import (
     Scores,
     VGGFeatures,
     feature_l1,
@@ -25,7 +19,13 @@ from idinpaint.losses.gan import (
     style_loss,
     total_variation,
 )
-from idinpaint.losses.pictures import AlexFeatures, heatmap_loss, hole_l1, perceptual_loss, skin_l1
+from equations.pictures import AlexFeatures, heatmap_loss, hole_l1, perceptual_loss, skin_l1
+from gan_examples import GanConfig, windows
+from identity_faces import IdentityTerm
+from network_files import load_frozen
+from torch import nn
+from trainer import Networks
+
 from idinpaint.models.face_maps import FaceMaps
 from idinpaint.models.gan import GanInputs, generate
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from estimates import Estimate, estimate, resample_weights
+from estimates import Estimate, resample_weights
 from scipy.optimize import minimize
 
 FAR = 1e-3
@@ -174,44 +174,3 @@ def set_distance(measure: Callable[[np.ndarray], float], people: Sequence[str], 
         return Estimate(value, float("nan"), float("nan"))
     low, middle, high = np.percentile(samples, [2.5, 50, 97.5])
     return Estimate(value, float(value + low - middle), float(value + high - middle))
-
-
-def score_sets(real: np.ndarray, fake: np.ndarray, people: Sequence[str], draws: int) -> dict[str, Estimate]:
-    """FID, KID, U-IDS and P-IDS of Inception features [N, 2048] of the same photos, untouched and filled."""
-
-    unpaired, paired = inception_discriminative(real, fake, people)
-    few = min(draws, SET_DRAWS)
-    return {
-        "fid": set_distance(lambda w: frechet_distance(real, fake, w), people, few),
-        "kid": set_distance(kernel_distance(real, fake), people, few),
-        "u_ids": estimate(unpaired, list(people), draws),
-        "p_ids": estimate(paired, list(people), draws),
-    }
-
-
-def score_identity_sets(
-    real: np.ndarray, fake: np.ndarray, people: Sequence[str], others: Sequence[np.ndarray], draws: int
-) -> dict[str, Estimate]:
-    """ID-FID, TAR at FAR 1e-3 and rank-1 recognition of SFace vectors [N, 128], and what the originals reach.
-
-    others[i] [K, 128]: other photos of people[i]. A zero vector is a face that was not found.
-    """
-    names = list(people)
-    # A photo that is in several cases, as original or as other photo, is there once.
-    owners = np.array(names + [who for who, own in zip(names, others) for _ in own])
-    vectors, first = np.unique(np.concatenate([real, *others]), axis=0, return_index=True)
-    gallery = Gallery(vectors, owners[first])
-    threshold = gallery.threshold()
-    seen = np.any(real, axis=1) & np.any(fake, axis=1)
-    scores = {}
-    if seen.sum() > 2:
-        a, b, whose = real[seen], fake[seen], [name for name, found in zip(names, seen) if found]
-        scores["id_fid"] = set_distance(lambda w: frechet_distance(a, b, w), whose, min(draws, SET_DRAWS))
-    if np.isfinite(threshold):
-        for name, vectors in (("", fake), ("_ceiling", real)):
-            scores["tar" + name] = estimate(accepted(vectors, others, threshold), names, draws)
-            scores["recognised" + name] = estimate(recognised(vectors, names, others), names, draws)
-        ranks, whose = gallery.genuine_ranks()
-        if len(ranks):
-            scores["identity_auc"] = estimate(ranks, whose, min(draws, SET_DRAWS))
-    return scores

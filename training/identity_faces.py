@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from equations.pictures import identity_loss, relative_heatmap_loss
 from network_files import load_frozen
 from torch import nn
 
 from idinpaint.faces.alignment import arcface_matrix
-from idinpaint.losses.pictures import identity_loss, relative_heatmap_loss
 from idinpaint.models.face_maps import FaceMaps, expected_points
 from idinpaint.models.id_encoder import IdentityNet
 from idinpaint.models.teachers import load_mobilefacenet

@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 from diffusion_config import DiffusionConfig
 from engine import Batch
+from equations.gan import VGGFeatures, vgg_l1
+from equations.pictures import AlexFeatures, hole_l1, perceptual_loss, skin_l1
 from example_pool import ExamplePool
-from identity_terms import IdentityTerm, heatmap_term
-
-from idinpaint.losses.gan import VGGFeatures, vgg_l1
-from idinpaint.losses.pictures import AlexFeatures, hole_l1, perceptual_loss, skin_l1
+from identity_faces import IdentityTerm, heatmap_term
 
 
 class PixelLoss:

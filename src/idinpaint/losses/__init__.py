@@ -1,1 +1,0 @@
-"""Losses of the recipes, as pure functions."""

@@ -1,0 +1,1 @@
+"""Pure functions that the recipes share, one an equation."""
