@@ -63,10 +63,14 @@ def other_half(
     return (picture, mirror, known) if both.sum() >= AGREE * max(1, either.sum()) else None
 
 
-def labels_by_half(crop: np.ndarray, mask: np.ndarray, landmarks: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
-    """Parsing labels [256, 256]: hidden hair is and ends where the visible half's does, if the two are alike."""
+def labels_by_half(
+    crop: np.ndarray, mask: np.ndarray, landmarks: np.ndarray, labels: np.ndarray | None
+) -> np.ndarray | None:
+    """Parsing labels [256, 256]: hidden hair is and ends where the visible half's does, if the two are alike; as they
+    are otherwise, None without a parser."""
     half = other_half(crop, mask, landmarks, labels)
     if half is None:
         return labels
-    head = np.isin(labels, ROUND_FACE) & np.isin(half[1], (*ROUND_FACE, SKIN))
-    return np.where(mask & half[2] & head, half[1], labels)
+    _, mirror, known = half
+    head = np.isin(labels, ROUND_FACE) & np.isin(mirror, (*ROUND_FACE, SKIN))
+    return np.where(mask & known & head, mirror, labels)
