@@ -111,11 +111,6 @@ class IdentityInpaintPipeline(DiffusionPipeline):
         """Side of the landmark maps, in latent cells."""
         return int(self.unet.config.sample_size)
 
-    @property
-    def latent_shape(self) -> tuple[int, int, int]:
-        """[C, h, w] of a picture's latents."""
-        return (self.autoencoder.config.latent_channels, self.heatmap_size, self.heatmap_size)
-
     @torch.no_grad()
     def __call__(
         self,

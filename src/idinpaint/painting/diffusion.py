@@ -15,7 +15,6 @@ from idinpaint.types import InputError
 # Unless the pipeline's own config says another number. By measurement on validation people (LPIPS, hole PSNR,
 # identity): one step is best with the bundled weights; more give candidates that differ more, each a little worse.
 DEFAULT_STEPS = 1
-MIDST = 0.18  # of the width, round the middle of the face: less than the eyes are apart
 
 
 def crop_tensors(request: FillRequest) -> tuple[torch.Tensor, torch.Tensor]:
@@ -35,21 +34,6 @@ def picture_tensors(request: FillRequest, masked_image: torch.Tensor, mask: torc
         maps = affine_between(source, points)
         pictures.append(reference_input(to_tensor(reference.crop[None]), valid, maps, 0.0))
     return torch.stack(pictures, 1)
-
-
-def mirrored_noise(noise: torch.Tensor, middle: float) -> torch.Tensor:
-    """White noise [B, C, h, w], alike on both sides of a column (0 is the middle of the first cell), where both lie in
-    the picture and MIDST of it and more apart.
-
-    Fresh noise gives each eye a colour of its own: of 40 pairs painted after the same seed nearly all had a brown left
-    and a blue right eye, and the root mean square of their distance in CIELAB's a was 6.2 (here 4.7, of true pairs
-    4.6). Near the column the noise would no longer be white: noses got creases and lips spots.
-    """
-    columns = torch.arange(noise.shape[-1], device=noise.device)
-    other = (2 * middle - columns).round().long()
-    pairs = (other >= 0) & (other < len(columns)) & ((other - columns).abs() >= MIDST * len(columns))
-    alike = (noise + noise[..., other.clamp(0, len(columns) - 1)]) / 2**0.5
-    return torch.where(pairs, alike, noise)
 
 
 def identity_tensor(request: FillRequest, wanted: int) -> torch.Tensor | None:
@@ -81,6 +65,8 @@ class DiffusionInpainter:
         masked_image, mask = crop_tensors(request)
         embed = identity_tensor(request, self.pipeline.id_dim)
         heatmaps = torch.from_numpy(draw_heatmaps(request.face.landmarks[None], self.pipeline.heatmap_size))
+        # One generator a sample, on the CPU: the same seed gives the same noise on every device.
+        generators = [torch.Generator().manual_seed(request.seed + i) for i in range(request.num_samples)]
         output = self.pipeline(
             masked_image,
             mask,
@@ -88,7 +74,8 @@ class DiffusionInpainter:
             embed,
             num_inference_steps=request.steps or self.pipeline.config.get("num_inference_steps", DEFAULT_STEPS),
             num_images_per_prompt=request.num_samples,
-            latents=self._noise(request),
+            generator=generators,
+            temperature=self.temperature,
             **({} if self.guidance_scale is None else {"guidance_scale": self.guidance_scale}),
             **self._references(request, masked_image, mask),
         )
@@ -98,15 +85,6 @@ class DiffusionInpainter:
     def sees_photos(self) -> bool:
         """Whether the network looks at the request's references."""
         return getattr(self.pipeline, "reference_encoder", None) is not None
-
-    def _noise(self, request: FillRequest) -> torch.Tensor:
-        """[N, C, h, w], alike on both sides of the face."""
-        shape = (1, *self.pipeline.latent_shape)
-        # One generator a sample, on the CPU: the same seed gives the same noise on every device.
-        seeds = [torch.Generator().manual_seed(request.seed + i) for i in range(request.num_samples)]
-        noise = torch.cat([torch.randn(shape, generator=seed) for seed in seeds]) * self.temperature
-        between = float(request.face.landmarks[36:48, 0].mean())  # the eyes, in pixels
-        return mirrored_noise(noise, (between + 0.5) * shape[-1] / request.face.crop.shape[1] - 0.5)
 
     def _references(
         self, request: FillRequest, masked_image: torch.Tensor, mask: torch.Tensor

@@ -19,7 +19,7 @@ from idinpaint.painting.other_half import with_other_hair
 from idinpaint.painting.skin import like_skin
 from idinpaint.painting.softness import as_soft
 from idinpaint.painting.surroundings import Backdrop
-from idinpaint.painting.twin import like_twin
+from idinpaint.painting.twin import as_pair, like_twin
 from idinpaint.strategies import HELPERS, NETWORKS
 from idinpaint.types import Candidate, Decision, FaceAnalysis
 
@@ -40,8 +40,9 @@ def one_photo_each(request: FillRequest) -> list[FillRequest]:
 
 def fitted(predicted: np.ndarray, face: FaceAnalysis) -> np.ndarray:
     """A network's fill uint8 [256, 256, 3] as it is shown: its colours lead over to the known ones, an eye's are its
-    twin's, skin's are those of known skin, it is as soft as the photo, and torn hair is the other half's."""
-    crop = like_skin(like_twin(harmonize(predicted, face.crop, face.crop_mask), face), face)
+    twin's, two painted eyes are a pair, skin's are those of known skin, it is as soft as the photo, and torn hair is
+    the other half's."""
+    crop = like_skin(as_pair(like_twin(harmonize(predicted, face.crop, face.crop_mask), face), face), face)
     return with_other_hair(as_soft(crop, face.crop_mask), face)
 
 

@@ -1,4 +1,5 @@
-"""A painted eye takes the colour of its visible twin: skin, make-up and irises of one face are alike on both sides."""
+"""A painted eye takes the colour of its visible twin, and two painted ones are a pair: skin, make-up and irises of one
+face are alike on both sides."""
 
 from __future__ import annotations
 
@@ -17,6 +18,8 @@ REACH = (2.0, 1.5)  # width and height of the eye with lids and shadow, in that 
 BLUR = 4.0  # px: finer chroma is the network's, as the twin's mirror image lies a little elsewhere
 HIDDEN, VISIBLE = 0.5, 0.1  # of the iris' disc under the mask: at least to be painted, at most to serve
 FEWEST = 20  # px of a disc: a smaller one says nothing of colour
+MOST_APART = 4.0  # of a and b (CIELAB) between two painted eyes; true pairs' root mean square is 4.6 each
+PAIR_BLUR = 2.5  # px
 
 
 def like_twin(crop: np.ndarray, face: FaceAnalysis) -> np.ndarray:
@@ -38,6 +41,33 @@ def like_twin(crop: np.ndarray, face: FaceAnalysis) -> np.ndarray:
     return crop
 
 
+def as_pair(crop: np.ndarray, face: FaceAnalysis) -> np.ndarray:
+    """A painted crop uint8 [256, 256, 3] with two painted eyes' colours drawn together where the mirrored places are
+    further than MOST_APART from each other; each goes half of the way, and the brightness stays.
+
+    The network's noise gives each eye a colour of its own: of 160 pairs 32 % were more than 8 apart, a brown eye beside
+    a blue one, of true pairs 13 %; after this 3 %, and they are nearer to the true colours (4.34 to 4.24).
+    """
+    discs = [iris_disc(face.landmarks, name) for name in RINGS]
+    if any(disc.sum() < FEWEST or face.crop_mask[disc > 0.5].mean() < HIDDEN for disc in discs):
+        return crop
+    lab = cv2.cvtColor(crop.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    colour = cv2.GaussianBlur(lab[..., 1:], (0, 0), PAIR_BLUR)
+    painted = (face.crop_mask & _inside(face.landmarks)).astype(np.float32)
+    move = np.zeros_like(colour)
+    for name, other in (("left_eye", "right_eye"), ("right_eye", "left_eye")):
+        middle, twin = (eye_points(face.landmarks, n).mean(0) for n in (name, other))
+        mirror = np.float32([[-1, 0, middle[0] + twin[0]], [0, 1, twin[1] - middle[1]]])
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        theirs, valid = (cv2.warpAffine(x, mirror, (256, 256), flags=flags) for x in (colour, painted))
+        apart = theirs - colour
+        share = 0.5 * np.maximum(1 - MOST_APART / np.maximum(np.linalg.norm(apart, axis=-1), 1e-6), 0)
+        move += apart * (share * valid * painted * _round_eye(face.landmarks, name))[..., None]
+    lab[..., 1:] += cv2.GaussianBlur(move, (0, 0), 1.0)
+    moved = np.clip(np.rint(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB) * 255), 0, 255).astype(np.uint8)
+    return np.where((face.crop_mask & (np.abs(move).max(-1) > 0))[..., None], moved, crop)
+
+
 def painted_eyes(face: FaceAnalysis) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """(the eye that was painted, its iris_disc, that of its visible twin); none where both or neither are hidden."""
     discs = {name: iris_disc(face.landmarks, name) for name in RINGS}
@@ -53,9 +83,8 @@ def _around(crop: np.ndarray, face: FaceAnalysis, name: str) -> tuple[np.ndarray
     """(chroma to add [256, 256, 2], how much of it [256, 256]) round an eye, from the known half of the face."""
     from idinpaint.models.references import own_mirror  # brings diffusers, which analyze and verify do without
 
-    hull = np.zeros((256, 256), np.uint8)  # beyond it the mirror image shows hair and background
-    cv2.fillConvexPoly(hull, cv2.convexHull(np.rint(face.landmarks).astype(np.int32)), 1)
-    unknown = torch.from_numpy((face.crop_mask | (hull == 0)).astype(np.float32))[None, None]
+    # Beyond the face the mirror image shows hair and background.
+    unknown = torch.from_numpy((face.crop_mask | ~_inside(face.landmarks)).astype(np.float32))[None, None]
     known = torch.from_numpy(face.crop.astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None] * (1 - unknown)
     points = torch.from_numpy(np.asarray(face.landmarks, np.float32))[None]
     mirror = own_mirror(known, unknown, points)[0].permute(1, 2, 0).numpy()
@@ -66,12 +95,24 @@ def _around(crop: np.ndarray, face: FaceAnalysis, name: str) -> tuple[np.ndarray
     apart = (twin_lab - lab)[..., 1:]
     near = cv2.GaussianBlur(valid, (0, 0), BLUR)
     move = cv2.GaussianBlur(apart * valid[..., None], (0, 0), BLUR) / (near + 1e-3)[..., None]
-    eye = eye_points(face.landmarks, name)
+    return move, _round_eye(face.landmarks, name) * face.crop_mask * near
+
+
+def _inside(landmarks: np.ndarray) -> np.ndarray:
+    """bool [256, 256]: the convex hull of landmarks [68, 2]."""
+    hull = np.zeros((256, 256), np.uint8)
+    cv2.fillConvexPoly(hull, cv2.convexHull(np.rint(landmarks).astype(np.int32)), 1)
+    return hull > 0
+
+
+def _round_eye(landmarks: np.ndarray, name: str) -> np.ndarray:
+    """float32 [256, 256] in [0, 1]: an eye with its lids and shadow, softly."""
+    eye = eye_points(landmarks, name)
     wide = float(np.hypot(*(eye[3] - eye[0])))
     region = np.zeros((256, 256), np.float32)
     size = tuple(share * wide for share in REACH)
     cv2.ellipse(region, (tuple(map(float, eye.mean(0))), size, 0.0), 1.0, -1)
-    return move, cv2.GaussianBlur(region, (0, 0), max(0.15 * wide, 0.5)) * face.crop_mask * near
+    return cv2.GaussianBlur(region, (0, 0), max(0.15 * wide, 0.5))
 
 
 def eye_points(landmarks: np.ndarray, name: str) -> np.ndarray:
