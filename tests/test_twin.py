@@ -12,7 +12,7 @@ import skimage.data
 from idinpaint.faces.references import combine
 from idinpaint.judging.believability import Believability
 from idinpaint.painting.painter import HELPERS, Painter
-from idinpaint.painting.twin import iris_disc, like_twin
+from idinpaint.painting.twin import as_pair, iris_disc, like_twin
 from idinpaint.types import Decision
 
 
@@ -61,6 +61,25 @@ def test_nothing_changes_without_a_twin_that_shows_its_colour(face):
     assert np.array_equal(like_twin(face.crop, replace(face, crop_mask=both)), face.crop)
     none = replace(face, crop_mask=np.zeros_like(face.crop_mask))
     assert np.array_equal(like_twin(face.crop, none), face.crop)
+
+
+def test_a_painted_brown_eye_and_a_painted_blue_one_become_a_pair(face):
+    discs = [iris_disc(face.landmarks, name) > 0.5 for name in ("left_eye", "right_eye")]
+    hole = cv2.dilate((discs[0] | discs[1]).astype(np.uint8), np.ones((25, 25), np.uint8)) > 0
+    both = replace(face, crop_mask=hole)
+    crop = face.crop.copy()
+    crop[hole] = (200, 160, 140)
+    for disc, colour in zip(discs, ((120, 70, 50), (70, 110, 180)), strict=True):
+        crop[disc] = colour
+    made = as_pair(crop, both)
+    before, after = (
+        np.subtract(*(cv2.cvtColor(x, cv2.COLOR_RGB2LAB).astype(float)[d].mean(0) for d in discs)) for x in (crop, made)
+    )
+    assert np.hypot(*before[1:]) > 25 and np.hypot(*after[1:]) < 0.6 * np.hypot(*before[1:])
+    assert abs(after[0] - before[0]) < 3  # light comes from one side
+    assert np.array_equal(made[~hole], crop[~hole])
+    one_hidden = replace(face, crop_mask=hole & ~cv2.dilate(discs[1].astype(np.uint8), np.ones((9, 9))).astype(bool))
+    assert np.array_equal(as_pair(crop, one_hidden), crop)
 
 
 def test_the_other_networks_are_asked_where_nothing_is_believable(restorer, face):

@@ -41,7 +41,7 @@ def like_skin(crop: np.ndarray, face: FaceAnalysis) -> np.ndarray:
     apart = shown[..., 1:] - (line[0] + lightness[..., None] * line[1])
     far = _lengths(apart.reshape(-1, 2), spread).reshape(256, 256)
     move = apart * (np.minimum(1.0, FURTHEST / np.maximum(far, 1e-6)) - 1)[..., None]
-    lab[..., 1:] += cv2.GaussianBlur(move * painted[..., None].astype(np.float32), (0, 0), BLUR)
+    lab[..., 1:] += cv2.GaussianBlur(move * painted[..., None].astype(np.float32), (0, 0), BLUR / 2)
     moved = np.clip(np.rint(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB) * 255), 0, 255).astype(np.uint8)
     return np.where(face.crop_mask[..., None], moved, crop)
 
