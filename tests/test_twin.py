@@ -84,7 +84,7 @@ def test_a_painted_brown_eye_and_a_painted_blue_one_become_a_pair(face):
 
 def test_the_other_networks_are_asked_where_nothing_is_believable(restorer, face):
     def paint(believer, rule="test"):
-        painter = Painter(restorer.inpainters, restorer.bundle.landmarker, restorer.verifier, True, believer)
+        painter = Painter(restorer.inpainters, restorer.verifier, True, believer)
         decision = Decision("diffusion", rule, "test", face.face_coverage, 0.1)
         return painter(face, decision, combine([], 0.35), 2, None, 0)
 

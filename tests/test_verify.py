@@ -69,7 +69,7 @@ def test_report_is_json() -> None:
     first, second = again["faces"]
     assert first["candidates"] == [
         {"seed": 5, "identity_similarity": 0.5, "seam": 1.5, "landmark_shift": 2.0, "reason": "why"}
-        | {"shown": [], "believable": None, "painter": None}
+        | {"shown": [], "believable": None, "painter": None, "apart": None}
     ]
     assert not first["identity_readable"] and second["identity_readable"] and second["verification"] is None
     assert first["invented"]["features"] == [], "nothing is painted when it abstains"

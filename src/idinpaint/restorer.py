@@ -159,10 +159,7 @@ class Restorer:
                 scene.known, scene.hole, scene.faces, analyzer, options.seed, scene.possible.everyone
             )
         work = Work(backdrop.picture, look, backdrop.part)
-        painter = Painter(
-            self.inpainters, self.bundle.landmarker, self.verifier, options.reference_pixels, self.believer, look.tint,
-            backdrop,
-        )  # fmt: skip
+        painter = Painter(self.inpainters, self.verifier, options.reference_pixels, self.believer, look.tint, backdrop)
         for face, refs in zip(scene.faces, shared, strict=True):
             decision = self._decide(face, scene.hole, refs, options)
             with clock("painting the face"):

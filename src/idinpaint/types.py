@@ -114,7 +114,7 @@ class Candidate:
     distance; reason: why it has its rank. See ranking.py. shown: names of the reference photos that the network looked
     at while it painted this one: none of them can testify that it shows the person. looked: the
     Believability of its hidden features, None where nobody looked. painter: the network, where it is not the
-    decided one.
+    decided one. apart: mean distance from the candidates' mean inside the hole, grey levels.
     """
 
     image: np.ndarray
@@ -126,6 +126,7 @@ class Candidate:
     shown: tuple[str, ...] = ()
     looked: Any = None
     painter: str | None = None
+    apart: float | None = None
 
     @property
     def believable(self) -> float | None:

@@ -158,8 +158,8 @@ def _coverage_table(report: Mapping[str, Any]) -> str:
 
 
 def _candidate_table(report: Mapping[str, Any]) -> str:
-    names = ["seed", "identity_similarity", "seam", "landmark_shift", "reason", "shown"]
-    rows = [[n, *(c[k] for k in names)] for n, f in enumerate(report["faces"], 1) for c in f["candidates"]]
+    names = ["seed", "identity_similarity", "seam", "apart", "landmark_shift", "reason", "shown"]
+    rows = [[n, *(c.get(k) for k in names)] for n, f in enumerate(report["faces"], 1) for c in f["candidates"]]
     return _table("Candidates, best first", ["face", *(name.replace("_", " ") for name in names)], rows)
 
 

@@ -51,7 +51,8 @@ WORDS = {"hair": "hair", "rim": "edge of the hole"}
 class Believability:
     """features: hidden feature (or hair, rim) -> number in [0, 1]; failed: those below their limit; worst: the least
     of the numbers over their limits, 1 and more being believable, None where nothing that counts was hidden; shift:
-    of the landmarks on the output, as of ranking.landmark_shift; twin_colour, twin_likeness: of hidden eyes or None."""
+    mean distance of the landmarks read on the output from those predicted before, % of the outer eye distance;
+    twin_colour, twin_likeness: of hidden eyes or None."""
 
     features: dict[str, float]
     failed: list[str]
@@ -173,7 +174,7 @@ class Believer:
         self.net, self.landmarker, self.parser, self.model = net.eval(), landmarker, parser, model
 
     def signs(self, crop: np.ndarray, face: FaceAnalysis, names: Sequence[str]) -> tuple[np.ndarray, float]:
-        """([len(names), len(SIGNS)], ranking.landmark_shift) of a painted crop uint8 [256, 256, 3]; face: as analysed
+        """([len(names), len(SIGNS)], landmark shift) of a painted crop uint8 [256, 256, 3]; face: as analysed
         before the painting."""
         nothing = np.zeros(face.crop_mask.shape, bool)
         points, sure = self.landmarker.predict(crop, nothing)

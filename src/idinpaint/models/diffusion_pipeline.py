@@ -42,6 +42,8 @@ class IdentityInpaintPipeline(DiffusionPipeline):
     prior_share: in [0, 1], of the prior's fill in the painted picture. Prior and diffusion err apart from each other:
     what only one of them invents, such as glitter in an eye, fades in the mean (Perrone and Cooper 1993).
     refiner: adds detail to that mean; None in models trained without it.
+    chosen_noise: (upper part, nose, mouth), seeds of the first candidates' noise, painting/chosen_noise.py; None: each
+    candidate's own number.
     """
 
     model_cpu_offload_seq = "reference_encoder->prior->id_tokens->unet->autoencoder->refiner"
@@ -59,12 +61,13 @@ class IdentityInpaintPipeline(DiffusionPipeline):
         reference_encoder: ReferenceEncoder | None = None,
         prior_share: float = 0.0,
         refiner: DetailRefiner | None = None,
+        chosen_noise: list[list[int]] | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(unet=unet, scheduler=scheduler, autoencoder=autoencoder, prior=prior, id_tokens=id_tokens)
         self.register_modules(reference_encoder=reference_encoder, refiner=refiner)
         self.register_to_config(residual_std=list(residual_std or [1.0] * autoencoder.config.latent_channels))
-        self.register_to_config(prior_share=float(prior_share))
+        self.register_to_config(prior_share=float(prior_share), chosen_noise=chosen_noise)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> DiffusionPipeline:
@@ -83,7 +86,8 @@ class IdentityInpaintPipeline(DiffusionPipeline):
     @property
     def components(self) -> dict[str, Any]:
         """What a second pipeline is made of: IdentityInpaintPipeline(**pipe.components) paints as this one does."""
-        own = {"residual_std": list(self.config.residual_std), "prior_share": self.config.prior_share}
+        own = {key: self.config[key] for key in ("prior_share", "chosen_noise")}
+        own["residual_std"] = list(self.config.residual_std)
         return {**super().components, **own}
 
     @property
@@ -110,6 +114,11 @@ class IdentityInpaintPipeline(DiffusionPipeline):
     def heatmap_size(self) -> int:
         """Side of the landmark maps, in latent cells."""
         return int(self.unet.config.sample_size)
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """[C, h, w] of a picture's latents."""
+        return (self.autoencoder.config.latent_channels, self.heatmap_size, self.heatmap_size)
 
     @torch.no_grad()
     def __call__(

@@ -100,6 +100,11 @@ class IdentitySDInpaintPipeline(StableDiffusionInpaintPipeline):
         return self.config.resolution // self.vae_scale_factor
 
     @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """[C, h, w] of a picture's latents."""
+        return (4, self.heatmap_size, self.heatmap_size)
+
+    @property
     def components(self) -> dict[str, Any]:
         """What a second pipeline is made of, the defaults of a call among it."""
         names = ("resolution", "prompt", "num_inference_steps", "guidance_scale")
@@ -163,7 +168,7 @@ class IdentitySDInpaintPipeline(StableDiffusionInpaintPipeline):
             [self.config.prompt if prompt is None else prompt] * b, device, copies, guidance != 1.0,
             [negative_prompt] * b,
         )  # fmt: skip
-        shape = (len(maps), 4, *maps.shape[-2:])
+        shape = (len(maps), *self.latent_shape)
         latents = starting_noise(shape, latents, generator, temperature, device) * self.scheduler.init_noise_sigma
         self._num_timesteps = len(times)
         latents = self._denoise(times, latents, maps, (text, empty), embeds, steps_end)

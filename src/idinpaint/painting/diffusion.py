@@ -10,6 +10,7 @@ from idinpaint.models.points import affine_between
 from idinpaint.models.references import own_mirror, reference_input
 from idinpaint.models.tensors import draw_heatmaps, to_tensor, to_uint8
 from idinpaint.painting.base import MOST_PICTURES, FillRequest, Parts
+from idinpaint.painting.chosen_noise import sample_noise
 from idinpaint.types import InputError
 
 # Unless the pipeline's own config says another number. By measurement on validation people (LPIPS, hole PSNR,
@@ -48,7 +49,7 @@ def identity_tensor(request: FillRequest, wanted: int) -> torch.Tensor | None:
 
 
 class DiffusionInpainter:
-    """N samples from seeds seed, seed + 1, ...: a sample depends on its own seed only.
+    """N samples from seeds seed, seed + 1, ...: a sample depends on its own seed only (chosen_noise.py).
 
     guidance_scale: of the identity, None for the pipeline's own default.
     """
@@ -65,8 +66,8 @@ class DiffusionInpainter:
         masked_image, mask = crop_tensors(request)
         embed = identity_tensor(request, self.pipeline.id_dim)
         heatmaps = torch.from_numpy(draw_heatmaps(request.face.landmarks[None], self.pipeline.heatmap_size))
-        # One generator a sample, on the CPU: the same seed gives the same noise on every device.
-        generators = [torch.Generator().manual_seed(request.seed + i) for i in range(request.num_samples)]
+        chosen, shape = self.pipeline.config.get("chosen_noise"), self.pipeline.latent_shape
+        noise = [sample_noise(shape, request.seed + i, chosen) for i in range(request.num_samples)]
         output = self.pipeline(
             masked_image,
             mask,
@@ -74,8 +75,7 @@ class DiffusionInpainter:
             embed,
             num_inference_steps=request.steps or self.pipeline.config.get("num_inference_steps", DEFAULT_STEPS),
             num_images_per_prompt=request.num_samples,
-            generator=generators,
-            temperature=self.temperature,
+            latents=torch.stack(noise) * self.temperature,
             **({} if self.guidance_scale is None else {"guidance_scale": self.guidance_scale}),
             **self._references(request, masked_image, mask),
         )

@@ -53,7 +53,6 @@ class Painter:
     photo's tone under a mask (PrintLook.tint); backdrop: the background behind the faces."""
 
     inpainters: Mapping[str, Inpainter]
-    landmarker: Any
     verifier: Verifier
     reference_pixels: bool = True
     believer: Any = None
@@ -76,7 +75,7 @@ class Painter:
         shown = self._shown(face, decision, refs)
         made = self._paint(inpainter, FillRequest(face, embed, num_samples, steps, seed, shown), embed)
         request = FillRequest(face, embed, 1, steps, seed, shown)
-        made = self._others(rank(made, face, self.landmarker), request, decision)
+        made = self._others(rank(made, face), request, decision)
         if shown and not witnesses(made[0].shown, refs.used):
             painter = made[0].painter
             witness = self.inpainters[painter or decision.strategy]
@@ -92,7 +91,7 @@ class Painter:
             if name in self.inpainters:
                 more = self._paint(self.inpainters[name], request, request.id_embed)
                 made = [*made, *(replace(candidate, painter=name) for candidate in more if believable(candidate))]
-        return rank(made, request.face, self.landmarker)
+        return rank(made, request.face)
 
     def _shown(self, face: FaceAnalysis, decision: Decision, refs: References) -> list[Reference]:
         """The photos for the network, best first."""

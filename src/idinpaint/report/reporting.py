@@ -66,6 +66,7 @@ def _candidate_row(candidate: Candidate) -> dict[str, Any]:
         "identity_similarity",
         "seam",
         "landmark_shift",
+        "apart",
         "reason",
         "shown",
     )
