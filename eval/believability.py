@@ -23,6 +23,7 @@ from tables import markdown_table
 
 from idinpaint.data.photos import load_landmarks
 from idinpaint.faces.alignment import warp_to_crop
+from idinpaint.faces.features import ellipses_over
 from idinpaint.faces.references import References
 from idinpaint.imaging.telea import coarse_fill
 from idinpaint.painting.base import FillRequest
@@ -37,16 +38,6 @@ HIDDEN = {
 }
 FILLS = ("real", "telea", "blur", "mean", "earlier", "prior", "gan", "diffusion")
 BOX = (60.0, 70.0, 136.0, 160.0)  # of the face in the aligned photos
-
-
-def hole_over(points: np.ndarray, parts: tuple) -> np.ndarray:
-    """bool [256, 256]: an ellipse over each of the parts, well beyond it."""
-    hole = np.zeros((256, 256), np.uint8)
-    for part in parts:
-        low, high = points[list(part)].min(0), points[list(part)].max(0)
-        axes = tuple(int(v) for v in (high - low) / 2 * 1.35 + 8)
-        cv2.ellipse(hole, tuple(int(v) for v in (low + high) / 2), axes, 0, 0, 360, 1, -1)
-    return hole.astype(bool)
 
 
 def fills(photo: np.ndarray, face, restorer, earlier=None) -> dict[str, np.ndarray]:
@@ -73,7 +64,7 @@ def look(
     px wide at 1."""
     side = round(256 * scale)
     photo = np.asarray(Image.open(entry.path).convert("RGB").resize((256, 256)).resize((side, side), Image.LANCZOS))
-    hole = hole_over(points, HIDDEN[kind]).astype(np.uint8)
+    hole = ellipses_over(points, HIDDEN[kind]).astype(np.uint8)
     hole = cv2.resize(hole, (side, side), interpolation=cv2.INTER_NEAREST) > 0
     box = tuple(scale * v for v in BOX)
     found = restorer.analyzer.analyze(holed(photo, hole), hole, box)

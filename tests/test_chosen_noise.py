@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
+import skimage.data
 import torch
+from PIL import Image
 
+from idinpaint.painting.base import FillRequest
 from idinpaint.painting.chosen_noise import sample_noise
+from idinpaint.painting.diffusion import DiffusionInpainter
 
+REPO = Path(__file__).parents[1]
 SHAPE = (16, 32, 32)
 
 
@@ -39,7 +49,60 @@ def test_larger_latents_are_cut_at_the_same_places():
 
 
 def test_the_inpainter_paints_by_its_models_choice(restorer):
-    pipeline = restorer.bundle.pipeline
-    own = SimpleNamespace(**{"chosen": pipeline.config.get("chosen_noise")})
-    assert pipeline.latent_shape == SHAPE
-    assert own.chosen is None or all(len(parts) == 3 for parts in own.chosen)
+    inpainter, seen = restorer.inpainters["diffusion"], []
+    chosen = inpainter.pipeline.config["chosen_noise"]
+    assert len(chosen) >= 4 and all(len(parts) == 3 for parts in chosen), "as many as are painted unless asked for"
+
+    class Caught(Exception):
+        pass
+
+    class Pipeline:
+        def __getattr__(self, name):
+            return getattr(inpainter.pipeline, name)
+
+        def __call__(self, *_, latents, **__):
+            seen.append(latents)
+            raise Caught
+
+    hole = np.zeros((512, 512), bool)
+    hole[150:170, 205:250] = True
+    face = max(restorer.analyzer.analyze(skimage.data.astronaut(), hole), key=lambda f: f.box[2])
+    with pytest.raises(Caught):
+        DiffusionInpainter(Pipeline()).fill(FillRequest(face, face.id_embed, 3, None, len(chosen) - 1))
+    wanted = [sample_noise(SHAPE, len(chosen) - 1, chosen), plain(len(chosen)), plain(len(chosen) + 1)]
+    assert torch.equal(seen[0], torch.stack(wanted))
+
+
+def run(*words: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "training/choose_noise.py", *map(str, words)]
+    return subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=600)
+
+
+def test_seeds_are_painted_on_training_people_graded_and_written(shared, tmp_path):
+    sheets = tmp_path / "noise"
+    done = run("sheets", "--data", shared / "data", "--output", sheets, "--seeds", "3:8", "--people", "1")
+    assert done.returncode == 0, done.stderr[-800:]
+    plan = json.loads((sheets / "plan.json").read_text())
+    assert sorted(row[3] for row in plan if row[2] == "nose") == [3, 4, 5, 6, 7] and len(plan) == 15
+    assert np.asarray(Image.open(sheets / "000.png")).std() > 20
+    # A grader who likes seed 5's noses and nothing else.
+    digits = {sheet: ["-"] * 20 for sheet, *_ in plan}
+    for sheet, tile, kind, seed, _ in plan:
+        digits[sheet][tile] = "3" if (kind, seed) == ("nose", 5) else "1"
+    grades = tmp_path / "grades.json"
+    grades.write_text(json.dumps({sheet: "".join(row) for sheet, row in digits.items()}))
+    told = json.loads(run("table", sheets, grades).stdout)
+    assert list(told["nose"])[0] == "5" and told["nose"]["5"] == 1.6 and told["mouth"]["5"] == 0
+
+
+def test_a_choice_is_written_into_the_model_and_its_manifest(tmp_path):
+    model = tmp_path / "model"
+    (model / "pipeline").mkdir(parents=True)
+    (model / "pipeline" / "model_index.json").write_text('{"prior_share": 0.5}')
+    (model / "weights.json").write_text('{"files": {}}')
+    assert run("write", "--model", model, "1,2").returncode == 2
+    assert run("write", "--model", model, "1,2,3", "4,5,6").returncode == 0
+    index = model / "pipeline" / "model_index.json"
+    assert json.loads(index.read_text()) == {"chosen_noise": [[1, 2, 3], [4, 5, 6]], "prior_share": 0.5}
+    listed = json.loads((model / "weights.json").read_text())["files"]["pipeline/model_index.json"]
+    assert listed["sha256"] == hashlib.sha256(index.read_bytes()).hexdigest()

@@ -28,21 +28,12 @@ from painted_fills import Painters
 from PIL import Image
 
 from idinpaint.data.photos import list_identity_folders, load_landmarks, read_split
+from idinpaint.faces.features import ellipses_over
 from idinpaint.types import InputError
 
 PARTS = {"eyes": (range(36, 42), range(42, 48)), "nose": (range(27, 36),), "mouth": (range(48, 60),)}
 TILE = 236  # px
 ROWS, COLUMNS = 5, 4
-
-
-def whole_hole(points: np.ndarray, kind: str) -> np.ndarray:
-    """bool [256, 256]: an ellipse over each part of a feature of PARTS, well beyond it; points [68, 2]."""
-    hole = np.zeros((256, 256), np.uint8)
-    for part in PARTS[kind]:
-        low, high = points[list(part)].min(0), points[list(part)].max(0)
-        axes = tuple(int(v) for v in (high - low) / 2 * 1.35 + 8)
-        cv2.ellipse(hole, tuple(int(v) for v in (low + high) / 2), axes, 0, 0, 360, 1, -1)
-    return hole.astype(bool)
 
 
 def tile(crop: np.ndarray, points: np.ndarray, kind: str) -> np.ndarray:
@@ -75,7 +66,7 @@ def draw(args: argparse.Namespace) -> None:
         painters.restorer.bundle.pipeline.register_to_config(chosen_noise=noises(seeds, kind, fixed))
         tiles = []
         for number, seed in enumerate(seeds):
-            made = painters("diffusion", photo, whole_hole(points, kind), points, number)
+            made = painters("diffusion", photo, ellipses_over(points, PARTS[kind]), points, number)
             tiles.append((kind, seed, person, tile(made, points, kind)))
         order = [tiles[i] for i in rng.permutation(len(tiles))]
         rows += [order[i : i + COLUMNS] for i in range(0, len(order), COLUMNS)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import cv2
 import numpy as np
 
@@ -137,3 +139,14 @@ def _face_oval(lm: np.ndarray, iod: float) -> np.ndarray:
 
 def _to_int(points: np.ndarray) -> np.ndarray:
     return np.rint(np.clip(points, -2000, 2000)).astype(np.int32)
+
+
+def ellipses_over(landmarks: np.ndarray, parts: Iterable[Iterable[int]]) -> np.ndarray:
+    """bool [256, 256]: an ellipse over each part, given by the numbers of its landmarks [68, 2], well beyond it: what
+    hides a feature whole."""
+    hole = np.zeros((256, 256), np.uint8)
+    for part in parts:
+        low, high = landmarks[list(part)].min(0), landmarks[list(part)].max(0)
+        axes = tuple(int(v) for v in (high - low) / 2 * 1.35 + 8)
+        cv2.ellipse(hole, tuple(int(v) for v in (low + high) / 2), axes, 0, 0, 360, 1, -1)
+    return hole.astype(bool)
