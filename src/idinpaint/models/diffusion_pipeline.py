@@ -42,8 +42,8 @@ class IdentityInpaintPipeline(DiffusionPipeline):
     prior_share: in [0, 1], of the prior's fill in the painted picture. Prior and diffusion err apart from each other:
     what only one of them invents, such as glitter in an eye, fades in the mean (Perrone and Cooper 1993).
     refiner: adds detail to that mean; None in models trained without it.
-    chosen_noise: (upper part, nose, mouth), seeds of the first candidates' noise, painting/chosen_noise.py; None: each
-    candidate's own number.
+    chosen_noise: seeds of (upper part, nose, mouth) whose noise paints well, painting/chosen_noise.py; None: a
+    candidate's seed is its number.
     """
 
     model_cpu_offload_seq = "reference_encoder->prior->id_tokens->unet->autoencoder->refiner"

@@ -1,4 +1,4 @@
-"""The noise that a sample starts from, of which the first ones are put together of parts that were found to paint well.
+"""The noise that a sample starts from, put together of parts that were found to paint well.
 
 The crops are aligned, so that a place of the noise always paints the same feature, and one step keeps what the noise
 has there: a seed that gives one person a crease on the nose gives it to most. White noise stays white when its parts
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 MOUTH_FROM = 21 / 32  # of the height: the mouth and all below
@@ -16,11 +17,12 @@ NOSE_ROWS, NOSE_COLUMNS = (14 / 32, 21 / 32), (12 / 32, 20 / 32)  # of height an
 
 
 def sample_noise(shape: tuple[int, int, int], number: int, chosen: Sequence[Sequence[int]] | None) -> torch.Tensor:
-    """White noise [C, h, w] of a sample. number: from 0; chosen: the seeds of (upper part, nose, mouth) of the first
-    samples; the others' seed is their number. Drawn on the CPU: the same number gives the same on every device."""
-    if not chosen or not 0 <= number < len(chosen):
+    """White noise [C, h, w] of a sample. number: any integer; chosen: the seeds of (upper part, nose, mouth) of the
+    first samples, later ones mix their parts at random; without any the number is the seed. Drawn on the CPU: the same
+    number gives the same on every device."""
+    if not chosen:
         return _drawn(shape, number)
-    upper, nose, mouth = chosen[number]
+    upper, nose, mouth = parts_of(number, chosen)
     height, width = shape[1:]
     noise = _drawn(shape, upper)
     rows, columns = (
@@ -31,6 +33,14 @@ def sample_noise(shape: tuple[int, int, int], number: int, chosen: Sequence[Sequ
     below = slice(round(MOUTH_FROM * height), None)
     noise[:, below] = _drawn(shape, mouth)[:, below]
     return noise
+
+
+def parts_of(number: int, chosen: Sequence[Sequence[int]]) -> tuple[int, int, int]:
+    """The seeds of (upper part, nose, mouth) of a sample."""
+    rows = 3 * [number]
+    if not 0 <= number < len(chosen):
+        rows = np.random.default_rng(number % 2**63).integers(len(chosen), size=3)
+    return tuple(int(chosen[row][part]) for part, row in enumerate(rows))
 
 
 def _drawn(shape: tuple[int, int, int], seed: int) -> torch.Tensor:
