@@ -21,6 +21,7 @@ from PIL import Image
 from run_store import more_lines
 from tables import markdown_table
 
+from idinpaint.data.grading import PARTS
 from idinpaint.data.photos import load_landmarks
 from idinpaint.faces.alignment import warp_to_crop
 from idinpaint.faces.features import ellipses_over
@@ -30,12 +31,7 @@ from idinpaint.painting.base import FillRequest
 from idinpaint.painting.painter import fitted
 from idinpaint.types import Decision
 
-HIDDEN = {
-    "mouth": (range(48, 60),),
-    "nose": (range(27, 36),),
-    "eye": (range(36, 42),),
-    "eyes": (range(36, 42), range(42, 48)),
-}
+HIDDEN = {kind: PARTS[kind] for kind in ("mouth", "nose", "eye", "eyes")}
 FILLS = ("real", "telea", "blur", "mean", "earlier", "prior", "gan", "diffusion")
 BOX = (60.0, 70.0, 136.0, 160.0)  # of the face in the aligned photos
 

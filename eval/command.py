@@ -53,12 +53,17 @@ SHARED: dict[str, dict[str, Any]] = {
 def parser_of(words: str, *shared: str) -> argparse.ArgumentParser:
     """A parser with the shared options, `--data` first among them. words: the script's docstring."""
     parser = argparse.ArgumentParser(description=words, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in shared:
+    add_shared(parser, *shared)
+    return parser
+
+
+def add_shared(parser: argparse.ArgumentParser, *names: str) -> None:
+    """Adds shared options to a parser, say of a subcommand."""
+    for name in names:
         if name == "--data":
             add_data(parser)
         else:
             parser.add_argument(name, **SHARED[name])
-    return parser
 
 
 def run_main(work: Callable[[argparse.Namespace], int | None], args: argparse.Namespace) -> int:

@@ -4,11 +4,11 @@
     python training/choose_noise.py table runs/noise GRADES.json [GRADES.json ...]
     python training/choose_noise.py write --model FOLDER 46,135,61 22,21,45 ...
 
-A sheet shows training people, each with one feature (both eyes, nose or mouth) hidden whole, in rows of four seeds; a
-grader writes {"000": "2013...", ...}, a digit a tile (3: nothing odd, 2: a tiny oddness, 1: one that a careful viewer
-notices, 0: wrong). `table` gives each seed's mean grade, less what its people have anyhow. The feature that is judged
-gets the seed's noise; with --fixed the rest comes from (upper part, nose, mouth). `write` sets `chosen_noise` of a
-model folder's pipeline and its sha256 (painting/chosen_noise.py). Choose anew for every new denoiser.
+A sheet shows training people, each with one feature (both eyes, nose or mouth) hidden whole, in rows of four seeds
+(data/grading.py says what graders are told and what they write). `table` gives each seed's mean grade, less what its
+people have anyhow. The feature that is judged gets the seed's noise; with --fixed the rest comes from (upper part,
+nose, mouth). `write` sets `chosen_noise` of a model folder's pipeline and its sha256 (painting/chosen_noise.py).
+Choose anew for every new denoiser.
 """
 
 from __future__ import annotations
@@ -16,39 +16,28 @@ from __future__ import annotations
 import argparse
 import json
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
-import cv2
 import numpy as np
 from bad_fills import Faces
 from checkpoints import written
 from export_bundle import write_manifest
 from launching import run_guarded
 from painted_fills import Painters
-from PIL import Image
 
+from idinpaint.data.grading import COLUMNS, PARTS, read_grades, tile, write_sheets
 from idinpaint.data.photos import list_identity_folders, load_landmarks, read_split
 from idinpaint.faces.features import ellipses_over
 from idinpaint.types import InputError
 
-PARTS = {"eyes": (range(36, 42), range(42, 48)), "nose": (range(27, 36),), "mouth": (range(48, 60),)}
-TILE = 236  # px
-ROWS, COLUMNS = 5, 4
-
-
-def tile(crop: np.ndarray, points: np.ndarray, kind: str) -> np.ndarray:
-    """uint8 [TILE, TILE, 3] round a feature of a crop [256, 256, 3]."""
-    middle = points[[i for part in PARTS[kind] for i in part]].mean(0)
-    eyes = float(np.hypot(*(points[42:48].mean(0) - points[36:42].mean(0))))
-    half = (1.2 if kind == "eyes" else 1.0) * max(eyes, 40.0)
-    box = (*(middle - half), *(middle + half))
-    return np.asarray(Image.fromarray(crop).transform((TILE, TILE), Image.EXTENT, box, Image.BICUBIC))
+KINDS = ("eyes", "nose", "mouth")  # whose parts of the noise are chosen
 
 
 def noises(seeds: range, kind: str, fixed: list[int] | None) -> list[list[int]]:
     """(upper part, nose, mouth) of each seed's sample."""
-    place = list(PARTS).index(kind)
-    return [[s if fixed is None or i == place else fixed[i] for i in range(len(PARTS))] for s in seeds]
+    place = list(KINDS).index(kind)
+    return [[s if fixed is None or i == place else fixed[i] for i in range(len(KINDS))] for s in seeds]
 
 
 def draw(args: argparse.Namespace) -> None:
@@ -59,55 +48,37 @@ def draw(args: argparse.Namespace) -> None:
     held = [p for part in ("test", "val") for p in read_split(Path(args.splits) / f"celeba_id256_{part}.txt")]
     entries = list_identity_folders(args.data / "celeba_id256", held)
     rng, painters = np.random.default_rng(args.seed), Painters(args.model)
-    faces = Faces(entries, load_landmarks(args.data), args.people * len(PARTS), rng)
+    faces = Faces(entries, load_landmarks(args.data), args.people * len(KINDS), rng)
     rows = []
     for person, (photo, points) in enumerate(zip(faces.photos, faces.points, strict=True)):
-        kind = list(PARTS)[person % len(PARTS)]
+        kind = list(KINDS)[person % len(KINDS)]
         painters.restorer.bundle.pipeline.register_to_config(chosen_noise=noises(seeds, kind, fixed))
         tiles = []
         for number, seed in enumerate(seeds):
             made = painters("diffusion", photo, ellipses_over(points, PARTS[kind]), points, number)
-            tiles.append((kind, seed, person, tile(made, points, kind)))
+            tiles.append(([kind, seed, person], tile(made, points, kind)))
         order = [tiles[i] for i in rng.permutation(len(tiles))]
         rows += [order[i : i + COLUMNS] for i in range(0, len(order), COLUMNS)]
-    write_sheets([rows[i] for i in rng.permutation(len(rows))], args.output)
+    sheets = write_sheets([rows[i] for i in rng.permutation(len(rows))], args.output)
+    print(f"{args.output}: {len(seeds) * len(faces.photos)} tiles on {sheets} sheets")
 
 
-def write_sheets(rows: list[list[tuple]], output: Path) -> None:
-    """Numbered sheets of ROWS rows, and plan.json."""
-    output.mkdir(parents=True, exist_ok=True)
-    plan = []
-    for sheet, start in enumerate(range(0, len(rows), ROWS)):
-        lines = []
-        for line, row in enumerate(rows[start : start + ROWS]):
-            pictures = [np.zeros((TILE, TILE, 3), np.uint8)] * (COLUMNS - len(row))
-            pictures = [picture.copy() for *_, picture in row] + pictures
-            for column, (kind, seed, person, _) in enumerate(row):
-                number = line * COLUMNS + column
-                cv2.putText(pictures[column], str(number), (4, 18), 0, 0.55, (255, 255, 0), 1, cv2.LINE_AA)
-                plan.append([f"{sheet:03d}", number, kind, seed, person])
-            lines.append(np.concatenate(pictures, 1))
-        Image.fromarray(np.concatenate(lines)).save(output / f"{sheet:03d}.png")
-    (output / "plan.json").write_text(json.dumps(plan))
-    print(f"{output}: {len(plan)} tiles on {sheet + 1} sheets")
-
-
-def table(plan: list[list], grades: list[dict[str, str]]) -> dict[str, dict[int, float]]:
-    """Feature -> seed -> mean grade less its people's mean, best first. plan: as plan.json; grades: one a grader."""
-    given = [(k, seed, person, int(g[sheet][n])) for sheet, n, k, seed, person in plan for g in grades if sheet in g]
+def table(given: Iterable[tuple[list, int, int]]) -> dict[str, dict[int, float]]:
+    """Feature -> seed -> mean grade less its people's mean, best first; given: as read_grades gives them."""
     people, seeds = defaultdict(list), defaultdict(list)
-    for _, _, person, grade in given:
+    given = list(given)
+    for (_, _, person), _, grade in given:
         people[person].append(grade)
-    for kind, seed, person, grade in given:
+    for (kind, seed, person), _, grade in given:
         seeds[kind, seed].append(grade - float(np.mean(people[person])))
     ranked = sorted(((float(np.mean(v)), key) for key, v in seeds.items()), key=lambda item: -item[0])
-    return {kind: {seed: round(mean, 2) for mean, (k, seed) in ranked if k == kind} for kind in PARTS}
+    return {kind: {seed: round(mean, 2) for mean, (k, seed) in ranked if k == kind} for kind in KINDS}
 
 
 def write(model: Path, noise: list[str]) -> None:
     """Set a model folder's chosen_noise, and the manifest after it."""
     chosen = [[int(v) for v in item.split(",")] for item in noise]
-    if any(len(item) != len(PARTS) for item in chosen):
+    if any(len(item) != len(KINDS) for item in chosen):
         raise InputError(f"{noise}: write UPPER,NOSE,MOUTH, three seeds a sample")
     path = model / "pipeline" / "model_index.json"
     config = json.loads(path.read_text(encoding="utf-8")) | {"chosen_noise": chosen}
@@ -139,8 +110,7 @@ def run() -> None:
     if args.command == "sheets":
         draw(args)
     elif args.command == "table":
-        grades = [json.loads(path.read_text(encoding="utf-8")) for path in args.grades]
-        print(json.dumps(table(json.loads((args.folder / "plan.json").read_text()), grades), indent=1))
+        print(json.dumps(table(read_grades(args.folder, args.grades)), indent=1))
     else:
         write(args.model, args.noise)
 
