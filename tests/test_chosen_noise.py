@@ -76,17 +76,16 @@ def test_the_inpainter_paints_by_its_models_choice(restorer):
 @given(number=st.integers(-(2**40), 2**40))
 def test_later_samples_mix_the_chosen_parts_and_depend_on_their_number_alone(number):
     chosen = [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
-    parts = parts_of(number, chosen)
-    assert parts == parts_of(number, chosen) and all(
-        part in column for part, column in zip(parts, zip(*chosen, strict=True), strict=True)
-    )
+    upper, nose, mouth = parts_of(number, chosen)
+    assert parts_of(number, chosen) == (upper, nose, mouth)
+    assert [upper, nose] in [row[:2] for row in chosen] and mouth in (3, 6, 9)
     if 0 <= number < 3:
-        assert list(parts) == chosen[number]
+        assert [upper, nose, mouth] == chosen[number]
 
 
 def test_later_samples_differ():
     chosen = [[10 * i, 10 * i + 1, 10 * i + 2] for i in range(8)]
-    assert len({parts_of(number, chosen) for number in range(8, 108)}) > 80
+    assert len({parts_of(number, chosen) for number in range(8, 108)}) > 45
 
 
 def run(*words: str) -> subprocess.CompletedProcess:

@@ -18,7 +18,7 @@ NOSE_ROWS, NOSE_COLUMNS = (14 / 32, 21 / 32), (12 / 32, 20 / 32)  # of height an
 
 def sample_noise(shape: tuple[int, int, int], number: int, chosen: Sequence[Sequence[int]] | None) -> torch.Tensor:
     """White noise [C, h, w] of a sample. number: any integer; chosen: the seeds of (upper part, nose, mouth) of the
-    first samples, later ones mix their parts at random; without any the number is the seed. Drawn on the CPU: the same
+    first samples, later ones mix their faces and mouths at random; without any the number is the seed. Drawn on the CPU: the same
     number gives the same on every device."""
     if not chosen:
         return _drawn(shape, number)
@@ -36,11 +36,13 @@ def sample_noise(shape: tuple[int, int, int], number: int, chosen: Sequence[Sequ
 
 
 def parts_of(number: int, chosen: Sequence[Sequence[int]]) -> tuple[int, int, int]:
-    """The seeds of (upper part, nose, mouth) of a sample."""
-    rows = 3 * [number]
+    """The seeds of (upper part, nose, mouth) of a sample. Upper part and nose stay together: the noise of the bridge
+    has a say in the eyes (of 30 pairs graded with the eyes hidden, from .6 to 2.2 of 3)."""
+    face, mouth = number, number
     if not 0 <= number < len(chosen):
-        rows = np.random.default_rng(number % 2**63).integers(len(chosen), size=3)
-    return tuple(int(chosen[row][part]) for part, row in enumerate(rows))
+        face, mouth = np.random.default_rng(number % 2**63).integers(len(chosen), size=2)
+    upper, nose, _ = chosen[face]
+    return upper, nose, chosen[mouth][2]
 
 
 def _drawn(shape: tuple[int, int, int], seed: int) -> torch.Tensor:
