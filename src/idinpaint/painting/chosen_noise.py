@@ -18,8 +18,8 @@ NOSE_ROWS, NOSE_COLUMNS = (14 / 32, 21 / 32), (12 / 32, 20 / 32)  # of height an
 
 def sample_noise(shape: tuple[int, int, int], number: int, chosen: Sequence[Sequence[int]] | None) -> torch.Tensor:
     """White noise [C, h, w] of a sample. number: any integer; chosen: the seeds of (upper part, nose, mouth) of the
-    first samples, later ones mix their faces and mouths at random; without any the number is the seed. Drawn on the CPU: the same
-    number gives the same on every device."""
+    first samples, later ones mix their faces and mouths at random; without any the number is the seed. Drawn on the
+    CPU: the same number gives the same on every device."""
     if not chosen:
         return _drawn(shape, number)
     upper, nose, mouth = parts_of(number, chosen)
