@@ -82,3 +82,7 @@ def test_disagreement_lies_in_the_hole_only():
     assert disagreement([candidate(1, 0.5)], MASK) is None
     picture = disagreement_picture(spread)
     assert picture.dtype == np.uint8 and picture[30, 30, 0] == 40
+
+
+def test_of_two_alike_the_earlier_sample_is_kept():
+    assert order(candidate(7, 0.5), candidate(6, 0.5), candidate(5, 0.5)) == [5, 6, 7]
