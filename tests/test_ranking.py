@@ -49,7 +49,7 @@ def test_what_looks_like_nobody_never_wins_by_similarity():
 def test_the_fit_decides_within_a_tie():
     assert order(candidate(1, 0.5 + TIE / 2, step=80), candidate(2, 0.5)) == [2, 1]
     blemished = candidate(1, 0.5 + TIE / 2, spot=60)
-    assert order(blemished, candidate(2, 0.5), candidate(3, 0.5, spot=2)) == [3, 2, 1]
+    assert order(blemished, candidate(2, 0.5), candidate(3, 0.5, spot=2)) == [2, 3, 1]
     assert order(candidate(1, None, step=40), candidate(2, None), candidate(3, None, step=80)) == [2, 1, 3]
 
 
