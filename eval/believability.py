@@ -15,7 +15,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from cases import holed, split_people
+from cases import holed, split_entries
 from command import parser_of, run_main
 from PIL import Image
 from run_store import more_lines
@@ -31,7 +31,6 @@ from idinpaint.painting.base import FillRequest
 from idinpaint.painting.painter import fitted
 from idinpaint.types import Decision
 
-HIDDEN = {kind: PARTS[kind] for kind in ("mouth", "nose", "eye", "eyes")}
 FILLS = ("real", "telea", "blur", "mean", "earlier", "prior", "gan", "diffusion")
 BOX = (60.0, 70.0, 136.0, 160.0)  # of the face in the aligned photos
 
@@ -60,7 +59,7 @@ def look(
     px wide at 1."""
     side = round(256 * scale)
     photo = np.asarray(Image.open(entry.path).convert("RGB").resize((256, 256)).resize((side, side), Image.LANCZOS))
-    hole = ellipses_over(points, HIDDEN[kind]).astype(np.uint8)
+    hole = ellipses_over(points, PARTS[kind]).astype(np.uint8)
     hole = cv2.resize(hole, (side, side), interpolation=cv2.INTER_NEAREST) > 0
     box = tuple(scale * v for v in BOX)
     found = restorer.analyzer.analyze(holed(photo, hole), hole, box)
@@ -96,7 +95,7 @@ def summary(rows: list[dict]) -> str:
             area = auc(real, [s["worst"] for s in some])
             lines.append([name, f"{fine} of {len(some)}", good, f"{area:.3f}"])
     text = [f"{len(rows)} photos", *markdown_table(["fill", "believable", "verified or plausible", "AUC"], lines)]
-    for kind in HIDDEN:
+    for kind in PARTS:
         part = [r["fills"] for r in rows if r["hidden"] == kind]
         if part:
             names = [name for name in FILLS if name in part[0]]
@@ -110,14 +109,14 @@ def run(args: argparse.Namespace) -> None:
     if args.keep:
         args.keep.mkdir(parents=True, exist_ok=True)
     marks = load_landmarks(args.data)
-    entries = [e for _, own in sorted(split_people(args.data).items()) for e in own if e.key in marks]
+    entries = split_entries(args.data, marks)
 
     def begin():
         from idinpaint import Restorer
         from idinpaint.loading.bundle import load_bundle
         from idinpaint.painting.prior import PriorInpainter
 
-        order, kinds = np.random.default_rng(0).permutation(len(entries)), list(HIDDEN)
+        order, kinds = np.random.default_rng(0).permutation(len(entries)), list(PARTS)
         restorer = Restorer.from_pretrained(device="cpu")
         earlier = PriorInpainter(load_bundle(str(args.earlier)).pipeline) if args.earlier else None
 

@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from believability import BOX, HIDDEN
-from cases import holed, split_people
-from command import add_shared, run_main
+from believability import BOX
+from cases import holed, split_entries
+from command import add_shared, parser_of, run_main
+from compare import bootstrap
 from PIL import Image
 from tables import markdown_table
 
-from idinpaint.data.grading import COLUMNS, read_grades, tile, write_sheets
+from idinpaint.data.grading import COLUMNS, PARTS, read_grades, tile, write_sheets
 from idinpaint.data.photos import load_landmarks
 from idinpaint.faces.alignment import warp_to_crop
 from idinpaint.faces.features import ellipses_over
@@ -36,18 +37,23 @@ KINDS = ("mouth", "nose", "eyes", "mouth", "nose", "eye")
 TRUE, DELIVERED, FIRST = "true", "delivered", "first"
 
 
+def file_name(key: str, name: str) -> str:
+    """Of a picture of the photo with that key."""
+    return f"{key.replace('/', '-')}-{name}.png"
+
+
 def paint(args: argparse.Namespace) -> None:
     """KEY-{delivered,first,true}.png of every photo, cut round the feature, and cases.json: [key, kind, person]."""
     from idinpaint import Restorer
 
     marks = load_landmarks(args.data)
-    entries = [e for _, own in sorted(split_people(args.data, args.split).items()) for e in own if e.key in marks]
+    entries = split_entries(args.data, marks, args.split)
     restorer, cases = Restorer.from_pretrained(args.model, device="cpu"), []
     args.output.mkdir(parents=True, exist_ok=True)
     for number, index in enumerate(np.random.default_rng(args.seed).permutation(len(entries))[: args.count]):
         entry, kind = entries[index], KINDS[number % len(KINDS)]
         photo = np.asarray(Image.open(entry.path).convert("RGB").resize((256, 256)))
-        hole = ellipses_over(marks[entry.key], HIDDEN[kind])
+        hole = ellipses_over(marks[entry.key], PARTS[kind])
         result = restorer(holed(photo, hole), hole, force=True, face_box=BOX)
         face = max(result.faces, key=lambda f: f.face_coverage)
         made = result.candidates[result.faces.index(face)]
@@ -57,7 +63,7 @@ def paint(args: argparse.Namespace) -> None:
         pictures[TRUE] = np.where(face.crop_mask[..., None], true, face.crop).astype(np.uint8)
         for name, crop in pictures.items():
             shown = tile(crop, face.landmarks, kind)
-            Image.fromarray(shown).save(args.output / f"{entry.key.replace('/', '-')}-{name}.png")
+            Image.fromarray(shown).save(args.output / file_name(entry.key, name))
         cases.append([entry.key, kind, entry.person])
     (args.output / "cases.json").write_text(json.dumps(cases))
     print(f"{args.output}: {len(cases)} photos")
@@ -75,7 +81,7 @@ def sheets(args: argparse.Namespace) -> None:
             arms[2 + number % 3] = (0, TRUE)
         row = []
         for side, name in (arms[i] for i in rng.permutation(COLUMNS)):
-            picture = np.asarray(Image.open(args.folders[side] / f"{key.replace('/', '-')}-{name}.png"))
+            picture = np.asarray(Image.open(args.folders[side] / file_name(key, name)))
             arm = TRUE if name == TRUE else f"{args.folders[side].name} {name}"
             row.append(([kind, key, person, arm], picture))
         rows.append(row)
@@ -95,9 +101,9 @@ def table(given: Iterable[tuple[list[Any], int, int]]) -> str:
         middle = [float(np.median(v)) for v in own.values()]
         cells = [f"{np.mean([m >= 2 for m in middle]):.0%} of {len(middle)}", f"{np.mean([m < 1 for m in middle]):.0%}"]
         cells += [f"{np.mean([g for v in own.values() for g in v]):.2f}"]
-        kinds = [[g for key, v in own.items() if key[1] == kind for g in v] for kind in HIDDEN]
+        kinds = [[g for key, v in own.items() if key[1] == kind for g in v] for kind in PARTS]
         lines.append([arm, *cells, *(f"{np.mean(k):.2f}" if k else "" for k in kinds)])
-    text = markdown_table(["picture", "believed", "wrong", "mean grade", *HIDDEN], lines)
+    text = markdown_table(["picture", "believed", "wrong", "mean grade", *PARTS], lines)
     delivered = [arm for arm in arms if arm.endswith(DELIVERED)]
     if len(delivered) == 2:
         text.append(f"\n{' - '.join(delivered)}: {change(grades, *delivered)}")
@@ -111,8 +117,7 @@ def change(grades: dict[tuple, list[int]], one: str, other: str) -> str:
         if arm == one and (other, *case) in grades:
             people[case[2]].append(np.mean(values) - np.mean(grades[other, *case]))
     means = np.array([np.mean(v) for v in people.values()])
-    draws = np.random.default_rng(0).choice(means, (4000, len(means))).mean(1)
-    low, high = np.percentile(draws, [2.5, 97.5])
+    low, high, _ = bootstrap(means)
     return f"{means.mean():+.2f} [{low:+.2f}, {high:+.2f}], {len(means)} people"
 
 
@@ -126,7 +131,7 @@ def run(args: argparse.Namespace) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Paint, mix, or tell what was given."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     painting = commands.add_parser("paint")
     add_shared(painting, "--data", "--output", "--model")

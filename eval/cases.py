@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,6 +115,11 @@ def split_people(data: Path, split: str = "test") -> dict[str, list[PhotoEntry]]
         if entry.person in people:
             people[entry.person].append(entry)
     return people
+
+
+def split_entries(data: Path, marks: Mapping[str, np.ndarray], split: str = "test") -> list[PhotoEntry]:
+    """The photos of a split's people that have landmarks in `marks`, person by person."""
+    return [entry for _, own in sorted(split_people(data, split).items()) for entry in own if entry.key in marks]
 
 
 def people_of(data: Path, photos: str | None) -> dict[str, list[PhotoEntry]]:

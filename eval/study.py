@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from cases import BenchmarkConfig, plan_items, read_rgb
-from command import SHARED, add_data, parser_of, run_main, write_json, write_text
+from command import add_data, add_shared, parser_of, run_main, write_json, write_text
 from methods import method_factory, parse_predictions
 from pictures import picture_uri
 from tables import markdown_table
@@ -191,8 +191,7 @@ def main(argv: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     maker = commands.add_parser("make")
     add_data(maker, needed=False)
-    for name in ("--output", "--set", "--predictions"):
-        maker.add_argument(name, **SHARED[name])
+    add_shared(maker, "--output", "--set", "--predictions")
     maker.add_argument("--config", type=Path, help="YAML of the keys of BenchmarkConfig")
     maker.add_argument("--pictures", type=Path, metavar="DIR", help="finished pictures, in place of restoring any")
     maker.add_argument("--pairs", type=int, default=60)

@@ -36,7 +36,7 @@ KINDS = ("eyes", "nose", "mouth")  # whose parts of the noise are chosen
 
 def noises(seeds: range, kind: str, fixed: list[int] | None) -> list[list[int]]:
     """(upper part, nose, mouth) of each seed's sample."""
-    place = list(KINDS).index(kind)
+    place = KINDS.index(kind)
     return [[s if fixed is None or i == place else fixed[i] for i in range(len(KINDS))] for s in seeds]
 
 
@@ -51,11 +51,11 @@ def draw(args: argparse.Namespace) -> None:
     faces = Faces(entries, load_landmarks(args.data), args.people * len(KINDS), rng)
     rows = []
     for person, (photo, points) in enumerate(zip(faces.photos, faces.points, strict=True)):
-        kind = list(KINDS)[person % len(KINDS)]
+        kind = KINDS[person % len(KINDS)]
         painters.restorer.bundle.pipeline.register_to_config(chosen_noise=noises(seeds, kind, fixed))
-        tiles = []
+        face, tiles = painters.read(photo, ellipses_over(points, PARTS[kind]), points), []
         for number, seed in enumerate(seeds):
-            made = painters("diffusion", photo, ellipses_over(points, PARTS[kind]), points, number)
+            made = painters.fill("diffusion", face, number)
             tiles.append(([kind, seed, person], tile(made, points, kind)))
         order = [tiles[i] for i in rng.permutation(len(tiles))]
         rows += [order[i : i + COLUMNS] for i in range(0, len(order), COLUMNS)]

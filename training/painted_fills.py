@@ -27,13 +27,20 @@ class Painters:
 
     def __call__(self, name: str, photo: np.ndarray, hole: np.ndarray, points: np.ndarray, seed: int) -> np.ndarray:
         """One fill by a painter of PAINTERS, uint8 [256, 256, 3]; photo: the true pixels; points [68, 2]."""
+        return self.fill(name, self.read(photo, hole, points), seed)
+
+    def read(self, photo: np.ndarray, hole: np.ndarray, points: np.ndarray) -> Any:
+        """What `fill` needs of a face, for any number of fills."""
         known = np.where(hole[..., None], 0, photo).astype(np.uint8)
         embed = None
         if identity_visible(coverage(feature_regions(points), hole)):
             embed = self.bundle.identity.embed([arcface_crop(known, hole, points)])[0]
         labels = self.bundle.parser.predict(known, hole)  # by them hidden hair becomes the mirrored half's
-        face: Any = SimpleNamespace(crop=known, crop_mask=hole, landmarks=points, labels=labels)
-        predicted = self.restorer.inpainters[name].fill(FillRequest(face, embed, 1, None, seed))[0]
+        return SimpleNamespace(crop=known, crop_mask=hole, landmarks=points, labels=labels, id_embed=embed)
+
+    def fill(self, name: str, face: Any, seed: int) -> np.ndarray:
+        """One fill of a face that was read."""
+        predicted = self.restorer.inpainters[name].fill(FillRequest(face, face.id_embed, 1, None, seed))[0]
         return fitted(predicted, face)
 
 

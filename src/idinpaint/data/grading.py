@@ -17,11 +17,12 @@ TILE = 236  # px
 ROWS, COLUMNS = 5, 4  # of a sheet
 # What a grader is told: would a stranger believe that this is a photo of a real mouth, nose, eye or pair of eyes?
 # 3: yes, nothing odd; 2: yes, a tiny oddness; 1: doubtful, a careful viewer would notice; 0: no, it looks wrong.
+# Feature -> the landmarks of each of its parts.
 PARTS = {
-    "eyes": (range(36, 42), range(42, 48)),
-    "nose": (range(27, 36),),
     "mouth": (range(48, 60),),
+    "nose": (range(27, 36),),
     "eye": (range(36, 42),),
+    "eyes": (range(36, 42), range(42, 48)),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from idinpaint.painting.chroma import from_lab, inside_face, to_lab
 from idinpaint.types import FaceAnalysis
 
 # Eyes, brows and mouth, whose colours are their own: landmarks, and their ellipse's size in that of the points.
@@ -34,7 +35,7 @@ def like_skin(crop: np.ndarray, face: FaceAnalysis) -> np.ndarray:
     known, painted = area & ~face.crop_mask, area & face.crop_mask
     if known.sum() < FEWEST or not painted.any():
         return crop
-    lab = cv2.cvtColor(crop.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    lab = to_lab(crop)
     seen, shown = _blurred(lab, known), _blurred(lab, area)
     line, spread = _colours(seen[known])
     lightness = np.clip(shown[..., 0], seen[known][:, 0].min(), seen[known][:, 0].max())
@@ -42,14 +43,12 @@ def like_skin(crop: np.ndarray, face: FaceAnalysis) -> np.ndarray:
     far = _lengths(apart.reshape(-1, 2), spread).reshape(256, 256)
     move = apart * (np.minimum(1.0, FURTHEST / np.maximum(far, 1e-6)) - 1)[..., None]
     lab[..., 1:] += cv2.GaussianBlur(move * painted[..., None].astype(np.float32), (0, 0), BLUR / 2)
-    moved = np.clip(np.rint(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB) * 255), 0, 255).astype(np.uint8)
-    return np.where(face.crop_mask[..., None], moved, crop)
+    return np.where(face.crop_mask[..., None], from_lab(lab), crop)
 
 
 def skin_area(landmarks: np.ndarray) -> np.ndarray:
     """bool [256, 256]: inside the face by its landmarks [68, 2], without eyes, brows and mouth."""
-    area = np.zeros((256, 256), np.uint8)
-    cv2.fillConvexPoly(area, cv2.convexHull(np.rint(landmarks).astype(np.int32)), 1)
+    area = inside_face(landmarks).astype(np.uint8)
     for points, sizes in OTHERS:
         low, high = landmarks[list(points)].min(0), landmarks[list(points)].max(0)
         size = np.maximum((high - low) * sizes, 6.0)

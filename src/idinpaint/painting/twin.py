@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from idinpaint.imaging.compositing import harmonize
+from idinpaint.painting.chroma import from_lab, inside_face, to_lab
 from idinpaint.types import FaceAnalysis
 
 RINGS = {"left_eye": ((37, 38, 40, 41), (36, 39)), "right_eye": ((43, 44, 46, 47), (42, 45))}  # lids, corners
@@ -51,9 +52,9 @@ def as_pair(crop: np.ndarray, face: FaceAnalysis) -> np.ndarray:
     discs = [iris_disc(face.landmarks, name) for name in RINGS]
     if any(disc.sum() < FEWEST or face.crop_mask[disc > 0.5].mean() < HIDDEN for disc in discs):
         return crop
-    lab = cv2.cvtColor(crop.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    lab = to_lab(crop)
     colour = cv2.GaussianBlur(lab[..., 1:], (0, 0), PAIR_BLUR)
-    painted = (face.crop_mask & _inside(face.landmarks)).astype(np.float32)
+    painted = (face.crop_mask & inside_face(face.landmarks)).astype(np.float32)
     move = np.zeros_like(colour)
     for name, other in (("left_eye", "right_eye"), ("right_eye", "left_eye")):
         middle, twin = (eye_points(face.landmarks, n).mean(0) for n in (name, other))
@@ -64,8 +65,7 @@ def as_pair(crop: np.ndarray, face: FaceAnalysis) -> np.ndarray:
         share = 0.5 * np.maximum(1 - MOST_APART / np.maximum(np.linalg.norm(apart, axis=-1), 1e-6), 0)
         move += apart * (share * valid * painted * _round_eye(face.landmarks, name))[..., None]
     lab[..., 1:] += cv2.GaussianBlur(move, (0, 0), 1.0)
-    moved = np.clip(np.rint(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB) * 255), 0, 255).astype(np.uint8)
-    return np.where((face.crop_mask & (np.abs(move).max(-1) > 0))[..., None], moved, crop)
+    return np.where((face.crop_mask & (np.abs(move).max(-1) > 0))[..., None], from_lab(lab), crop)
 
 
 def painted_eyes(face: FaceAnalysis) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
@@ -84,7 +84,7 @@ def _around(crop: np.ndarray, face: FaceAnalysis, name: str) -> tuple[np.ndarray
     from idinpaint.models.references import own_mirror  # brings diffusers, which analyze and verify do without
 
     # Beyond the face the mirror image shows hair and background.
-    unknown = torch.from_numpy((face.crop_mask | ~_inside(face.landmarks)).astype(np.float32))[None, None]
+    unknown = torch.from_numpy((face.crop_mask | ~inside_face(face.landmarks)).astype(np.float32))[None, None]
     known = torch.from_numpy(face.crop.astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None] * (1 - unknown)
     points = torch.from_numpy(np.asarray(face.landmarks, np.float32))[None]
     mirror = own_mirror(known, unknown, points)[0].permute(1, 2, 0).numpy()
@@ -96,13 +96,6 @@ def _around(crop: np.ndarray, face: FaceAnalysis, name: str) -> tuple[np.ndarray
     near = cv2.GaussianBlur(valid, (0, 0), BLUR)
     move = cv2.GaussianBlur(apart * valid[..., None], (0, 0), BLUR) / (near + 1e-3)[..., None]
     return move, _round_eye(face.landmarks, name) * face.crop_mask * near
-
-
-def _inside(landmarks: np.ndarray) -> np.ndarray:
-    """bool [256, 256]: the convex hull of landmarks [68, 2]."""
-    hull = np.zeros((256, 256), np.uint8)
-    cv2.fillConvexPoly(hull, cv2.convexHull(np.rint(landmarks).astype(np.int32)), 1)
-    return hull > 0
 
 
 def _round_eye(landmarks: np.ndarray, name: str) -> np.ndarray:
